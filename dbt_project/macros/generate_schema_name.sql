@@ -1,0 +1,4 @@
+{# The bare custom schema: asset key = table address. #}
+{% macro generate_schema_name(custom_schema_name, node) -%}
+    {{ custom_schema_name if custom_schema_name else target.schema }}
+{%- endmacro %}

@@ -1,0 +1,66 @@
+{# JSON, where DuckDB and Spark differ. Paths are JSONPath literals: '$.a.b'. #}
+
+{# The value as text; null where it is absent or JSON null. #}
+{% macro json_text(column, path) -%}
+    {{ return(adapter.dispatch('json_text')(column, path)) }}
+{%- endmacro %}
+
+{% macro default__json_text(column, path) -%}
+    json_extract_string({{ column }}, '{{ path }}')
+{%- endmacro %}
+
+{% macro spark__json_text(column, path) -%}
+    get_json_object({{ column }}, '{{ path }}')
+{%- endmacro %}
+
+{# The value as a double; null where it is no number. #}
+{% macro json_number(column, path) -%}
+    try_cast({{ json_text(column, path) }} as double)
+{%- endmacro %}
+
+{# The value as money; null where it is no number. #}
+{% macro json_amount(column, path, scale=2) -%}
+    try_cast({{ json_text(column, path) }} as decimal(18, {{ scale }}))
+{%- endmacro %}
+
+{# The value as a timestamp in UTC; null where it is none. #}
+{% macro json_timestamp(column, path) -%}
+    cast(
+        try_cast({{ json_text(column, path) }} as timestamp with time zone)
+        as timestamp
+    )
+{%- endmacro %}
+
+{# A JSON array as a list of JSON objects; null where it is no array. #}
+{% macro json_objects(column, path) -%}
+    {{ return(adapter.dispatch('json_objects')(column, path)) }}
+{%- endmacro %}
+
+{% macro default__json_objects(column, path) -%}
+    case
+        when json_type({{ column }}, '{{ path }}') = 'ARRAY'
+            then cast(json_extract({{ column }}, '{{ path }}') as json[])
+    end
+{%- endmacro %}
+
+{% macro spark__json_objects(column, path) -%}
+    from_json(get_json_object({{ column }}, '{{ path }}'), 'array<string>')
+{%- endmacro %}
+
+{# Many values as a list of texts, read in one pass over the JSON. #}
+{% macro json_texts(column, paths) -%}
+    {{ return(adapter.dispatch('json_texts')(column, paths)) }}
+{%- endmacro %}
+
+{% macro default__json_texts(column, paths) -%}
+    json_extract_string({{ column }}, ['{{ paths | join("', '") }}'])
+{%- endmacro %}
+
+{% macro spark__json_texts(column, paths) -%}
+    array(
+        {%- for path in paths %}
+        get_json_object({{ column }}, '{{ path }}')
+        {%- if not loop.last %},{% endif -%}
+        {%- endfor %}
+    )
+{%- endmacro %}

@@ -1,0 +1,31 @@
+{# A stable text key: md5 over the parts, each null-safe and set apart. #}
+{% macro surrogate_key(parts) -%}
+    md5(
+        {%- for part in parts %}
+        coalesce(cast({{ part }} as varchar), '∅')
+        {%- if not loop.last %} || '␟' || {% endif -%}
+        {%- endfor -%}
+    )
+{%- endmacro %}
+
+{# An md5 of text as the 8-4-4-4-12 text of a UUID. #}
+{% macro uuid_of(text) -%}
+    substr(md5({{ text }}), 1, 8)
+    || '-' || substr(md5({{ text }}), 9, 4)
+    || '-' || substr(md5({{ text }}), 13, 4)
+    || '-' || substr(md5({{ text }}), 17, 4)
+    || '-' || substr(md5({{ text }}), 21, 12)
+{%- endmacro %}
+
+{# A stable number in 0–1 from text, for assignment to groups. #}
+{% macro unit_interval(text) -%}
+    {{ return(adapter.dispatch('unit_interval')(text)) }}
+{%- endmacro %}
+
+{% macro default__unit_interval(text) -%}
+    (cast(cast('0x' || substr(md5({{ text }}), 1, 8) as bigint) as double) / 4294967296)
+{%- endmacro %}
+
+{% macro spark__unit_interval(text) -%}
+    (cast(conv(substr(md5({{ text }}), 1, 8), 16, 10) as double) / 4294967296)
+{%- endmacro %}

@@ -1,0 +1,54 @@
+-- One row per change of or look at a cart.
+with
+
+events as (
+
+    select * from {{ ref('stg_events') }}
+
+),
+
+read_properties as (
+
+    select
+        message_id,
+        anonymous_id,
+        user_id,
+        occurred_at,
+        event,
+        action,
+        {{ json_texts('properties', [
+            '$.cart_id',
+            '$.product_id',
+            '$.sku',
+            '$.name',
+            '$.category',
+            '$.brand',
+            '$.price',
+            '$.quantity',
+        ]) }} as fields
+    from events
+    where kind = 'cart'
+
+),
+
+name_fields as (
+
+    select
+        message_id,
+        anonymous_id,
+        user_id,
+        occurred_at,
+        event,
+        action,
+        nullif(fields[1], '') as cart_id,
+        coalesce(nullif(fields[2], ''), nullif(fields[3], '')) as product_id,
+        nullif(fields[4], '') as product_name,
+        nullif(fields[5], '') as category,
+        nullif(fields[6], '') as brand,
+        try_cast(fields[7] as decimal(18, 2)) as price,
+        try_cast(fields[8] as decimal(18, 3)) as quantity
+    from read_properties
+
+)
+
+select * from name_fields

@@ -1,0 +1,70 @@
+-- One row per identify call: the traits it states.
+with
+
+events as (
+
+    select * from {{ ref('stg_events') }}
+
+),
+
+read_traits as (
+
+    select
+        message_id,
+        anonymous_id,
+        user_id,
+        occurred_at,
+        timezone,
+        {{ json_texts('traits', [
+            '$.email',
+            '$.phone',
+            '$.firstName',
+            '$.lastName',
+            '$.name',
+            '$.gender',
+            '$.birthday',
+            '$.loyaltyId',
+            '$.address.street',
+            '$.address.city',
+            '$.address.state',
+            '$.address.postalCode',
+            '$.address.country',
+            '$.preferredChannel',
+            '$.goal',
+            '$.createdAt',
+        ]) }} as fields
+    from events
+    where type = 'identify' and traits is not null
+
+),
+
+name_traits as (
+
+    select
+        message_id,
+        anonymous_id,
+        user_id,
+        occurred_at,
+        lower(nullif(trim(fields[1]), '')) as email,
+        {{ phone_digits('fields[2]') }} as phone,
+        nullif(trim(fields[3]), '') as first_name,
+        nullif(trim(fields[4]), '') as last_name,
+        nullif(trim(fields[5]), '') as name,
+        nullif(trim(fields[6]), '') as gender,
+        try_cast(fields[7] as date) as birthday,
+        nullif(trim(fields[8]), '') as loyalty_id,
+        nullif(trim(fields[9]), '') as street,
+        nullif(trim(fields[10]), '') as city,
+        nullif(trim(fields[11]), '') as region,
+        nullif(trim(fields[12]), '') as postal_code,
+        nullif(trim(fields[13]), '') as country,
+        lower(nullif(trim(fields[14]), '')) as preferred_channel,
+        nullif(trim(fields[15]), '') as goal,
+        cast(try_cast(fields[16] as timestamp with time zone) as timestamp)
+            as created_at,
+        timezone
+    from read_traits
+
+)
+
+select * from name_traits

@@ -1,0 +1,27 @@
+-- One row per page or screen call.
+with
+
+events as (
+
+    select * from {{ ref('stg_events') }}
+
+),
+
+name_fields as (
+
+    select
+        message_id,
+        anonymous_id,
+        user_id,
+        occurred_at,
+        type,
+        event as name,
+        page_path,
+        page_url,
+        {{ json_text('properties', '$.category') }} as page_category
+    from events
+    where kind = 'page_view'
+
+)
+
+select * from name_fields

@@ -1,0 +1,27 @@
+-- One row per send that an earlier run recorded in the ledger, in whatever state.
+with
+
+sends as (
+
+    select * from {{ source('raw', 'sends') }}
+
+),
+
+name_fields as (
+
+    select
+        send_id,
+        enrollment_id,
+        journey,
+        step,
+        channel,
+        profile_id,
+        state,
+        reason,
+        as_of,
+        sent_at
+    from sends
+
+)
+
+select * from name_fields

@@ -1,0 +1,123 @@
+"""Every path and knob, typed, from `REKINDLE_*` variables or `.env`.
+
+The only reader of the environment; everything else is handed a `Settings`.
+"""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT = Path(__file__).resolve().parent.parent
+EPOCH = datetime(1970, 1, 1)
+
+
+class Settings(BaseSettings):
+    """What a user may turn; the defaults run the whole loop on files alone."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="REKINDLE_", env_file=".env", extra="ignore"
+    )
+
+    home: Path = Field(
+        default=Path(".rekindle"), description="folder that holds all a run writes"
+    )
+    lookback_days: int | None = Field(
+        default=None,
+        ge=1,
+        description="attribution look-back in days, over every channel's own",
+    )
+    base_currency: str = Field(
+        default="USD", pattern="^[A-Z]{3}$", description="currency of money sums"
+    )
+    horizon_days: int = Field(
+        default=30, ge=1, description="days ahead that purchase propensity looks"
+    )
+    retrain_days: int = Field(
+        default=7, ge=1, description="days after which an estimator is trained anew"
+    )
+    live: bool = Field(
+        default=False, description="send for real; off: only files are written"
+    )
+    smtp_host: str | None = Field(default=None, description="SMTP server for email")
+    smtp_port: int = Field(default=587, description="its port")
+    smtp_user: str | None = Field(default=None, description="its user")
+    smtp_password: SecretStr | None = Field(default=None, description="its password")
+    smtp_starttls: bool = Field(default=True, description="encrypt with STARTTLS")
+    email_from: str = Field(
+        default="Rekindle <hello@example.com>", description="sender of emails"
+    )
+    shop_url: str = Field(
+        default="https://shop.example", description="where links in messages lead"
+    )
+
+    @property
+    def root(self) -> Path:
+        """The home as an absolute path."""
+        return self.home.expanduser().resolve()
+
+    @property
+    def landing(self) -> Path:
+        """Where event files are put, at any depth."""
+        return self.root / "landing"
+
+    @property
+    def warehouse(self) -> Path:
+        """The DuckDB file that runs write."""
+        return self.root / "warehouse.duckdb"
+
+    @property
+    def published(self) -> Path:
+        """The read-only copy for BI, swapped atomically after each run."""
+        return self.root / "published" / "warehouse.duckdb"
+
+    @property
+    def ledger(self) -> Path:
+        """The durable record of sends."""
+        return self.root / "ledger.sqlite"
+
+    @property
+    def outbox(self) -> Path:
+        """What the file destination wrote, a folder per channel."""
+        return self.root / "outbox"
+
+    @property
+    def estimators(self) -> Path:
+        """Fitted estimators, a folder each."""
+        return self.root / "estimators"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Dagster's instance: runs, events, schedules."""
+        return self.root / "dagster"
+
+    @property
+    def dbt_target(self) -> Path:
+        """Where dbt keeps what it compiled for this home."""
+        return self.root / "dbt" / "target"
+
+    def training_cutoff(self, as_of: datetime) -> datetime:
+        """`as_of` floored to the retraining grid of `retrain_days` since 1970."""
+        grid = timedelta(days=self.retrain_days)
+        return EPOCH + (as_of - EPOCH) // grid * grid
+
+
+def wall_clock() -> datetime:
+    """The UTC wall clock as a naive timestamp, cut to the second."""
+    return datetime.now(UTC).replace(tzinfo=None, microsecond=0)
+
+
+def parse_moment(text: str) -> datetime:
+    """An ISO 8601 moment as naive UTC; one without zone is taken as UTC.
+
+    Raises:
+        ValueError: if the text is no ISO 8601 date or timestamp.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is not an ISO 8601 moment, e.g. 2026-06-30T20:00:00Z"
+        ) from None
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment

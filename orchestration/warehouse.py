@@ -1,0 +1,84 @@
+"""The warehouse file: one writer, short `with` blocks, never while dbt runs.
+
+The only importer of duckdb. Frames go in and out as Arrow.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import polars as pl
+
+Connection = duckdb.DuckDBPyConnection
+DatabaseError = duckdb.Error
+
+SCHEMAS = (
+    "raw",
+    "staging",
+    "identity",
+    "profiles",
+    "ml",
+    "decisions",
+    "activations",
+    "attribution",
+)
+
+
+class Warehouse:
+    """A DuckDB file with one schema per verb of the loop."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def connect(self, *, read_only: bool = False) -> Iterator[Connection]:
+        """Open the file for a short block; a write block is one transaction.
+
+        Raises:
+            duckdb.IOException: if another process holds the file.
+        """
+        if not read_only:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        connection = duckdb.connect(
+            str(self.path),
+            read_only=read_only,
+            config={"preserve_insertion_order": False},
+        )
+        try:
+            connection.execute("set TimeZone = 'UTC'")
+            if read_only:
+                yield connection
+            else:
+                connection.execute("begin")
+                for schema in SCHEMAS:
+                    connection.execute(f"create schema if not exists {schema}")
+                yield connection
+                connection.execute("commit")
+        finally:
+            connection.close()
+
+    def read(self, query: str, parameters: object = None) -> pl.DataFrame:
+        """The rows of one query as a frame."""
+        with self.connect(read_only=True) as connection:
+            return connection.execute(query, parameters).pl()
+
+    def publish(self, target: Path) -> None:
+        """Swap a copy of the file into `target`; readers see the old or the new."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with duckdb.connect(str(self.path)) as connection:
+            connection.execute("checkpoint")
+        partial = target.with_suffix(".tmp")
+        shutil.copyfile(self.path, partial)
+        with partial.open("rb+") as copy:
+            os.fsync(copy.fileno())
+        partial.replace(target)
+
+
+def replace_table(connection: Connection, table: str, frame: pl.DataFrame) -> None:
+    """Make `table` hold exactly the rows of `frame`, with the frame's types."""
+    connection.register("incoming", frame.to_arrow())
+    connection.execute(f"create or replace table {table} as select * from incoming")
+    connection.unregister("incoming")
