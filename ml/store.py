@@ -1,0 +1,240 @@
+"""Fitted estimators on disk: one folder each, written whole or not at all.
+
+Nothing is unpickled: skops rebuilds only the types listed here, and every file must
+have the checksum that its metadata state.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import skops.io
+
+from ml.evaluation import Metrics
+from ml.propensity import Estimator, Predictor, library_versions
+
+METADATA = "metadata.json"
+
+# Beyond what skops trusts by itself: the parts of a calibrated pipeline of boosted
+# trees. None of them runs code when it is rebuilt.
+TRUSTED = frozenset(
+    {
+        "numpy.dtype",
+        "sklearn.calibration._CalibratedClassifier",
+        "sklearn.calibration._SigmoidCalibration",
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        "sklearn.utils._bunch.Bunch",
+    }
+)
+
+
+class UntrustedEstimatorError(Exception):
+    """What lies in the store was not written by it, or was changed since."""
+
+
+def save(estimator: Estimator, folder: Path) -> Path:
+    """Write the estimator into `folder/<estimator_id>`; one that is there stays."""
+    target = folder / estimator.estimator_id
+    if target.exists():
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
+    try:
+        for predictor in estimator.predictors:
+            if predictor.classifier is not None:
+                skops.io.dump(predictor.classifier, partial / file_of(predictor.target))
+        (partial / METADATA).write_text(
+            json.dumps(describe(estimator, partial), indent=2, default=str) + "\n"
+        )
+        for path in (*partial.iterdir(), partial):
+            flush(path)
+        partial.rename(target)
+        flush(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return target
+
+
+def load(folder: Path, estimator_id: str) -> Estimator:
+    """Read one estimator back.
+
+    Raises:
+        FileNotFoundError: if there is none of that id.
+        UntrustedEstimatorError: if its files are not as written, hold other types than
+            ours, or no estimator at all.
+    """
+    place = folder / estimator_id
+    metadata = json.loads((place / METADATA).read_text())
+    if metadata["estimator_id"] != estimator_id:
+        raise UntrustedEstimatorError(f"{place} holds {metadata['estimator_id']}")
+    return Estimator(
+        estimator_id=estimator_id,
+        training_cutoff_at=datetime.fromisoformat(metadata["training_cutoff_at"]),
+        horizon_days=metadata["horizon_days"],
+        recipe=metadata["recipe"],
+        features=tuple(metadata["features"]),
+        libraries=metadata["libraries"],
+        data_fingerprint=metadata["data_fingerprint"],
+        predictors=tuple(
+            load_predictor(place, predictor) for predictor in metadata["predictors"]
+        ),
+    )
+
+
+def find(
+    folder: Path,
+    training_cutoff_at: datetime,
+    horizon_days: int,
+    recipe: int,
+    features: tuple[str, ...],
+) -> Estimator | None:
+    """The estimator trained at this cutoff for this horizon, recipe and features.
+
+    One fitted by other library versions is as good as none. Of several (an estimator
+    trained again once missing examples had arrived) the one with most examples wins.
+    """
+    wanted = {
+        "training_cutoff_at": training_cutoff_at.isoformat(),
+        "horizon_days": horizon_days,
+        "recipe": recipe,
+        "features": list(features),
+        "libraries": library_versions(),
+    }
+    fitting = [
+        metadata
+        for metadata in list_metadata(folder)
+        if all(metadata[key] == value for key, value in wanted.items())
+    ]
+    if not fitting:
+        return None
+    best = max(
+        fitting,
+        key=lambda metadata: (
+            sum(predictor["example_count"] for predictor in metadata["predictors"]),
+            metadata["estimator_id"],
+        ),
+    )
+    return load(folder, best["estimator_id"])
+
+
+def list_metadata(folder: Path) -> list[dict[str, Any]]:
+    """What is known of each stored estimator, ordered by cutoff and id."""
+    found = [
+        json.loads(path.read_text())
+        for path in folder.glob(f"*/{METADATA}")
+        if not path.parent.name.startswith(".")
+    ]
+    return sorted(
+        found, key=lambda item: (item["training_cutoff_at"], item["estimator_id"])
+    )
+
+
+def load_predictor(place: Path, metadata: dict[str, Any]) -> Predictor:
+    """One target's predictor, its classifier checked before anything is rebuilt."""
+    classifier = None
+    if metadata["sha256"] is not None:
+        classifier = load_classifier(
+            place / file_of(metadata["target"]), metadata["sha256"]
+        )
+    tested_cutoff_at = metadata["tested_cutoff_at"]
+    return Predictor(
+        target=metadata["target"],
+        classifier=classifier,
+        features=tuple(metadata["features"]),
+        base_rate=metadata["base_rate"],
+        scored_by=metadata["scored_by"],
+        fallback_reason=metadata["fallback_reason"],
+        example_count=metadata["example_count"],
+        positive_count=metadata["positive_count"],
+        tested_cutoff_at=tested_cutoff_at and datetime.fromisoformat(tested_cutoff_at),
+        metrics=metadata["metrics"] and Metrics(**metadata["metrics"]),
+        baseline_metrics=metadata["baseline_metrics"]
+        and Metrics(**metadata["baseline_metrics"]),
+        calibration=pl.DataFrame(
+            metadata["calibration"],
+            schema={
+                "bin": pl.Int64,
+                "profile_count": pl.Int64,
+                "predicted_rate": pl.Float64,
+                "observed_rate": pl.Float64,
+            },
+        ),
+    )
+
+
+def load_classifier(path: Path, sha256: str) -> Any:
+    """Rebuild a classifier from trusted types alone.
+
+    Raises:
+        UntrustedEstimatorError: if the file is not the one that was written, is no skops
+            file (a pickle, say), or holds a type that no estimator of ours has.
+    """
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise UntrustedEstimatorError(f"{path} is not the file that was written")
+    try:
+        foreign = set(skops.io.get_untrusted_types(data=content)) - TRUSTED
+    except Exception as error:
+        raise UntrustedEstimatorError(f"{path} is no skops file: {error}") from error
+    if foreign:
+        raise UntrustedEstimatorError(f"{path} holds {', '.join(sorted(foreign))}")
+    return skops.io.loads(content, trusted=sorted(TRUSTED))
+
+
+def describe(estimator: Estimator, folder: Path) -> dict[str, Any]:
+    """The metadata of an estimator whose classifiers lie in `folder`."""
+    return {
+        "estimator_id": estimator.estimator_id,
+        "training_cutoff_at": estimator.training_cutoff_at.isoformat(),
+        "horizon_days": estimator.horizon_days,
+        "recipe": estimator.recipe,
+        "features": list(estimator.features),
+        "data_fingerprint": estimator.data_fingerprint,
+        "libraries": estimator.libraries,
+        "predictors": [
+            {
+                "target": predictor.target,
+                "sha256": checksum(folder / file_of(predictor.target)),
+                "features": list(predictor.features),
+                "base_rate": predictor.base_rate,
+                "scored_by": predictor.scored_by,
+                "fallback_reason": predictor.fallback_reason,
+                "example_count": predictor.example_count,
+                "positive_count": predictor.positive_count,
+                "tested_cutoff_at": predictor.tested_cutoff_at
+                and predictor.tested_cutoff_at.isoformat(),
+                "metrics": predictor.metrics and asdict(predictor.metrics),
+                "baseline_metrics": predictor.baseline_metrics
+                and asdict(predictor.baseline_metrics),
+                "calibration": predictor.calibration.to_dicts(),
+            }
+            for predictor in estimator.predictors
+        ],
+    }
+
+
+def checksum(path: Path) -> str | None:
+    """The SHA-256 of a file; none where there is no file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
+
+
+def file_of(target: str) -> str:
+    """The file name of a target's classifier."""
+    return f"{target}.skops"
+
+
+def flush(path: Path) -> None:
+    """Make a file or folder survive a crash that follows."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
