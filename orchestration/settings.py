@@ -28,8 +28,10 @@ class Settings(BaseSettings):
         ge=1,
         description="attribution look-back in days, over every channel's own",
     )
-    base_currency: str = Field(
-        default="USD", pattern="^[A-Z]{3}$", description="currency of money sums"
+    base_currency: str | None = Field(
+        default=None,
+        pattern="^[A-Z]{3}$",
+        description="currency of money sums; unset: the currency of most orders",
     )
     horizon_days: int = Field(
         default=30, ge=1, description="days ahead that purchase propensity looks"
@@ -96,6 +98,11 @@ class Settings(BaseSettings):
     def dbt_target(self) -> Path:
         """Where dbt keeps what it compiled for this home."""
         return self.root / "dbt" / "target"
+
+    @property
+    def demo_marker(self) -> Path:
+        """Present in a home that `rekindle demo` made."""
+        return self.root / "demo"
 
     def training_cutoff(self, as_of: datetime) -> datetime:
         """`as_of` floored to the retraining grid of `retrain_days` since 1970."""

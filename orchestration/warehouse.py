@@ -63,7 +63,7 @@ class Warehouse:
     def read(self, query: str, parameters: object = None) -> pl.DataFrame:
         """The rows of one query as a frame."""
         with self.connect(read_only=True) as connection:
-            return connection.execute(query, parameters).pl()
+            return fetch_frame(connection, query, parameters)
 
     def publish(self, target: Path) -> None:
         """Swap a copy of the file into `target`; readers see the old or the new."""
@@ -75,6 +75,13 @@ class Warehouse:
         with partial.open("rb+") as copy:
             os.fsync(copy.fileno())
         partial.replace(target)
+
+
+def fetch_frame(
+    connection: Connection, query: str, parameters: object = None
+) -> pl.DataFrame:
+    """The rows of one query as a frame, on an open connection."""
+    return pl.DataFrame(connection.sql(query, params=parameters))
 
 
 def replace_table(connection: Connection, table: str, frame: pl.DataFrame) -> None:

@@ -1,0 +1,64 @@
+# The two commands to begin with are `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+
+.PHONY: demo run ui real test check bench fmt lint types lock
+
+demo: $(VENV)/run.stamp
+	$(BIN)/rekindle demo
+
+run: $(VENV)/run.stamp
+	$(BIN)/rekindle run
+
+ui: $(VENV)/run.stamp
+	$(BIN)/rekindle ui
+
+real: $(VENV)/dev.stamp
+	REKINDLE_HOME=$${REKINDLE_HOME:-.rekindle-real} $(BIN)/rekindle real
+	REKINDLE_HOME=$${REKINDLE_HOME:-.rekindle-real} $(BIN)/rekindle run --as-of 2018-01-01
+
+test: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest
+
+check: lint types test
+	tests/demo_twice.sh
+
+bench: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.bench
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/sqlfluff lint models dbt_project/tests --processes 2
+
+types: $(VENV)/dev.stamp
+	$(BIN)/mypy
+
+fmt: $(VENV)/dev.stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/sqlfluff fix models dbt_project/tests --processes 2
+
+lock: $(VENV)/uv.stamp
+	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header pyproject.toml -o requirements.txt
+	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header pyproject.toml --group dev --extra real \
+		-c requirements.txt -o requirements-dev.txt
+
+# uv installs the pinned wheels several times faster than pip; pip installs uv.
+$(VENV)/uv.stamp:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	touch $@
+
+$(VENV)/run.stamp: requirements.txt pyproject.toml $(VENV)/uv.stamp
+	VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --require-hashes -r requirements.txt
+	VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps --editable .
+	touch $@
+
+$(VENV)/dev.stamp: requirements-dev.txt pyproject.toml $(VENV)/run.stamp
+	VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --require-hashes -r requirements-dev.txt
+	touch $@

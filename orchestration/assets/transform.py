@@ -1,0 +1,89 @@
+"""The dbt models as assets: stage, resolve, profile, decide, attribute."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import (
+    DagsterDbtTranslator,
+    DagsterDbtTranslatorSettings,
+    DbtCliResource,
+    DbtProject,
+    dbt_assets,
+)
+
+from orchestration.charts import portray
+from orchestration.resources import Home
+from orchestration.warehouse import fetch_frame
+
+AFTER_ACTIVATION = "tag:after_activation"
+
+
+class TableTranslator(DagsterDbtTranslator):
+    """Asset key = table address; group = layer."""
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        """`profiles/rfm` for the table `profiles.rfm`."""
+        return dg.AssetKey([dbt_resource_props["schema"], dbt_resource_props["name"]])
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
+        """The layer, which is the schema."""
+        return str(dbt_resource_props["schema"])
+
+    def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
+        """What one row is; the SQL is a click away in the repository."""
+        return str(dbt_resource_props["description"]).strip()
+
+
+def transform(project: DbtProject) -> dg.AssetsDefinition:
+    """All dbt models as one definition, split by Dagster where Python stands between.
+
+    Raises:
+        DagsterDbtCliRuntimeError: if a model or a test of severity error fails.
+    """
+
+    @dbt_assets(
+        manifest=project.manifest_path,
+        project=project,
+        exclude=AFTER_ACTIVATION,
+        dagster_dbt_translator=TableTranslator(
+            DagsterDbtTranslatorSettings(enable_code_references=True)
+        ),
+    )
+    def dbt_models(
+        context: dg.AssetExecutionContext, dbt: DbtCliResource, home: Home
+    ) -> Iterator[Any]:
+        invocation = dbt.cli(
+            ["build", "--exclude-resource-type", "unit_test"],
+            context=context,
+            target_path=home.settings.dbt_target,
+        )
+        events = list(invocation.stream().fetch_column_metadata())
+        yield from describe_tables(home, events)
+
+    return dbt_models
+
+
+def describe_tables(home: Home, events: list[Any]) -> Iterator[Any]:
+    """Add to each table's event how many rows it has and how it looks."""
+    with home.warehouse.connect(read_only=True) as connection:
+        for event in events:
+            if not isinstance(event, dg.Output | dg.AssetMaterialization):
+                yield event
+                continue
+            address = table_address(event)
+            count = fetch_frame(connection, f"select count(*) as rows from {address}")
+            yield event.with_metadata(
+                {
+                    **event.metadata,
+                    "dagster/row_count": count.item(),
+                    **portray(address, connection),
+                }
+            )
+
+
+def table_address(event: dg.Output[Any] | dg.AssetMaterialization) -> str:
+    """`profiles.rfm` for the asset `profiles/rfm`."""
+    if isinstance(event, dg.AssetMaterialization):
+        return ".".join(event.asset_key.path)
+    return event.output_name.replace("__", ".", 1)

@@ -1,0 +1,262 @@
+"""How tables look in the Dagster UI: a chart and a table as Markdown metadata.
+
+Shows counts and sums only: no query here may select an email or a phone number.
+"""
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+import altair
+import dagster as dg
+import polars as pl
+import vl_convert
+
+from orchestration.warehouse import Connection, fetch_frame
+
+BRAND = "#d9480f"
+TABLE_ROWS = 20
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """One query, shown as a table and as bars of `value` by `label`."""
+
+    title: str
+    query: str
+    label: str
+    value: str
+    series: str | None = None
+
+
+def portray(address: str, connection: Connection) -> dict[str, Any]:
+    """The chart and table metadata of a warehouse table; empty where none is set."""
+    portrait = PORTRAITS.get(address)
+    if portrait is None:
+        return {}
+    frame = fetch_frame(connection, portrait.query)
+    return {
+        "table": markdown_table(frame),
+        "chart": bar_chart(
+            frame,
+            title=portrait.title,
+            label=portrait.label,
+            value=portrait.value,
+            series=portrait.series,
+        ),
+    }
+
+
+def bar_chart(
+    frame: pl.DataFrame,
+    *,
+    title: str,
+    label: str,
+    value: str,
+    series: str | None = None,
+) -> dg.MarkdownMetadataValue:
+    """Horizontal bars of `value` by `label`, grouped by `series` where given."""
+    shown = frame.with_columns(pl.col(value).cast(pl.Float64), pl.col(label).cast(str))
+    chart = (
+        altair.Chart(altair.Data(values=shown.to_dicts()), title=title, width=520)
+        .mark_bar(color=BRAND)
+        .encode(
+            x=altair.X(f"{value}:Q", title=value.replace("_", " ")),
+            y=altair.Y(f"{label}:N", sort=None, title=None),
+            tooltip=[f"{label}:N", f"{value}:Q"],
+        )
+    )
+    if series:
+        chart = chart.encode(color=f"{series}:N", yOffset=f"{series}:N")
+    return chart_metadata(chart, title)
+
+
+def line_chart(
+    frame: pl.DataFrame, *, title: str, x: str, y: str, series: str | None = None
+) -> dg.MarkdownMetadataValue:
+    """A line of `y` over the number `x`, one for each `series` where given."""
+    shown = frame.with_columns(pl.col(x, y).cast(pl.Float64))
+    chart = (
+        altair.Chart(altair.Data(values=shown.to_dicts()), title=title, width=520)
+        .mark_line(point=True, color=BRAND)
+        .encode(
+            x=altair.X(f"{x}:Q", title=x.replace("_", " ")),
+            y=altair.Y(f"{y}:Q", title=y.replace("_", " ")),
+        )
+    )
+    if series:
+        chart = chart.encode(color=f"{series}:N")
+    return chart_metadata(chart, title)
+
+
+def chart_metadata(chart: altair.Chart, title: str) -> dg.MarkdownMetadataValue:
+    """A chart as an inline SVG image, which the UI shows without any network."""
+    svg = vl_convert.vegalite_to_svg(chart.to_json())
+    encoded = base64.b64encode(svg.encode()).decode()
+    return dg.MetadataValue.md(f"![{title}](data:image/svg+xml;base64,{encoded})")
+
+
+def markdown_table(frame: pl.DataFrame) -> dg.MarkdownMetadataValue:
+    """The first rows of a frame as a Markdown table."""
+    rows = [
+        "| " + " | ".join(frame.columns) + " |",
+        "|" + "---|" * frame.width,
+        *(
+            "| " + " | ".join("" if cell is None else str(cell) for cell in row) + " |"
+            for row in frame.head(TABLE_ROWS).iter_rows()
+        ),
+    ]
+    return dg.MetadataValue.md("\n".join(rows))
+
+
+PORTRAITS = {
+    "identity.identity_conflicts": Portrait(
+        title="Refused links",
+        query="""
+            select identifier_type, reason, count(*) as identifier_count
+            from identity.identity_conflicts
+            group by all order by identifier_count desc, identifier_type, reason
+        """,
+        label="identifier_type",
+        value="identifier_count",
+        series="reason",
+    ),
+    "profiles.rfm": Portrait(
+        title="Profiles by RFM segment",
+        query="""
+            select
+                rfm_segment,
+                count(*) as profile_count,
+                round(avg(recency_days), 1) as mean_recency_days,
+                round(avg(frequency), 2) as mean_frequency,
+                sum(monetary_amount) as monetary_amount
+            from profiles.rfm
+            group by all order by profile_count desc, rfm_segment
+        """,
+        label="rfm_segment",
+        value="profile_count",
+    ),
+    "profiles.intents": Portrait(
+        title="Profiles by intent",
+        query="""
+            select intent, count(*) as profile_count
+            from profiles.intents
+            group by all order by profile_count desc, intent
+        """,
+        label="intent",
+        value="profile_count",
+    ),
+    "decisions.phases": Portrait(
+        title="Profiles by relationship phase",
+        query="""
+            select
+                phase, phase_name, count(*) as profile_count,
+                max(entered_at) as newest_entry_at
+            from decisions.phases
+            group by all order by phase
+        """,
+        label="phase_name",
+        value="profile_count",
+    ),
+    "decisions.enrollments": Portrait(
+        title="Enrollments by journey",
+        query="""
+            select journey, state, count(*) as enrollment_count
+            from decisions.enrollments
+            group by all order by journey, state
+        """,
+        label="journey",
+        value="enrollment_count",
+        series="state",
+    ),
+    "decisions.decisions": Portrait(
+        title="Verdicts by reason",
+        query="""
+            select verdict, reason, count(*) as decision_count
+            from decisions.decisions
+            group by all order by decision_count desc, verdict, reason
+        """,
+        label="reason",
+        value="decision_count",
+        series="verdict",
+    ),
+    "decisions.send_list": Portrait(
+        title="Sends by journey step and channel",
+        query="""
+            select journey || ' / ' || step as journey_step, channel,
+                count(*) as send_count
+            from decisions.send_list
+            group by all order by journey_step, channel
+        """,
+        label="journey_step",
+        value="send_count",
+        series="channel",
+    ),
+    "attribution.credits": Portrait(
+        title="Credited revenue by attribution model",
+        query="""
+            select
+                attribution_model,
+                count(distinct conversion_id) as conversion_count,
+                count(touchpoint_id) as touch_count,
+                sum(revenue_amount) as revenue_amount
+            from attribution.credits
+            group by all order by attribution_model
+        """,
+        label="attribution_model",
+        value="revenue_amount",
+    ),
+    "attribution.removal_effects": Portrait(
+        title="Removal effect by channel",
+        query="""
+            select channel, markov_order, round(removal_effect, 4) as removal_effect,
+                round(share, 4) as share
+            from attribution.removal_effects
+            order by removal_effect desc, channel
+        """,
+        label="channel",
+        value="removal_effect",
+    ),
+    "attribution.channel_performance": Portrait(
+        title="Revenue by channel and attribution model",
+        query="""
+            select channel, attribution_model,
+                round(conversion_count, 2) as conversion_count, revenue_amount
+            from attribution.channel_performance
+            where channel <> 'none'
+            order by channel, attribution_model
+        """,
+        label="channel",
+        value="revenue_amount",
+        series="attribution_model",
+    ),
+    "attribution.campaign_performance": Portrait(
+        title="Campaigns by last-touch and Markov revenue",
+        query="""
+            select campaign, attribution_model,
+                round(conversion_count, 2) as conversion_count, revenue_amount
+            from attribution.campaign_performance
+            where attribution_model in ('last_touch', 'markov')
+                and campaign is not null
+            order by revenue_amount desc, campaign, attribution_model
+            limit 20
+        """,
+        label="campaign",
+        value="revenue_amount",
+        series="attribution_model",
+    ),
+    "attribution.lift": Portrait(
+        title="Incremental lift by journey",
+        query="""
+            select journey, treated_count, control_count,
+                round(conversion_rate_treated, 4) as conversion_rate_treated,
+                round(conversion_rate_control, 4) as conversion_rate_control,
+                round(incremental_lift, 4) as incremental_lift,
+                round(lift_low, 4) as lift_low, round(lift_high, 4) as lift_high,
+                incremental_revenue_amount, attributed_revenue_amount
+            from attribution.lift order by journey
+        """,
+        label="journey",
+        value="incremental_lift",
+    ),
+}

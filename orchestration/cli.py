@@ -1,0 +1,149 @@
+"""`rekindle …`: each command checks its input, calls one function, says what came."""
+
+import os
+import sys
+from datetime import date, datetime
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from orchestration.settings import PROJECT, Settings, parse_moment
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def describe_settings() -> str:
+    """The settings as lines of help text."""
+    return "\n\n".join(
+        f"REKINDLE_{name.upper()}: {field.description}"
+        + (f" (default {field.default})" if field.default is not None else "")
+        for name, field in Settings.model_fields.items()
+    )
+
+
+@app.callback(
+    help="Wins customers back: raw events in, the next right message out.\n\n"
+    "Settings, from the environment or .env:\n\n" + describe_settings()
+)
+def rekindle() -> None:
+    """Hold the commands together."""
+
+
+def fail(reason: object) -> NoReturn:
+    """End with one clear line on stderr."""
+    typer.echo(f"rekindle: {reason}", err=True)
+    raise typer.Exit(1)
+
+
+def parse_as_of(text: str | None) -> datetime | None:
+    """The moment given on the command line, if any."""
+    if text is None:
+        return None
+    try:
+        return parse_moment(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+AsOf = Annotated[
+    str | None,
+    typer.Option("--as-of", metavar="TS", help="UTC ISO 8601; default: the wall clock"),
+]
+
+
+@app.command()
+def run(as_of: AsOf = None) -> None:
+    """Run the whole loop once over what has landed."""
+    from orchestration.run import RunFailedError, run_loop
+
+    try:
+        run_loop(Settings(), parse_as_of(as_of))
+    except RunFailedError as error:
+        fail(error)
+
+
+@app.command()
+def demo(
+    days: Annotated[
+        int, typer.Option(min=1, help="days to live in the sample world")
+    ] = 3,
+    customers: Annotated[
+        int, typer.Option(min=50, help="customers of a new sample world")
+    ] = 2000,
+) -> None:
+    """Live some days of the closed loop in a sample world."""
+    from orchestration.demo import NotADemoHomeError, live
+    from orchestration.run import RunFailedError
+
+    try:
+        live(Settings(), days=days, customers=customers)
+    except (NotADemoHomeError, RunFailedError) as error:
+        fail(error)
+
+
+@app.command()
+def sample(
+    out: Annotated[Path, typer.Option(help="folder to write; must not exist")],
+    customers: Annotated[int, typer.Option(min=1)] = 2000,
+    days: Annotated[int, typer.Option(min=1)] = 120,
+    seed: Annotated[int, typer.Option()] = 1,
+    end: Annotated[
+        str, typer.Option(metavar="DATE", help="the world's last day")
+    ] = "2026-06-30",
+) -> None:
+    """Write a sample world as landing files, its truth beside them."""
+    from orchestration.sources.sample import write_sample
+
+    try:
+        last_day = date.fromisoformat(end)
+    except ValueError:
+        raise typer.BadParameter(f"{end!r} is not a date, e.g. 2026-06-30") from None
+    if out.exists() and any(out.iterdir()):
+        fail(f"{out} is not empty; name a new folder")
+    summary = write_sample(out, customers=customers, days=days, seed=seed, end=last_day)
+    typer.echo(summary)
+
+
+@app.command()
+def real(
+    households: Annotated[
+        int | None, typer.Option(min=1, help="take only so many households")
+    ] = None,
+) -> None:
+    """Land the dunnhumby Complete Journey, real grocery baskets and mailings."""
+    from orchestration.sources.complete_journey import (
+        ExtraMissingError,
+        write_complete_journey,
+    )
+
+    try:
+        summary = write_complete_journey(Settings().landing, households=households)
+    except ExtraMissingError as error:
+        fail(error)
+    typer.echo(summary)
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(help="port on this machine")] = 3000,
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+) -> None:
+    """Open the Dagster UI and scheduler on this home."""
+    from orchestration.run import prepare_instance
+
+    settings = Settings()
+    prepare_instance(settings)
+    os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
+    dagster = Path(sys.executable).parent / "dagster"
+    arguments = ["dev", "-w", str(PROJECT / "workspace.yaml")]
+    os.execv(dagster, [str(dagster), *arguments, "-h", host, "-p", str(port)])
+
+
+if __name__ == "__main__":
+    app()

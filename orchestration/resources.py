@@ -1,0 +1,122 @@
+"""What the assets are handed: the home they work in and the dbt that builds it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from dagster_dbt import DbtCliResource, DbtProject
+from filelock import FileLock
+
+from orchestration.settings import PROJECT, Settings
+from orchestration.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+DBT_FOLDER = PROJECT / "dbt_project"
+DBT_SOURCES = (DBT_FOLDER, PROJECT / "models")
+DBT_SUFFIXES = {".sql", ".py", ".yml", ".csv"}
+
+
+class Home(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The home of a run, locked for as long as the run lasts."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of this process."""
+        return Settings()
+
+    @property
+    def warehouse(self) -> Warehouse:
+        """The warehouse file of the home."""
+        return Warehouse(self.settings.warehouse)
+
+    @contextmanager
+    def yield_for_execution(
+        self, context: dg.InitResourceContext
+    ) -> "Generator[Home, None, None]":
+        """Hold the home's lock: a second run waits here until the first is through."""
+        with home_lock(self.settings):
+            yield self
+
+
+@contextmanager
+def home_lock(settings: Settings) -> Iterator[None]:
+    """Hold the home for one run or one change by hand; others wait."""
+    settings.root.mkdir(parents=True, exist_ok=True)
+    with FileLock(settings.root / "run.lock"):
+        yield
+
+
+def dbt_project(settings: Settings) -> DbtProject:
+    """The dbt project, compiled for this home; parsed anew where sources changed."""
+    export_to_dbt(settings)
+    project = DbtProject(
+        project_dir=DBT_FOLDER,
+        target_path=settings.dbt_target,
+        profiles_dir=DBT_FOLDER,
+    )
+    settings.dbt_target.mkdir(parents=True, exist_ok=True)
+    with FileLock(settings.dbt_target / "parse.lock"):
+        if not is_fresh(project.manifest_path):
+            run_dbt(settings, "parse")
+    return project
+
+
+def is_fresh(manifest: Path) -> bool:
+    """Whether the manifest is newer than every file that it was parsed from."""
+    if not manifest.exists():
+        return False
+    parsed_at = manifest.stat().st_mtime
+    return all(
+        path.stat().st_mtime < parsed_at
+        for folder in DBT_SOURCES
+        for path in (folder, *folder.rglob("*"))
+        if (path.is_dir() or path.suffix in DBT_SUFFIXES)
+        and not path.is_relative_to(DBT_FOLDER / "target")
+    )
+
+
+def export_to_dbt(settings: Settings) -> None:
+    """Tell dbt, which reads only the environment, where this home is."""
+    os.environ["REKINDLE_WAREHOUSE"] = str(settings.warehouse)
+    # A test runs in the invocation that builds the last of its parents.
+    os.environ["DBT_INDIRECT_SELECTION"] = "buildable"
+
+
+def run_dbt(settings: Settings, *arguments: str) -> None:
+    """Run dbt on this home, outside of any run.
+
+    Raises:
+        RuntimeError: with what dbt printed, if it fails.
+    """
+    export_to_dbt(settings)
+    finished = subprocess.run(
+        [
+            *(dbt_executable(), *arguments),
+            *("--project-dir", DBT_FOLDER, "--profiles-dir", DBT_FOLDER),
+            *("--target-path", settings.dbt_target),
+            *("--log-path", settings.dbt_target),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if finished.returncode:
+        raise RuntimeError(f"dbt {' '.join(arguments)} failed:\n{finished.stdout}")
+
+
+def dbt_executable() -> str:
+    """The dbt beside this Python, else the one on the path."""
+    beside = Path(sys.executable).parent / "dbt"
+    return str(beside) if beside.exists() else "dbt"
+
+
+def dbt_resource(project: DbtProject) -> DbtCliResource:
+    """dbt as a subprocess, so that it lets go of the warehouse when it ends."""
+    return DbtCliResource(project_dir=project, dbt_executable=dbt_executable())
