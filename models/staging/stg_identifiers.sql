@@ -13,84 +13,40 @@ blocked_identifiers as (
 
 ),
 
+read_fields as (
+
+    select
+        message_id,
+        occurred_at,
+        type,
+        user_id,
+        anonymous_id,
+        device_id,
+        {{ json_texts('traits', ['$.email', '$.phone', '$.loyaltyId']) }} as traits,
+        {{ json_texts('properties', [
+            '$.email', '$.loyalty_id', '$.loyaltyId', '$.previousId'
+        ]) }} as properties
+    from events
+
+),
+
 list_identifiers as (
 
     select
         message_id,
         occurred_at,
-        'user_id' as identifier_type,
-        trim(user_id) as identifier
-    from events
-    where user_id is not null
-    union all
-    select
-        message_id,
-        occurred_at,
-        'anonymous_id' as identifier_type,
-        trim(anonymous_id) as identifier
-    from events
-    where anonymous_id is not null
-    union all
-    select
-        message_id,
-        occurred_at,
-        'device_id' as identifier_type,
-        trim(device_id) as identifier
-    from events
-    where device_id is not null
-    union all
-    select
-        message_id,
-        occurred_at,
-        'email' as identifier_type,
-        lower(trim({{ json_text('traits', '$.email') }})) as identifier
-    from events
-    where traits is not null
-    union all
-    select
-        message_id,
-        occurred_at,
-        'email' as identifier_type,
-        lower(trim({{ json_text('properties', '$.email') }})) as identifier
-    from events
-    where properties is not null and type <> 'page'
-    union all
-    select
-        message_id,
-        occurred_at,
-        'phone' as identifier_type,
-        {{ phone_digits(json_text('traits', '$.phone')) }} as identifier
-    from events
-    where traits is not null
-    union all
-    select
-        message_id,
-        occurred_at,
-        'loyalty_id' as identifier_type,
-        trim({{ json_text('traits', '$.loyaltyId') }}) as identifier
-    from events
-    where traits is not null
-    union all
-    select
-        message_id,
-        occurred_at,
-        'loyalty_id' as identifier_type,
-        trim(
-            coalesce(
-                {{ json_text('properties', '$.loyalty_id') }},
-                {{ json_text('properties', '$.loyaltyId') }}
-            )
-        ) as identifier
-    from events
-    where kind = 'order' or kind = 'product_view'
-    union all
-    select
-        message_id,
-        occurred_at,
-        'anonymous_id' as identifier_type,
-        trim({{ json_text('properties', '$.previousId') }}) as identifier
-    from events
-    where type = 'alias'
+        {{ unpivot([
+            ('user_id', 'trim(user_id)'),
+            ('loyalty_id', 'trim(traits[3])'),
+            ('loyalty_id', 'trim(coalesce(properties[2], properties[3]))'),
+            ('email', 'lower(trim(traits[1]))'),
+            ('email', 'lower(trim(properties[1]))'),
+            ('phone', phone_digits('traits[2]')),
+            ('anonymous_id', 'trim(anonymous_id)'),
+            ('anonymous_id', "case when type = 'alias' then trim(properties[4]) end"),
+            ('device_id', 'trim(device_id)'),
+        ], 'identifier_type', 'identifier') }}
+    from read_fields
 
 ),
 

@@ -15,7 +15,6 @@ read_properties as (
         user_id,
         occurred_at,
         action,
-        properties,
         {{ json_texts('properties', [
             '$.order_id',
             '$.revenue',
@@ -56,8 +55,7 @@ name_fields as (
         nullif(fields[10], '') as stated_store_id,
         nullif(fields[11], '') as affiliation,
         lower(nullif(fields[12], '')) as sales_channel,
-        nullif(fields[13], '') as refund_id,
-        {{ json_objects('properties', '$.products') }} as products
+        nullif(fields[13], '') as refund_id
     from read_properties
 
 ),
@@ -84,8 +82,7 @@ state_revenue as (
             stated_store_id,
             case when sales_channel = 'store' then affiliation end
         ) as store_id,
-        coalesce(refund_id, message_id) as refund_id,
-        products
+        coalesce(refund_id, message_id) as refund_id
     from name_fields
 
 )

@@ -1,29 +1,36 @@
 -- One row per order and product line, as the order was completed.
 with
 
-order_events as (
+events as (
 
-    select * from {{ ref('stg_order_events') }}
+    select * from {{ ref('stg_events') }}
 
 ),
 
-orders as (
+completions as (
 
-    select * from {{ ref('stg_orders') }}
+    select * from {{ ref('stg_order_completions') }}
+
+),
+
+list_products as (
+
+    select
+        completions.order_id,
+        completions.message_id,
+        completions.occurred_at as ordered_at,
+        {{ json_objects('events.properties', '$.products') }} as products
+    from completions
+    inner join events on completions.message_id = events.message_id
 
 ),
 
 number_lines as (
 
     select
-        orders.order_id,
-        orders.message_id,
-        orders.ordered_at,
-        order_events.products,
-        unnest(range(1, len(order_events.products) + 1)) as line_number
-    from orders
-    inner join order_events on orders.message_id = order_events.message_id
-    where order_events.products is not null
+        *,
+        unnest(range(1, len(products) + 1)) as line_number
+    from list_products
 
 ),
 

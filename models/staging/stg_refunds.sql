@@ -7,6 +7,12 @@ order_events as (
 
 ),
 
+completions as (
+
+    select * from {{ ref('stg_order_completions') }}
+
+),
+
 exchange_rates as (
 
     select * from {{ ref('exchange_rates') }}
@@ -16,20 +22,6 @@ exchange_rates as (
 run as (
 
     select * from {{ ref('stg_run') }}
-
-),
-
-first_completions as (
-
-    select
-        order_id,
-        revenue_amount,
-        currency
-    from order_events
-    where action = 'completed'
-    qualify row_number() over (
-        partition by order_id order by occurred_at asc, message_id asc
-    ) = 1
 
 ),
 
@@ -48,18 +40,19 @@ link_orders as (
     select
         refunds.refund_id,
         refunds.message_id,
-        first_completions.order_id,
+        completions.order_id,
         refunds.occurred_at as refunded_at,
-        abs(
-            coalesce(refunds.revenue_amount, first_completions.revenue_amount, 0)
+        cast(
+            abs(coalesce(refunds.revenue_amount, completions.revenue_amount, 0))
+            as decimal(18, 2)
         ) as refund_amount,
         coalesce(
-            refunds.currency, first_completions.currency, run.base_currency
+            refunds.currency, completions.currency, run.base_currency
         ) as currency,
         run.base_currency
     from first_refund_messages as refunds
     cross join run
-    left join first_completions on refunds.order_id = first_completions.order_id
+    left join completions on refunds.order_id = completions.order_id
 
 ),
 
@@ -70,15 +63,14 @@ convert_amounts as (
         link_orders.message_id,
         link_orders.order_id,
         link_orders.refunded_at,
-        cast(link_orders.refund_amount as decimal(18, 2)) as refund_amount,
+        link_orders.refund_amount,
         link_orders.currency,
-        cast(
-            case
-                when link_orders.currency = link_orders.base_currency
-                    then link_orders.refund_amount
-                else link_orders.refund_amount * exchange_rates.rate
-            end as decimal(18, 2)
-        ) as base_refund_amount
+        {{ in_base_currency(
+            'link_orders.refund_amount',
+            'link_orders.currency',
+            'link_orders.base_currency',
+            'exchange_rates.rate',
+        ) }} as base_refund_amount
     from link_orders
     left join exchange_rates
         on

@@ -1,0 +1,35 @@
+-- One row per journey that marketers keep.
+with
+
+journeys as (
+
+    select * from {{ source('raw', 'journeys') }}
+
+),
+
+name_fields as (
+
+    select
+        journey,
+        version,
+        definition_hash,
+        description,
+        message_class,
+        priority,
+        holdout_rate,
+        entry_intents,
+        entry_phases,
+        needs_open_misstep,
+        minimum_order_count,
+        entry_within_seconds,
+        exits_on_order,
+        exits_on_misstep,
+        exits_on_resolved,
+        expires_after_seconds,
+        re_eligible_after_seconds,
+        step_count
+    from journeys
+
+)
+
+select * from name_fields
