@@ -1,0 +1,170 @@
+"""The rules of the house hold: who imports whom, what reads what, what is told."""
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestration.resources import dbt_project
+from orchestration.settings import PROJECT, Settings
+
+PACKAGES = ("orchestration", "ml", "activations")
+LAYERS_BELOW = {
+    "seeds": set(),
+    "staging": {"raw", "staging", "seeds"},
+    "identity": {"staging", "identity", "seeds"},
+    "profiles": {"identity", "staging", "profiles", "seeds"},
+    "decisions": {"profiles", "identity", "staging", "ml", "decisions", "seeds"},
+    "attribution": {
+        "identity",
+        "profiles",
+        "staging",
+        "decisions",
+        "attribution",
+        "seeds",
+    },
+}
+
+
+def modules() -> Iterator[tuple[Path, ast.Module]]:
+    for package in PACKAGES:
+        for path in sorted((PROJECT / package).rglob("*.py")):
+            yield path.relative_to(PROJECT), ast.parse(path.read_text())
+
+
+def imported(tree: ast.Module) -> set[str]:
+    roots = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            roots |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            roots.add((node.module or "").split(".")[0])
+    return roots
+
+
+def test_only_orchestration_knows_dagster_the_warehouse_and_the_others() -> None:
+    for path, tree in modules():
+        package = path.parts[0]
+        if package == "orchestration":
+            continue
+        others = {"orchestration", "ml", "activations"} - {package}
+        forbidden = imported(tree) & {"dagster", "dagster_dbt", "duckdb", *others}
+        assert not forbidden, f"{path} imports {forbidden}"
+
+
+def test_only_the_warehouse_module_imports_duckdb() -> None:
+    importers = [str(path) for path, tree in modules() if "duckdb" in imported(tree)]
+    assert importers == ["orchestration/warehouse.py"]
+
+
+def reads_environment(tree: ast.Module) -> bool:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr == "getenv":
+            return True
+        if (
+            isinstance(node, ast.Subscript)
+            and isinstance(node.ctx, ast.Load)
+            and ast.unparse(node.value) == "os.environ"
+        ):
+            return True
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "os.environ.get":
+            return True
+    return False
+
+
+def test_only_settings_read_the_environment() -> None:
+    readers = [str(path) for path, tree in modules() if reads_environment(tree)]
+    assert readers == []
+
+
+CLOCKS = re.compile(
+    r"\b(now\(|current_date|current_timestamp|random\(|uuid\(|date\.today|"
+    r"datetime\.today|time\.time\()",
+)
+WALL_CLOCK_MODULES = {"orchestration/settings.py"}
+
+
+def test_no_wall_clock_and_no_chance_outside_settings() -> None:
+    sources = [
+        *(PROJECT / "models").rglob("*.sql"),
+        *(PROJECT / "dbt_project" / "macros").rglob("*.sql"),
+        *(PROJECT / "dbt_project" / "tests").rglob("*.sql"),
+        *(path for package in PACKAGES for path in (PROJECT / package).rglob("*.py")),
+    ]
+    for path in sources:
+        name = str(path.relative_to(PROJECT))
+        if name not in WALL_CLOCK_MODULES:
+            found = CLOCKS.search(path.read_text())
+            assert not found, f"{name} reads a clock or chance: {found.group()}"
+
+
+@pytest.fixture(scope="session")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    settings = Settings(home=tmp_path_factory.mktemp("house"), _env_file=None)
+    return json.loads(dbt_project(settings).manifest_path.read_text())
+
+
+def layer(node: dict[str, Any]) -> str:
+    return node["source_name"] if node["resource_type"] == "source" else node["schema"]
+
+
+def test_models_read_downward_only(manifest: dict[str, Any]) -> None:
+    nodes = {**manifest["nodes"], **manifest["sources"]}
+    for node in manifest["nodes"].values():
+        if node["resource_type"] != "model":
+            continue
+        for parent in node["depends_on"]["nodes"]:
+            below = LAYERS_BELOW[layer(node)]
+            assert layer(nodes[parent]) in below, f"{node['name']} reads {parent}"
+
+
+def test_the_manifest_holds_exactly_the_files_in_models(
+    manifest: dict[str, Any],
+) -> None:
+    known = {
+        node["original_file_path"]
+        for node in manifest["nodes"].values()
+        if node["resource_type"] == "model"
+    }
+    files = {
+        str(path.relative_to(PROJECT))
+        for path in (PROJECT / "models").rglob("*")
+        if path.suffix in {".sql", ".py"}
+    }
+    assert known == files
+
+
+def test_every_model_says_what_one_row_is_and_every_column_what_it_means(
+    manifest: dict[str, Any],
+) -> None:
+    for node in manifest["nodes"].values():
+        if node["resource_type"] not in {"model", "seed"}:
+            continue
+        assert node["description"].startswith("One row"), node["name"]
+        for column in node["columns"].values():
+            assert column["description"], f"{node['name']}.{column['name']}"
+
+
+def test_every_model_outside_staging_has_a_contract(manifest: dict[str, Any]) -> None:
+    for node in manifest["nodes"].values():
+        if (
+            node["resource_type"] == "model"
+            and node["schema"] != "staging"
+            and node["language"] == "sql"
+        ):
+            assert node["contract"]["enforced"], node["name"]
+
+
+def test_every_sql_test_is_a_check_on_a_table(manifest: dict[str, Any]) -> None:
+    for node in manifest["nodes"].values():
+        if node["resource_type"] != "test" or "after_activation" in node["tags"]:
+            continue
+        attached = node.get("attached_node") or (
+            node["config"]["meta"].get("dagster", {}).get("ref")
+        )
+        parents = set(node["depends_on"]["nodes"])
+        assert attached or len(parents) == 1, f"{node['name']} is shown on no asset"
