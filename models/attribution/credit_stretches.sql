@@ -1,0 +1,53 @@
+-- One row per conversion and touch: where its weight begins and ends in the sum.
+{{ config(materialized='view') }}
+{%- set attribution_models = [
+    'first_touch', 'last_touch', 'linear', 'position_based', 'time_decay', 'markov'
+] %}
+
+with
+
+conversions as (
+
+    select * from {{ ref('conversions') }}
+
+),
+
+touch_weights as (
+
+    select * from {{ ref('touch_weights') }}
+
+),
+
+-- a conversion without touch is one stretch that no touch owns
+add_up_weights as (
+
+    select
+        conversions.conversion_id,
+        conversions.profile_id,
+        conversions.converted_at,
+        conversions.revenue_amount,
+        touch_weights.touchpoint_id,
+        {%- for attribution_model in attribution_models %}
+        coalesce({{ attribution_model }}, 1) as {{ attribution_model }}_weight,
+        cast(
+            sum(coalesce({{ attribution_model }}, 1)) over path_so_far as bigint
+        ) as {{ attribution_model }}_so_far,
+        cast(
+            sum(coalesce({{ attribution_model }}, 1)) over whole_path as bigint
+        ) as {{ attribution_model }}_total
+        {%- if not loop.last %},{% endif %}
+        {%- endfor %}
+    from conversions
+    left join touch_weights
+        on conversions.conversion_id = touch_weights.conversion_id
+    window
+        whole_path as (partition by conversions.conversion_id),
+        path_so_far as (
+            partition by conversions.conversion_id
+            order by touch_weights.position asc nulls last
+            rows between unbounded preceding and current row
+        )
+
+)
+
+select * from add_up_weights
