@@ -1,0 +1,1 @@
+"""Send list in, receipts out: what goes to whom, exactly once, and in which words."""

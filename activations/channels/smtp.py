@@ -1,0 +1,148 @@
+"""Email over SMTP: one message in flight at a time, and none ever repeated in doubt.
+
+RFC 5321, section 6.1: once the server said yes to the data it owns the message. What
+breaks before the data is tried again; what breaks while the data is on its way is
+`unknown`. Server texts are never kept: they quote the recipient's address.
+"""
+
+import re
+import smtplib
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from activations.channels import DestinationDownError
+from activations.channels.mail import as_mail
+from activations.ledger import Outcome, Send
+from activations.render import Message
+
+ENHANCED_STATUS = re.compile(rb"\b[245]\.\d{1,3}\.\d{1,3}\b")
+
+
+@dataclass(frozen=True)
+class SmtpServer:
+    """How to reach a server; port 465 speaks TLS from the first byte."""
+
+    host: str
+    port: int = 587
+    user: str | None = None
+    password: str | None = None
+    starttls: bool = True
+    timeout_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.user and not self.is_encrypted:
+            raise ValueError("an SMTP password is sent over an encrypted session only")
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether what is said stays between the two."""
+        return self.starttls or self.port == smtplib.SMTP_SSL_PORT
+
+    def __repr__(self) -> str:
+        return f"SmtpServer({self.host}:{self.port})"
+
+
+class SmtpDestination:
+    """An SMTP server that sends for real."""
+
+    name = "smtp"
+    batch_size = 1
+
+    def __init__(self, server: SmtpServer, *, email_from: str) -> None:
+        self._server = server
+        self._email_from = email_from
+        self._session: smtplib.SMTP | None = None
+
+    def send(self, messages: Sequence[Message]) -> list[Outcome]:
+        """Hand over each message on one open session."""
+        return [self._send_one(message) for message in messages]
+
+    def recall(self, send: Send) -> Literal["sent", "not_sent", "unknown"]:
+        """A server does not tell what it took from a process that died."""
+        return "unknown"
+
+    def close(self) -> None:
+        """End the session politely."""
+        if self._session is not None:
+            try:
+                self._session.quit()
+            except (smtplib.SMTPException, OSError):
+                self._session.close()
+            self._session = None
+
+    def _send_one(self, message: Message) -> Outcome:
+        try:
+            mail = as_mail(message, sender=self._email_from)
+        except ValueError:
+            return Outcome(message.send_id, "dead", "invalid_address")
+        session = self._open_session()
+        try:
+            code, text = session.mail(mail["From"].addresses[0].addr_spec)
+            if code == 250:
+                code, text = session.rcpt(message.address)
+            if code not in (250, 251):
+                session.rset()
+                return refused(message.send_id, code, text)
+        except (smtplib.SMTPServerDisconnected, OSError):
+            self._drop_session()
+            return Outcome(message.send_id, "pending", "connection_lost")
+        try:
+            code, text = session.data(mail.as_bytes())
+        except smtplib.SMTPDataError as error:
+            # the server refused DATA itself, before any content
+            return refused(message.send_id, error.smtp_code, as_bytes(error.smtp_error))
+        except (smtplib.SMTPServerDisconnected, OSError):
+            self._drop_session()
+            return Outcome(message.send_id, "unknown", "connection_lost_in_data")
+        if code != 250:
+            return refused(message.send_id, code, text)
+        return Outcome(message.send_id, "sent", receipt=mail["Message-ID"])
+
+    def _open_session(self) -> smtplib.SMTP:
+        if self._session is not None:
+            return self._session
+        server = self._server
+        try:
+            session = connect(server)
+            if server.user:
+                session.login(server.user, server.password or "")
+            session.ehlo_or_helo_if_needed()
+        except (smtplib.SMTPException, OSError) as error:
+            raise DestinationDownError(f"smtp: {type(error).__name__}") from None
+        self._session = session
+        return session
+
+    def _drop_session(self) -> None:
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+
+def connect(server: SmtpServer) -> smtplib.SMTP:
+    """An encrypted session, unless the server was said to have none.
+
+    Raises:
+        smtplib.SMTPException, OSError: if there is none to be had.
+    """
+    place = (server.host, server.port)
+    context = ssl.create_default_context()
+    if server.port == smtplib.SMTP_SSL_PORT:
+        return smtplib.SMTP_SSL(*place, timeout=server.timeout_seconds, context=context)
+    session = smtplib.SMTP(*place, timeout=server.timeout_seconds)
+    if server.starttls:
+        session.starttls(context=context)
+    return session
+
+
+def refused(send_id: str, code: int, text: bytes) -> Outcome:
+    """What a refusal means: 4xx may pass later, all else is for good (RFC 5321, 4.2.1)."""
+    enhanced = ENHANCED_STATUS.search(text)
+    reason = f"smtp_{code}" + (f"_{enhanced[0].decode()}" if enhanced else "")
+    return Outcome(send_id, "pending" if 400 <= code < 500 else "dead", reason)
+
+
+def as_bytes(text: bytes | str) -> bytes:
+    """smtplib gives some server texts as bytes and some as text."""
+    return text.encode() if isinstance(text, str) else text

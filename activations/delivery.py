@@ -1,0 +1,207 @@
+"""Send list in, receipts out: every send at most once, whatever breaks in between.
+
+In order, for one channel:
+
+1. what an earlier run left in flight is recalled: its destination knows, or it is
+   `unknown` and never tried again;
+2. what an earlier run left pending is withdrawn if it is no longer wanted or too old;
+3. the send list is enqueued, one row per `send_id`, before anything is sent;
+4. pending rows are claimed, rendered, handed over and settled, batch by batch.
+
+The ledger is written before and after each handing over, so that a crash anywhere
+leaves a row that says how far it came.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from activations.channels import Destination, DestinationDownError
+from activations.ledger import ENQUEUED, Ledger, Outcome, Send
+from activations.render import ContentError, Message, Renderer, RenderError
+
+RUN_DID_NOT_FINISH = "run_did_not_finish"
+NO_LONGER_DUE = "no_longer_due"
+EXPIRED = "expired"
+CRASHED_IN_FLIGHT = "crashed_in_flight"
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often a row is tried, and for how long, before it is given up."""
+
+    passes_per_run: int = 3
+    most_attempts: int = 9
+    pause_seconds: float = 2.0
+    longest_wait: timedelta = timedelta(days=1)
+
+
+def activate(
+    ledger: Ledger,
+    send_list: pl.DataFrame,
+    *,
+    channel: str,
+    destination: Destination,
+    others: Sequence[Destination] = (),
+    renderer: Renderer,
+    as_of: datetime,
+    policy: RetryPolicy = RetryPolicy(),
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Bring one channel's ledger rows as far as they go in the run at `as_of`.
+
+    `send_list` holds the columns of `ENQUEUED`, `is_due` (decided by this run, or
+    again) and `is_wanted` (an earlier decision that still may be carried out).
+    `others` are destinations of earlier runs that can say what they took.
+
+    Raises:
+        ContentError: before anything is recorded, if a content file is unusable.
+    """
+    for content in (
+        send_list.select("journey", "content_id")
+        .unique(maintain_order=True)
+        .iter_rows()
+    ):
+        renderer.template(*content, channel)
+    recall(ledger, channel, (destination, *others), as_of=as_of)
+    withdraw(ledger, channel, send_list, as_of=as_of, policy=policy)
+    enqueue(ledger, send_list, destination=destination.name, as_of=as_of)
+    deliver(
+        ledger,
+        channel,
+        destination,
+        renderer,
+        as_of=as_of,
+        policy=policy,
+        sleep=sleep,
+    )
+
+
+def recall(
+    ledger: Ledger,
+    channel: str,
+    destinations: Sequence[Destination],
+    *,
+    as_of: datetime,
+) -> None:
+    """Settle what a run that died had in flight: sent, back to pending, or unknown."""
+    known = {destination.name: destination for destination in destinations}
+    outcomes = []
+    for send in ledger.inflight(channel):
+        destination = known.get(send.destination)
+        fate = destination.recall(send) if destination else "unknown"
+        if fate == "sent":
+            outcomes.append(Outcome(send.send_id, "sent", receipt="recalled"))
+        elif fate == "not_sent":
+            outcomes.append(Outcome(send.send_id, "pending", CRASHED_IN_FLIGHT))
+        else:
+            outcomes.append(Outcome(send.send_id, "unknown", CRASHED_IN_FLIGHT))
+    ledger.complete(outcomes, as_of=as_of)
+
+
+def withdraw(
+    ledger: Ledger,
+    channel: str,
+    send_list: pl.DataFrame,
+    *,
+    as_of: datetime,
+    policy: RetryPolicy,
+) -> None:
+    """Settle the pending rows of earlier runs that must not go out any more."""
+    wanted = set(send_list.filter("is_wanted")["send_id"])
+    earlier = [send for send in ledger.waiting(channel) if send.as_of < as_of]
+    late = [s.send_id for s in earlier if as_of - s.as_of > policy.longest_wait]
+    ledger.withdraw(late, state="dead", reason=EXPIRED, as_of=as_of)
+    moot = [send.send_id for send in earlier if send.send_id not in wanted]
+    ledger.withdraw(moot, state="suppressed", reason=NO_LONGER_DUE, as_of=as_of)
+
+
+def enqueue(
+    ledger: Ledger, send_list: pl.DataFrame, *, destination: str, as_of: datetime
+) -> None:
+    """Record every send: the due ones to go out, the others as never to."""
+    rows = send_list.select(*ENQUEUED, "is_due").sort("as_of", "send_id")
+    ledger.enqueue(
+        rows.filter("is_due").to_dicts(), destination=destination, as_of=as_of
+    )
+    ledger.enqueue(
+        rows.filter(~pl.col("is_due")).to_dicts(),
+        destination=destination,
+        as_of=as_of,
+        suppressed_for=RUN_DID_NOT_FINISH,
+    )
+
+
+def deliver(
+    ledger: Ledger,
+    channel: str,
+    destination: Destination,
+    renderer: Renderer,
+    *,
+    as_of: datetime,
+    policy: RetryPolicy,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Send what is pending; what fails for now is tried again, then by later runs."""
+    for turn in range(policy.passes_per_run):
+        waiting = [send.send_id for send in ledger.waiting(channel)]
+        if not waiting:
+            return
+        if turn:
+            sleep(policy.pause_seconds * 2 ** (turn - 1))
+        for send_ids in in_batches(waiting, destination.batch_size):
+            claimed = ledger.claim(send_ids, destination=destination.name)
+            try:
+                outcomes = hand_over(claimed, destination, renderer)
+            except DestinationDownError as error:
+                outcomes = [
+                    Outcome(send.send_id, "pending", str(error)) for send in claimed
+                ]
+                ledger.complete(give_up(outcomes, claimed, policy), as_of=as_of)
+                break
+            ledger.complete(give_up(outcomes, claimed, policy), as_of=as_of)
+
+
+def hand_over(
+    sends: Sequence[Send], destination: Destination, renderer: Renderer
+) -> list[Outcome]:
+    """Render and send; who cannot be rendered is settled without being contacted.
+
+    Raises:
+        DestinationDownError: if the destination took none of them.
+    """
+    started = time.perf_counter()
+    messages: list[Message] = []
+    outcomes: list[Outcome] = []
+    for send in sends:
+        try:
+            messages.append(renderer.render(send))
+        except (RenderError, ContentError) as error:
+            outcomes.append(Outcome(send.send_id, "dead", f"render_failed: {error}"))
+    if messages:
+        outcomes += destination.send(messages)
+    latency_ms = (time.perf_counter() - started) * 1000
+    return [replace(outcome, latency_ms=latency_ms) for outcome in outcomes]
+
+
+def give_up(
+    outcomes: Sequence[Outcome], sends: Sequence[Send], policy: RetryPolicy
+) -> list[Outcome]:
+    """Turn the last allowed failure of a row into its end."""
+    attempts: Mapping[str, int] = {send.send_id: send.attempts for send in sends}
+    return [
+        replace(outcome, state="dead", reason=f"gave_up: {outcome.reason}")
+        if outcome.state == "pending"
+        and attempts[outcome.send_id] >= policy.most_attempts
+        else outcome
+        for outcome in outcomes
+    ]
+
+
+def in_batches(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """The items in slices of at most `size`."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

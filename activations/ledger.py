@@ -1,0 +1,474 @@
+"""The send ledger: the one durable truth of what went out, and what did not.
+
+SQLite, so that a crash between two writes can never send twice. All times are the
+`as_of` of runs; wall clock appears in `latency_ms` alone. It renders and sends nothing.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import polars as pl
+
+State = Literal["pending", "inflight", "sent", "suppressed", "dead", "unknown"]
+SETTLED: frozenset[State] = frozenset({"sent", "suppressed", "dead", "unknown"})
+
+# Each entry lifts the schema by one version; entries that were released never change.
+MIGRATIONS = (
+    """
+    create table sends (
+        send_id text primary key,
+        enrollment_id text not null,
+        journey text not null,
+        step text not null,
+        channel text not null,
+        profile_id text not null,
+        identifier_type text,
+        identifier text,
+        destination text not null,
+        address text,
+        content_id text not null,
+        message_class text not null,
+        payload text,
+        state text not null check (state in (
+            'pending', 'inflight', 'sent', 'suppressed', 'dead', 'unknown'
+        )),
+        reason text,
+        as_of text not null,
+        enqueued_at text not null,
+        settled_at text,
+        sent_at text,
+        attempts integer not null default 0 check (attempts >= 0),
+        receipt text,
+        latency_ms real,
+        check ((state in ('pending', 'inflight')) = (settled_at is null)),
+        check ((state = 'sent') = (sent_at is not null)),
+        check (state not in ('suppressed', 'dead', 'unknown') or reason is not null),
+        check (state not in ('inflight', 'sent', 'unknown') or attempts > 0),
+        check (settled_at is null or payload is null)
+    ) strict;
+
+    create index sends_by_state on sends (channel, state);
+    create index sends_by_run on sends (as_of, channel);
+    create index sends_by_sent_at on sends (sent_at);
+
+    create trigger sends_take_only_legal_steps
+    before update of state on sends
+    when old.state <> new.state and not (
+        (old.state = 'pending' and new.state in ('inflight', 'suppressed', 'dead'))
+        or (
+            old.state = 'inflight'
+            and new.state in ('pending', 'sent', 'dead', 'unknown')
+        )
+    )
+    begin
+        select raise(abort, 'a send cannot take this step');
+    end;
+
+    create trigger sends_keep_their_key
+    before update of send_id, as_of, enqueued_at on sends
+    begin
+        select raise(abort, 'the identity of a send is fixed');
+    end;
+    """,
+)
+
+# What `enqueue` takes of a send list row, in the order of the insert.
+ENQUEUED = (
+    "send_id",
+    "enrollment_id",
+    "journey",
+    "step",
+    "channel",
+    "profile_id",
+    "identifier_type",
+    "identifier",
+    "address",
+    "content_id",
+    "message_class",
+    "payload",
+    "as_of",
+)
+
+Schema = Mapping[str, pl.DataType | type[pl.DataType]]
+TIMESTAMP = pl.Datetime("us")
+COPY_SCHEMA: Schema = {
+    "send_id": pl.String,
+    "enrollment_id": pl.String,
+    "journey": pl.String,
+    "step": pl.String,
+    "channel": pl.String,
+    "profile_id": pl.String,
+    "destination": pl.String,
+    "content_id": pl.String,
+    "message_class": pl.String,
+    "state": pl.String,
+    "reason": pl.String,
+    "as_of": TIMESTAMP,
+    "enqueued_at": TIMESTAMP,
+    "settled_at": TIMESTAMP,
+    "sent_at": TIMESTAMP,
+    "attempts": pl.Int64,
+    "latency_ms": pl.Float64,
+}
+RECEIPT_SCHEMA: Schema = {
+    "send_id": pl.String,
+    "channel": pl.String,
+    "journey": pl.String,
+    "step": pl.String,
+    "content_id": pl.String,
+    "profile_id": pl.String,
+    "identifier_type": pl.String,
+    "identifier": pl.String,
+    "sent_at": TIMESTAMP,
+}
+ROWS_BEFORE_SCHEMA: Schema = {
+    "send_id": pl.String,
+    "enrollment_id": pl.String,
+    "journey": pl.String,
+    "step": pl.String,
+    "channel": pl.String,
+    "profile_id": pl.String,
+    "state": pl.String,
+    "reason": pl.String,
+    "as_of": TIMESTAMP,
+    "sent_at": TIMESTAMP,
+}
+
+
+class LedgerError(Exception):
+    """The ledger cannot be used as asked, said in one line."""
+
+
+@dataclass(frozen=True)
+class Send:
+    """One claimed row: all that rendering and sending it takes."""
+
+    send_id: str
+    enrollment_id: str
+    journey: str
+    step: str
+    channel: str
+    profile_id: str
+    destination: str
+    address: str | None
+    content_id: str
+    message_class: str
+    payload: str | None
+    as_of: datetime
+    attempts: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one claimed row; `pending` means that it may be tried again."""
+
+    send_id: str
+    state: Literal["pending", "sent", "dead", "unknown"]
+    reason: str | None = None
+    receipt: str | None = None
+    latency_ms: float | None = None
+
+
+class Ledger:
+    """An open ledger; one process at a time writes it, under the home's lock."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path`, making or migrating the file where needed.
+
+        Raises:
+            LedgerError: if a newer release wrote the file.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        is_new = not path.exists()
+        self._connection = sqlite3.connect(path, timeout=30, isolation_level=None)
+        if is_new:
+            path.chmod(0o600)
+        for pragma in (
+            "journal_mode = wal",
+            "synchronous = full",
+            "secure_delete = on",
+            "foreign_keys = on",
+        ):
+            self._connection.execute(f"pragma {pragma}")
+        self._connection.row_factory = sqlite3.Row
+        try:
+            self._migrate()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Fold the write-ahead log into the file and let go of it."""
+        self._connection.execute("pragma wal_checkpoint(truncate)")
+        self._connection.close()
+
+    def _migrate(self) -> None:
+        (version,) = self._connection.execute("pragma user_version").fetchone()
+        if version > len(MIGRATIONS):
+            raise LedgerError(
+                f"{self.path} has schema {version}, this release knows "
+                f"{len(MIGRATIONS)}: upgrade rekindle"
+            )
+        for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+            # executescript commits what is open, so the transaction is in the script
+            self._connection.executescript(
+                f"begin immediate;\n{script}\npragma user_version = {number};\ncommit;"
+            )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self._connection.execute("begin immediate")
+        try:
+            yield self._connection
+        except BaseException:
+            self._connection.execute("rollback")
+            raise
+        self._connection.execute("commit")
+
+    def enqueue(
+        self,
+        sends: Iterable[Mapping[str, object]],
+        *,
+        destination: str,
+        as_of: datetime,
+        suppressed_for: str | None = None,
+    ) -> int:
+        """Record each send that the ledger does not know; returns how many were new.
+
+        `as_of` is the run that records; a row's own `as_of` is the run that decided.
+        With `suppressed_for` they are recorded as never to be sent, for that reason.
+        """
+        moment = to_text(as_of)
+        state, settled_at = (
+            ("suppressed", moment) if suppressed_for else ("pending", None)
+        )
+        rows = []
+        for send in sends:
+            values = {name: send[name] for name in ENQUEUED}
+            decided_at = values["as_of"]
+            if not isinstance(decided_at, datetime):
+                raise LedgerError(f"send {values['send_id']} has no as_of")
+            values["as_of"] = to_text(decided_at)
+            if suppressed_for:
+                values["payload"] = None
+            rows.append(
+                (
+                    *values.values(),
+                    destination,
+                    state,
+                    suppressed_for,
+                    moment,
+                    settled_at,
+                )
+            )
+        columns = (
+            *ENQUEUED,
+            "destination",
+            "state",
+            "reason",
+            "enqueued_at",
+            "settled_at",
+        )
+        with self._transaction() as connection:
+            before = connection.total_changes
+            connection.executemany(
+                f"insert into sends ({', '.join(columns)}) "
+                f"values ({', '.join('?' * len(columns))}) "
+                "on conflict (send_id) do nothing",
+                rows,
+            )
+            return connection.total_changes - before
+
+    def waiting(self, channel: str) -> list[Send]:
+        """The pending rows of a channel, in the order in which they were decided."""
+        return self._in_state("pending", channel)
+
+    def inflight(self, channel: str) -> list[Send]:
+        """The rows of a channel that a run claimed and never settled: it died."""
+        return self._in_state("inflight", channel)
+
+    def _in_state(self, state: State, channel: str) -> list[Send]:
+        rows = self._connection.execute(
+            "select * from sends where state = ? and channel = ? "
+            "order by as_of, send_id",
+            (state, channel),
+        ).fetchall()
+        return [to_send(row) for row in rows]
+
+    def claim(self, send_ids: Sequence[str], *, destination: str) -> list[Send]:
+        """Take pending rows in flight to `destination`; others are left alone."""
+        with self._transaction() as connection:
+            rows = [
+                row
+                for send_id in send_ids
+                for row in connection.execute(
+                    "update sends set state = 'inflight', destination = ?, "
+                    "attempts = attempts + 1 "
+                    "where send_id = ? and state = 'pending' returning *",
+                    (destination, send_id),
+                ).fetchall()
+            ]
+        return [to_send(row) for row in rows]
+
+    def complete(self, outcomes: Iterable[Outcome], *, as_of: datetime) -> None:
+        """Settle claimed rows, or put them back to be tried again.
+
+        Raises:
+            LedgerError: if a row is not in flight.
+        """
+        moment = to_text(as_of)
+        with self._transaction() as connection:
+            for outcome in outcomes:
+                is_settled = outcome.state in SETTLED
+                cursor = connection.execute(
+                    """
+                    update sends
+                    set
+                        state = ?,
+                        reason = ?,
+                        receipt = ?,
+                        latency_ms = ?,
+                        settled_at = ?,
+                        sent_at = ?,
+                        payload = case when ? then null else payload end
+                    where send_id = ? and state = 'inflight'
+                    """,
+                    (
+                        outcome.state,
+                        outcome.reason,
+                        outcome.receipt,
+                        outcome.latency_ms,
+                        moment if is_settled else None,
+                        moment if outcome.state == "sent" else None,
+                        is_settled,
+                        outcome.send_id,
+                    ),
+                )
+                if cursor.rowcount != 1:
+                    raise LedgerError(f"send {outcome.send_id} is not in flight")
+
+    def withdraw(
+        self,
+        send_ids: Iterable[str],
+        *,
+        state: Literal["suppressed", "dead"],
+        reason: str,
+        as_of: datetime,
+    ) -> int:
+        """Settle pending rows that shall not be tried again; returns how many."""
+        moment = to_text(as_of)
+        with self._transaction() as connection:
+            before = connection.total_changes
+            connection.executemany(
+                "update sends set state = ?, reason = ?, settled_at = ?, "
+                "payload = null where send_id = ? and state = 'pending'",
+                [(state, reason, moment, send_id) for send_id in send_ids],
+            )
+            return connection.total_changes - before
+
+    def rows_before(self, as_of: datetime) -> pl.DataFrame:
+        """The rows of runs before `as_of`, as they stood when the run at `as_of` began.
+
+        A row that a later run settled reads as pending, so that repeating a run
+        gives it the same past.
+        """
+        return self._frame(
+            ROWS_BEFORE_SCHEMA,
+            """
+            select
+                send_id,
+                enrollment_id,
+                journey,
+                step,
+                channel,
+                profile_id,
+                case when settled_at < :as_of then state else 'pending' end as state,
+                case when settled_at < :as_of then reason end as reason,
+                as_of,
+                case when settled_at < :as_of then sent_at end as sent_at
+            from sends
+            where enqueued_at < :as_of
+            order by send_id
+            """,
+            {"as_of": to_text(as_of)},
+        )
+
+    def receipts_before(self, as_of: datetime) -> pl.DataFrame:
+        """What was sent by runs before `as_of`; `sent_at` is the run that sent it."""
+        return self._frame(
+            RECEIPT_SCHEMA,
+            f"select {', '.join(RECEIPT_SCHEMA)} from sends "
+            "where sent_at < :as_of order by sent_at, send_id",
+            {"as_of": to_text(as_of)},
+        )
+
+    def copy(self) -> pl.DataFrame:
+        """Every row without address, identifier and payload."""
+        return self._frame(
+            COPY_SCHEMA,
+            f"select {', '.join(COPY_SCHEMA)} from sends order by send_id",
+        )
+
+    def run_rows(self, as_of: datetime, channel: str) -> pl.DataFrame:
+        """What the run at `as_of` recorded on one channel, as in `copy`."""
+        return self._frame(
+            COPY_SCHEMA,
+            f"select {', '.join(COPY_SCHEMA)} from sends "
+            "where enqueued_at = :as_of and channel = :channel order by send_id",
+            {"as_of": to_text(as_of), "channel": channel},
+        )
+
+    def known(self) -> set[str]:
+        """Every `send_id` that has a row."""
+        rows = self._connection.execute("select send_id from sends").fetchall()
+        return {row["send_id"] for row in rows}
+
+    def _frame(
+        self,
+        schema: Schema,
+        query: str,
+        parameters: Mapping[str, str] | None = None,
+    ) -> pl.DataFrame:
+        rows = self._connection.execute(query, parameters or {}).fetchall()
+        as_stored = {
+            name: pl.String if kind == TIMESTAMP else kind
+            for name, kind in schema.items()
+        }
+        return pl.DataFrame(
+            [tuple(row) for row in rows], schema=as_stored, orient="row"
+        ).with_columns(
+            pl.col(name).str.to_datetime("%Y-%m-%dT%H:%M:%S%.6f", time_unit="us")
+            for name, kind in schema.items()
+            if kind == TIMESTAMP
+        )
+
+
+def to_text(moment: datetime) -> str:
+    """A naive UTC moment as text that sorts as it should."""
+    if moment.tzinfo is not None:
+        raise LedgerError(f"{moment} must be naive UTC")
+    return moment.isoformat(timespec="microseconds")
+
+
+def to_send(row: sqlite3.Row) -> Send:
+    """A ledger row as what delivery needs of it."""
+    values = {name: row[name] for name in Send.__dataclass_fields__}
+    return Send(**{**values, "as_of": datetime.fromisoformat(row["as_of"])})

@@ -1,0 +1,457 @@
+"""A send and its content file as the finished message, or no message at all.
+
+Liquid decides the words, MJML the look of emails. A variable that is missing, null or
+empty is an error wherever it is printed; it never leaves a gap in a sentence.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from functools import cached_property, wraps
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+from zoneinfo import ZoneInfo
+
+import mrml
+import yaml
+from liquid import Environment, FalsyStrictUndefined, RenderContext
+from liquid.exceptions import LiquidError, UndefinedError
+from liquid.filter import with_context
+from liquid.template import BoundTemplate
+from liquid.undefined import is_undefined
+from markupsafe import Markup
+
+from activations.ledger import Send
+
+CONTENT = Path(__file__).parent / "content"
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+FRONT_MATTER = re.compile(r"\A---\n(.*?)^---\n(.*)\Z", re.DOTALL | re.MULTILINE)
+
+# What a content file says above its body, per channel.
+FIELDS = {
+    "email": ("subject", "preheader", "link"),
+    "sms": ("link",),
+    "push": ("title", "link"),
+    "in_app": ("title", "action", "link"),
+    "onsite": ("title", "action", "link"),
+    "paid_retargeting": ("audience", "title", "link"),
+    "direct_mail": ("title", "link"),
+}
+MOST_SMS_SEGMENTS = 3
+MOST_PUSH_BYTES = 2_000
+SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥"}
+WITHOUT_MINOR_UNIT = {"JPY", "KRW", "CLP"}
+
+# GSM 03.38: what an SMS of 160 characters may hold; the second row counts twice.
+GSM_BASIC = frozenset(
+    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡"
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
+)
+GSM_EXTENDED = frozenset("^{}\\[~]|€\f")
+
+
+class ContentError(Exception):
+    """A content file that cannot be used for anyone."""
+
+
+class RenderError(Exception):
+    """A message that cannot be made for this person; says the file, never a value."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """A finished message; `fields` are what its channel shows."""
+
+    send_id: str
+    channel: str
+    address: str
+    content_id: str
+    as_of: datetime
+    fields: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return f"Message({self.send_id}, {self.content_id})"
+
+
+class Missing(FalsyStrictUndefined):
+    """False in a condition, filled by `default`, an error anywhere else."""
+
+    force_liquid_default = True
+
+
+@dataclass(frozen=True)
+class Template:
+    """One content file: a Liquid template per field."""
+
+    name: str
+    fields: Mapping[str, BoundTemplate]
+
+
+class Renderer:
+    """Renders sends from a content folder for one shop."""
+
+    def __init__(
+        self, *, shop_url: str, currency: str, content: Path = CONTENT
+    ) -> None:
+        self._content = content
+        self._shop_url = shop_url.rstrip("/")
+        self._currency = currency
+        self._templates: dict[str, Template] = {}
+        self._plain = make_environment(autoescape=False)
+        self._escaping = make_environment(autoescape=True)
+
+    @cached_property
+    def brand(self) -> Mapping[str, Any]:
+        """Who speaks: name, promises, postal address and look, from `brand.yml`."""
+        path = self._content / "brand.yml"
+        brand = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(brand, dict):
+            raise ContentError(f"{path.name}: expected a mapping")
+        return brand
+
+    def template(self, journey: str, content_id: str, channel: str) -> Template:
+        """The parsed content file of a channel, read once.
+
+        Raises:
+            ContentError: if it is missing, of the wrong form or not valid Liquid.
+        """
+        name = f"{journey}/{content_id}.{channel}.liquid"
+        if name not in self._templates:
+            if not (NAME.fullmatch(journey) and NAME.fullmatch(content_id)):
+                raise ContentError(f"{name}: names are of a-z, 0-9 and _")
+            if channel not in FIELDS:
+                raise ContentError(f"{name}: there is no channel {channel}")
+            self._templates[name] = self._load(name, channel)
+        return self._templates[name]
+
+    def _load(self, name: str, channel: str) -> Template:
+        path = self._content / name
+        if not path.is_file():
+            raise ContentError(f"{name}: no such content file")
+        match = FRONT_MATTER.match(path.read_text(encoding="utf-8"))
+        if match is None:
+            raise ContentError(f"{name}: expected fields between two lines of ---")
+        head, body = match.groups()
+        try:
+            fields = yaml.safe_load(head)
+        except yaml.YAMLError as error:
+            raise ContentError(f"{name}: {error}") from None
+        if not isinstance(fields, dict) or set(fields) != set(FIELDS[channel]):
+            raise ContentError(f"{name}: expected the fields {FIELDS[channel]}")
+        body_line = head.count("\n") + 3
+        return Template(
+            name,
+            {
+                **{
+                    field: self._parse(str(text), f"{name} ({field})", self._plain)
+                    for field, text in fields.items()
+                },
+                "body": self._parse(
+                    # keeps the line numbers of errors those of the file
+                    "\n" * (body_line - 1) + body,
+                    name,
+                    self._escaping if channel == "email" else self._plain,
+                ),
+            },
+        )
+
+    def _parse(self, text: str, name: str, environment: Environment) -> BoundTemplate:
+        try:
+            return environment.from_string(text, name=name)
+        except LiquidError as error:
+            raise ContentError(f"{place(error, name)} {error.message}") from None
+
+    def render(self, send: Send) -> Message:
+        """The message for one person.
+
+        Raises:
+            ContentError: if the content file cannot be used.
+            RenderError: if what it prints is missing, or the message too long.
+        """
+        template = self.template(send.journey, send.content_id, send.channel)
+        if not send.address:
+            raise RenderError("no address")
+        context = self._context(send)
+        fields = {
+            name: " ".join(fill(template.fields[name], context).split())
+            for name in FIELDS[send.channel]
+        }
+        fields["link"] = self._tracked(fields["link"], send)
+        context["link"] = fields["link"]
+        body = fill(template.fields["body"], context).strip()
+        if send.channel == "email":
+            fields |= self._email(send, body, {**context, **fields})
+        elif send.channel == "sms":
+            fields |= self._sms(send, body, context)
+        else:
+            fields["body"] = " ".join(body.split()) if is_short(send) else body
+        if send.channel == "push":
+            check_push(send, fields)
+        return Message(
+            send_id=send.send_id,
+            channel=send.channel,
+            address=send.address,
+            content_id=send.content_id,
+            as_of=send.as_of,
+            fields=fields,
+        )
+
+    def _context(self, send: Send) -> dict[str, Any]:
+        payload = json.loads(send.payload or "{}")
+        if not isinstance(payload, dict):
+            raise RenderError("the payload is no object")
+        return {
+            **present(payload),
+            "send_id": send.send_id,
+            "journey": send.journey,
+            "step": send.step,
+            "channel": send.channel,
+            "message_class": send.message_class,
+            "currency": self._currency,
+            "brand": self.brand,
+            "tracked": lambda path: self._tracked(path, send),
+        }
+
+    def _tracked(self, path: str, send: Send) -> str:
+        """A link that says which send it came from."""
+        url = path if path.startswith("https://") else f"{self._shop_url}{path}"
+        if not path.startswith(("/", "https://")):
+            raise RenderError(f"{send.content_id}: a link begins with / or https://")
+        tracking = {
+            "utm_source": "rekindle",
+            "utm_medium": send.channel,
+            "utm_campaign": send.journey,
+            "utm_content": send.step,
+            "send_id": send.send_id,
+        }
+        if send.channel in ("sms", "direct_mail"):
+            tracking = {"send_id": send.send_id}
+        return f"{url}{'&' if '?' in url else '?'}{urlencode(tracking)}"
+
+    def _email(
+        self, send: Send, body: str, context: Mapping[str, Any]
+    ) -> dict[str, str]:
+        is_marketing = send.message_class == "marketing"
+        unsubscribe = (
+            f"{self._shop_url}/unsubscribe?{urlencode({'send_id': send.send_id})}"
+        )
+        layout = self._layout("email", self._escaping)
+        mjml = fill(
+            layout,
+            {
+                **context,
+                "content": Markup(body),
+                **({"unsubscribe_link": unsubscribe} if is_marketing else {}),
+            },
+        )
+        try:
+            html = mrml.to_html(mjml).content
+        except OSError as error:
+            raise RenderError(f"{send.content_id}: MJML: {error}") from None
+        fields = {"html": html, "text": as_text(mjml)}
+        if is_marketing:
+            if Markup.escape(unsubscribe) not in html:
+                raise ContentError("_layout.email.liquid: no unsubscribe_link")
+            fields["unsubscribe_link"] = unsubscribe
+        return fields
+
+    def _sms(self, send: Send, body: str, context: Mapping[str, Any]) -> dict[str, str]:
+        layout = self._layout("sms", self._plain)
+        text = " ".join(fill(layout, {**context, "content": body}).split())
+        segments = sms_segments(text)
+        if segments > MOST_SMS_SEGMENTS:
+            raise RenderError(f"{send.content_id}: {segments} SMS segments")
+        return {"body": text, "segments": str(segments)}
+
+    def _layout(self, channel: str, environment: Environment) -> BoundTemplate:
+        key = f"_layout.{channel}"
+        if key not in self._templates:
+            path = self._content / f"{key}.liquid"
+            if not path.is_file():
+                raise ContentError(f"{path.name}: no such content file")
+            text = path.read_text(encoding="utf-8")
+            template = self._parse(text, path.name, environment)
+            self._templates[key] = Template(path.name, {"body": template})
+        return self._templates[key].fields["body"]
+
+
+def make_environment(*, autoescape: bool) -> Environment:
+    """Strict Liquid: unknown filters, loose syntax and missing variables are errors."""
+    environment = Environment(undefined=Missing, autoescape=autoescape)
+    environment.filters |= {
+        "money": money,
+        "local_date": local_date,
+        "tracked": tracked,
+        "path_part": path_part,
+    }
+    for name, function in environment.filters.items():
+        if name != "default":
+            environment.filters[name] = refuse_missing(function)
+    return environment
+
+
+def refuse_missing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a filter fail on a missing value; Liquid's own turn it into nothing."""
+
+    @wraps(function)
+    def strict(value: object, *arguments: object, **keywords: object) -> object:
+        if is_undefined(value):
+            str(value)
+        return function(value, *arguments, **keywords)
+
+    return strict
+
+
+@with_context
+def money(value: object, *, context: RenderContext) -> str:
+    """`12.5` as `$12.50`, in the shop's currency."""
+    currency = str(context.resolve("currency"))
+    places = 0 if currency in WITHOUT_MINOR_UNIT else 2
+    try:
+        amount = f"{Decimal(str(value)):,.{places}f}"
+    except InvalidOperation:
+        raise UndefinedError("money: not a number", token=None) from None
+    symbol = SYMBOLS.get(currency)
+    return f"{symbol}{amount}" if symbol else f"{amount} {currency}"
+
+
+@with_context
+def local_date(value: object, pattern: str, *, context: RenderContext) -> str:
+    """A UTC moment as the person's own day and hour, by their `timezone`."""
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError:
+        raise UndefinedError("local_date: not a moment", token=None) from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    zone = context.resolve("timezone")
+    return moment.astimezone(ZoneInfo(str(zone)) if zone else UTC).strftime(pattern)
+
+
+@with_context
+def tracked(value: object, *, context: RenderContext) -> str:
+    """A path of the shop as a link that says which send it came from."""
+    make_link: Any = context.resolve("tracked")
+    return str(make_link(str(value)))
+
+
+def path_part(value: object) -> str:
+    """A value as one safe part of a path."""
+    return quote(str(value), safe="")
+
+
+def fill(template: BoundTemplate, context: Mapping[str, Any]) -> str:
+    """The template's text.
+
+    Raises:
+        RenderError: if something that it prints is missing.
+    """
+    try:
+        return template.render(**context)
+    except UndefinedError as error:
+        name = str(template.name)
+        raise RenderError(f"{place(error, name)} {error.message}") from None
+    except LiquidError as error:
+        # other messages of Liquid may quote values, and so a person
+        kind = type(error).__name__
+        raise RenderError(f"{place(error, str(template.name))} {kind}") from None
+
+
+def place(error: LiquidError, name: str) -> str:
+    """`file:line` of a Liquid error."""
+    if error.token is None or error.token.start_index < 0:
+        return f"{name}:"
+    line = error.token.source.count("\n", 0, error.token.start_index) + 1
+    return f"{name}:{line}:"
+
+
+def present(value: Any) -> Any:
+    """A payload without what is null or empty, so that it counts as missing."""
+    if isinstance(value, dict):
+        kept = {key: present(item) for key, item in value.items()}
+        return {key: item for key, item in kept.items() if item not in (None, "", [])}
+    if isinstance(value, list):
+        return [present(item) for item in value if item is not None]
+    return value.strip() if isinstance(value, str) else value
+
+
+def is_short(send: Send) -> bool:
+    """Whether the channel shows one run of text, without paragraphs."""
+    return send.channel in ("push", "in_app", "onsite", "paid_retargeting")
+
+
+def check_push(send: Send, fields: Mapping[str, str]) -> None:
+    """Refuse what push services would: Apple and Google take 4 KB, ours and theirs."""
+    size = sum(len(text.encode()) for text in fields.values())
+    if size > MOST_PUSH_BYTES:
+        raise RenderError(f"{send.content_id}: {size} bytes are too many for a push")
+
+
+def sms_segments(text: str) -> int:
+    """How many SMS a text takes: 160 GSM characters or 70 others, less when joined."""
+    if set(text) <= GSM_BASIC | GSM_EXTENDED:
+        length = len(text) + sum(character in GSM_EXTENDED for character in text)
+        alone, joined = 160, 153
+    else:
+        length = len(text.encode("utf-16-be")) // 2
+        alone, joined = 70, 67
+    return 1 if length <= alone else -(-length // joined)
+
+
+class TextOfMjml(HTMLParser):
+    """Collects the text part of an email from its MJML."""
+
+    BLOCKS = frozenset({"mj-text", "mj-button", "p", "li", "h1", "h2", "h3", "tr"})
+    SHOWN = frozenset({"mj-text", "mj-button", "mj-table"})
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.lines: list[str] = []
+        self._line = ""
+        self._links: list[str | None] = []
+        self._shown = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._shown += tag in self.SHOWN
+        if tag in self.BLOCKS or tag == "br":
+            self._end_line()
+        if tag == "li":
+            self._line = "- "
+        if tag in ("a", "mj-button"):
+            self._links.append(dict(attrs).get("href"))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "br":
+            self._end_line()
+
+    def handle_endtag(self, tag: str) -> None:
+        self._shown -= tag in self.SHOWN
+        if tag in ("a", "mj-button") and self._links:
+            link = self._links.pop()
+            self._line += f" ({link})" if link else ""
+        if tag in self.BLOCKS:
+            self._end_line()
+            self.lines.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self._shown:
+            self._line += re.sub(r"\s+", " ", data)
+
+    def _end_line(self) -> None:
+        if self._line.strip() not in ("", "-"):
+            self.lines.append(self._line.strip())
+        self._line = ""
+
+
+def as_text(mjml: str) -> str:
+    """The words and links of an email for readers without HTML."""
+    parser = TextOfMjml()
+    parser.feed(mjml)
+    parser.close()
+    text = "\n".join(parser.lines)
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
