@@ -1,6 +1,7 @@
 """`rekindle …`: each command checks its input, calls one function, says what came."""
 
 import os
+import subprocess
 import sys
 from datetime import date, datetime
 from pathlib import Path
@@ -127,6 +128,21 @@ def real(
     except ExtraMissingError as error:
         fail(error)
     typer.echo(summary)
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    add_help_option=False,
+)
+def dbt(context: typer.Context) -> None:
+    """Run dbt on this home: whatever dbt takes may follow."""
+    from orchestration.resources import dbt_command, home_lock
+
+    settings = Settings()
+    arguments = context.args or ["--help"]
+    with home_lock(settings):
+        finished = subprocess.run(dbt_command(settings, *arguments), check=False)
+    raise typer.Exit(finished.returncode)
 
 
 @app.command()

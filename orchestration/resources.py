@@ -95,20 +95,22 @@ def run_dbt(settings: Settings, *arguments: str) -> None:
     Raises:
         RuntimeError: with what dbt printed, if it fails.
     """
-    export_to_dbt(settings)
     finished = subprocess.run(
-        [
-            *(dbt_executable(), *arguments),
-            *("--project-dir", DBT_FOLDER, "--profiles-dir", DBT_FOLDER),
-            *("--target-path", settings.dbt_target),
-            *("--log-path", settings.dbt_target),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
+        dbt_command(settings, *arguments), capture_output=True, text=True, check=False
     )
     if finished.returncode:
         raise RuntimeError(f"dbt {' '.join(arguments)} failed:\n{finished.stdout}")
+
+
+def dbt_command(settings: Settings, *arguments: str) -> list[str]:
+    """The words that run dbt on this home; exports what dbt reads of it."""
+    export_to_dbt(settings)
+    return [
+        *(dbt_executable(), *arguments),
+        *("--project-dir", str(DBT_FOLDER), "--profiles-dir", str(DBT_FOLDER)),
+        *("--target-path", str(settings.dbt_target)),
+        *("--log-path", str(settings.dbt_target)),
+    ]
 
 
 def dbt_executable() -> str:
