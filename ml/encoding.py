@@ -38,4 +38,5 @@ def encode(features: pl.DataFrame, columns: Sequence[str]) -> Matrix:
     ).to_numpy()
     if np.isinf(numbers).any():
         raise ValueError("features hold infinite values")
-    return np.sign(numbers) * np.log1p(np.abs(numbers))
+    matrix: Matrix = np.sign(numbers) * np.log1p(np.abs(numbers))
+    return matrix

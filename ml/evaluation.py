@@ -74,5 +74,6 @@ def calibration_error(
     Naeini, Cooper, Hauskrecht (2015), with bins of equal size.
     """
     table = calibration(outcomes, predictions, bins)
-    gaps = (table["predicted_rate"] - table["observed_rate"]).abs()
-    return float((gaps * table["profile_count"]).sum() / table["profile_count"].sum())
+    gap = (pl.col("predicted_rate") - pl.col("observed_rate")).abs()
+    share = pl.col("profile_count") / pl.col("profile_count").sum()
+    return float(table.select((gap * share).sum()).item())

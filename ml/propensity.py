@@ -88,7 +88,8 @@ class Predictor:
         if features.is_empty():
             return np.empty(0)
         with threadpool_limits(1):
-            return np.round(self.classifier.predict_proba(matrix)[:, 1], DIGITS)
+            probabilities: Vector = self.classifier.predict_proba(matrix)[:, 1]
+        return probabilities.round(DIGITS)
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,10 @@ class Estimator:
             for predictor in self.predictors
         )
 
+    def has_seen(self, examples: pl.DataFrame) -> bool:
+        """Whether it was trained on exactly these examples."""
+        return self.data_fingerprint == fingerprint(examples)
+
 
 def train(
     examples: pl.DataFrame, training_cutoff_at: datetime, horizon_days: int
@@ -121,8 +126,8 @@ def train(
     For each target:
 
     1. Take the examples whose label is known, in the order of cutoff and profile.
-    2. Fit the estimator and the RFM baseline on what was known at the newest cutoff
-       that leaves enough outcomes on both sides, and compare them on that cutoff.
+    2. Fit the estimator and the RFM baseline on what was known at the best cutoff to
+       test on, and compare them on what came after it.
     3. Where the estimator has the smaller log-loss it is used, else the baseline.
     4. Fit the one that is used again on all examples.
 
@@ -196,11 +201,17 @@ def score(
     )
 
 
-def is_due(stored: Estimator | None, examples_fingerprint: str | None = None) -> bool:
-    """Whether training is due: nothing is stored, or missing examples have arrived."""
-    if stored is None:
-        return True
-    return stored.lacks_data and stored.data_fingerprint != examples_fingerprint
+def calibration_table(estimator: Estimator) -> pl.DataFrame:
+    """One row per target and bin of profiles: what was promised, what came true."""
+    return pl.concat(
+        predictor.calibration.select(
+            pl.lit(estimator.estimator_id).alias("estimator_id"),
+            pl.lit(predictor.target).alias("target"),
+            pl.lit(predictor.scored_by).alias("scored_by"),
+            pl.all(),
+        )
+        for predictor in estimator.predictors
+    )
 
 
 def fingerprint(examples: pl.DataFrame) -> str:
@@ -213,16 +224,18 @@ def fingerprint(examples: pl.DataFrame) -> str:
     digest.update(encoding.encode(examples, columns).tobytes())
     moments = ("cutoff_at", *(target.known_at for target in TARGETS))
     for moment in moments:
-        digest.update(examples[moment].cast(pl.Datetime("us")).to_physical().to_numpy())
+        numbers = examples[moment].cast(pl.Datetime("us")).to_physical()
+        digest.update(numbers.to_numpy().tobytes())
     for target in TARGETS:
-        digest.update(examples[target.label].cast(pl.Int8).fill_null(-1).to_numpy())
+        outcomes = examples[target.label].cast(pl.Int8).fill_null(-1)
+        digest.update(outcomes.to_numpy().tobytes())
     return digest.hexdigest()
 
 
 def train_target(
     examples: pl.DataFrame, target: Target, columns: Sequence[str]
 ) -> Predictor:
-    """Choose between estimator and baseline on the newest testable cutoff, refit."""
+    """Choose between estimator and baseline out of time, then refit."""
     outcomes = to_outcomes(examples, target)
     tested_cutoff_at, metrics, baseline_metrics = None, None, None
     table = evaluation.calibration(np.empty(0, bool), np.empty(0))
@@ -269,11 +282,14 @@ def train_target(
 def out_of_time_splits(
     examples: pl.DataFrame, target: Target
 ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
-    """What was known at a cutoff and what came after it, from the newest cutoff back.
+    """What was known at a cutoff and what came after it, the best test first.
 
+    The best is the cutoff with most known labels, of equals the newest: that is the
+    newest one for purchase, and for churn the newest by which most cycles have ended.
     Cutoffs with too few outcomes on either side are left out.
     """
-    for cutoff_at in examples["cutoff_at"].unique().sort(descending=True):
+    cutoffs = examples.group_by("cutoff_at").len().sort("len", "cutoff_at")
+    for cutoff_at in cutoffs["cutoff_at"].reverse():
         past = examples.filter(pl.col(target.known_at) <= cutoff_at)
         future = examples.filter(pl.col("cutoff_at") == cutoff_at)
         if all(
@@ -362,7 +378,7 @@ def to_outcomes(examples: pl.DataFrame, target: Target) -> Outcomes:
 
 def has_outcomes(outcomes: Outcomes, fewest: int) -> bool:
     """Whether both outcomes occur at least `fewest` times."""
-    return min(outcomes.sum(), (~outcomes).sum()) >= fewest
+    return bool(min(outcomes.sum(), (~outcomes).sum()) >= fewest)
 
 
 def smooth_rate(outcomes: Outcomes) -> float:

@@ -22,6 +22,29 @@ from ml.propensity import Estimator, Predictor, library_versions
 
 METADATA = "metadata.json"
 
+SUMMARY: dict[str, pl.DataType | type[pl.DataType]] = {
+    "estimator_id": pl.String,
+    "target": pl.String,
+    "training_cutoff_at": pl.Datetime("us"),
+    "horizon_days": pl.Int64,
+    "is_in_use": pl.Boolean,
+    "scored_by": pl.String,
+    "fallback_reason": pl.String,
+    "example_count": pl.Int64,
+    "positive_count": pl.Int64,
+    "feature_count": pl.Int64,
+    "tested_cutoff_at": pl.Datetime("us"),
+    "auc": pl.Float64,
+    "log_loss": pl.Float64,
+    "brier_score": pl.Float64,
+    "calibration_error": pl.Float64,
+    "baseline_auc": pl.Float64,
+    "baseline_log_loss": pl.Float64,
+    "baseline_brier_score": pl.Float64,
+    "baseline_calibration_error": pl.Float64,
+    "library_versions": pl.String,
+}
+
 # Beyond what skops trusts by itself: the parts of a calibrated pipeline of boosted
 # trees. None of them runs code when it is rebuilt.
 TRUSTED = frozenset(
@@ -137,6 +160,35 @@ def list_metadata(folder: Path) -> list[dict[str, Any]]:
     )
 
 
+def summarize(folder: Path, until: datetime, in_use: str) -> pl.DataFrame:
+    """One row per estimator and target trained at a cutoff up to `until`."""
+    rows = [
+        {
+            **metadata,
+            **predictor,
+            "training_cutoff_at": datetime.fromisoformat(
+                metadata["training_cutoff_at"]
+            ),
+            "tested_cutoff_at": predictor["tested_cutoff_at"]
+            and datetime.fromisoformat(predictor["tested_cutoff_at"]),
+            "is_in_use": metadata["estimator_id"] == in_use,
+            "feature_count": len(predictor["features"]),
+            "library_versions": json.dumps(metadata["libraries"], sort_keys=True),
+            **(predictor["metrics"] or {}),
+            **{
+                f"baseline_{name}": value
+                for name, value in (predictor["baseline_metrics"] or {}).items()
+            },
+        }
+        for metadata in list_metadata(folder)
+        if datetime.fromisoformat(metadata["training_cutoff_at"]) <= until
+        for predictor in metadata["predictors"]
+    ]
+    return pl.DataFrame(
+        [{name: row.get(name) for name in SUMMARY} for row in rows], schema=SUMMARY
+    )
+
+
 def load_predictor(place: Path, metadata: dict[str, Any]) -> Predictor:
     """One target's predictor, its classifier checked before anything is rebuilt."""
     classifier = None
@@ -174,8 +226,8 @@ def load_classifier(path: Path, sha256: str) -> Any:
     """Rebuild a classifier from trusted types alone.
 
     Raises:
-        UntrustedEstimatorError: if the file is not the one that was written, is no skops
-            file (a pickle, say), or holds a type that no estimator of ours has.
+        UntrustedEstimatorError: if the file is not the one that was written, is no
+            skops file (a pickle, say), or holds a type no estimator of ours has.
     """
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:

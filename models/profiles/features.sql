@@ -1,0 +1,117 @@
+-- One row per profile and cutoff: what was known of the profile before that moment.
+-- Nothing that happened at the cutoff or later is read, so that what estimators learn
+-- from the past is what they will see in use.
+{%- set windows = [] -%}
+{%- for thing in ['session', 'product_view', 'cart_add', 'checkout'] -%}
+    {%- for days in [7, 30, 90] -%}{%- do windows.append((thing, days)) -%}{%- endfor -%}
+{%- endfor -%}
+{%- for thing in ['online_order', 'message_click', 'message_open', 'service_issue'] -%}
+    {%- do windows.append((thing, 90)) -%}
+{%- endfor %}
+with
+
+activity_hours as (
+
+    select * from {{ ref('activity_hours') }}
+
+),
+
+order_rhythms as (
+
+    select * from {{ ref('order_rhythms') }}
+
+),
+
+profile_rules as (
+
+    select * from {{ ref('profile_rules') }}
+
+),
+
+cutoffs as (
+
+    select * from {{ ref('cutoffs') }}
+
+),
+
+sum_before_cutoff as (
+
+    select
+        activity_hours.profile_id,
+        cutoffs.cutoff_at,
+        min(first_seen_at) as first_seen_at,
+        max(last_seen_at) as last_seen_at,
+        max(last_session_at) as last_session_at,
+        max(last_order_at) as last_order_at,
+        cast(sum(online_order_count + store_order_count) as bigint) as order_count,
+        {%- for thing in ['store_order', 'refund', 'cancellation', 'coupon'] %}
+        cast(sum({{ thing }}_count) as bigint) as {{ thing }}_count,
+        {%- endfor %}
+        sum(online_order_amount + store_order_amount) as order_amount,
+        sum(refund_amount) as refund_amount,
+        {%- for thing, days in windows %}
+        cast(
+            sum(
+                case
+                    when hour_at >= {{ add_days('cutoffs.cutoff_at', -days) }}
+                        then {{ thing }}_count
+                    else 0
+                end
+            ) as bigint
+        ) as {{ thing }}_{{ days }}d_count{{ ',' if not loop.last }}
+        {%- endfor %}
+    from activity_hours
+    inner join cutoffs on activity_hours.hour_at < cutoffs.cutoff_at
+    group by activity_hours.profile_id, cutoffs.cutoff_at
+
+),
+
+describe_profiles as (
+
+    select
+        sums.profile_id,
+        sums.cutoff_at,
+        {%- for moment in ['first_seen', 'last_seen', 'last_session', 'last_order'] %}
+        {{ days_between('sums.' ~ moment ~ '_at', 'sums.cutoff_at') }}
+            as days_since_{{ moment }},
+        {%- endfor %}
+        sums.order_count,
+        sums.store_order_count,
+        sums.refund_count,
+        sums.cancellation_count,
+        sums.coupon_count,
+        cast(sums.order_amount - sums.refund_amount as decimal(18, 2))
+            as revenue_amount,
+        cast(
+            round(sums.order_amount / nullif(sums.order_count, 0), 2)
+            as decimal(18, 2)
+        ) as average_order_amount,
+        order_rhythms.days_between_orders,
+        cast(
+            coalesce(
+                least(
+                    greatest(
+                        ceil(
+                            profile_rules.churn_cycle_gap_multiple
+                            * order_rhythms.days_between_orders
+                        ),
+                        profile_rules.churn_cycle_min_days
+                    ),
+                    profile_rules.churn_cycle_max_days
+                ),
+                profile_rules.churn_cycle_default_days
+            ) as integer
+        ) as churn_cycle_days,
+        {%- for thing, days in windows %}
+        sums.{{ thing }}_{{ days }}d_count{{ ',' if not loop.last }}
+        {%- endfor %}
+    from sum_before_cutoff as sums
+    cross join profile_rules
+    left join order_rhythms
+        on
+            sums.profile_id = order_rhythms.profile_id
+            and sums.cutoff_at = order_rhythms.cutoff_at
+
+)
+
+select * from describe_profiles
