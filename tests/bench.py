@@ -1,0 +1,140 @@
+"""How fast the loop is, as ratios to a floor measured in the same run.
+
+Floor: DuckDB reading the same landing files once and writing them as Parquet.
+Orchestration: what a run over a single event takes, which is all start-up, parsing and
+bookkeeping.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from orchestration.sources.sample import write_sample
+
+END = date(2026, 6, 30)
+AS_OF = "2026-07-01T00:00:00Z"
+FLOOR = """
+import duckdb, sys
+landing, target = sys.argv[1:]
+connection = duckdb.connect()
+connection.execute("set preserve_insertion_order = false")
+readers = []
+from pathlib import Path
+suffixes = {p.suffix for p in Path(landing).rglob("*") if p.is_file()}
+for suffix, reader in (
+    ("ndjson.gz", "read_json('{}/**/*.ndjson.gz', {})"),
+    ("ndjson", "read_json('{}/**/*.ndjson', {})"),
+    ("parquet", "read_parquet('{}/**/*.parquet')"),
+):
+    if not any(Path(landing).rglob("*." + suffix)):
+        continue
+    columns = "columns = {messageId: 'varchar', type: 'varchar', event: 'varchar', " \
+        "anonymousId: 'varchar', userId: 'varchar', timestamp: 'varchar', " \
+        "receivedAt: 'varchar', context: 'json', properties: 'json', " \
+        "traits: 'json'}, ignore_errors = true, format = 'newline_delimited', " \
+        "maximum_object_size = 67108864"
+    source = reader.format(landing, columns)
+    connection.execute(
+        f"copy (select * from {source}) to '{target}-{suffix}.parquet'"
+    )
+"""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Wall and CPU seconds and peak memory (MiB) of one process tree."""
+
+    wall: float
+    cpu: float
+    peak_mib: float
+
+
+def measure(arguments: list[str], **environment: str) -> Measure:
+    """Run a command to its end and account for it and its children."""
+    started_at = time.perf_counter()
+    process = subprocess.Popen(
+        arguments,
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    errors = process.stderr.read() if process.stderr else ""
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"{' '.join(arguments[:4])} failed:\n{errors}")
+    return Measure(
+        wall=time.perf_counter() - started_at,
+        cpu=usage.ru_utime + usage.ru_stime,
+        peak_mib=usage.ru_maxrss / 1024,
+    )
+
+
+def run_loop(home: Path) -> Measure:
+    """One run of the whole loop on a home, as a user starts it."""
+    return measure(
+        [sys.executable, "-m", "orchestration.cli", "run", "--as-of", AS_OF],
+        REKINDLE_HOME=str(home),
+    )
+
+
+def main() -> None:
+    """Print the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--customers", type=int, default=14_000)
+    parser.add_argument("--days", type=int, default=120)
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        started_at = time.perf_counter()
+        summary = write_sample(
+            root / "world",
+            customers=chosen.customers,
+            days=chosen.days,
+            seed=1,
+            end=END,
+        )
+        written_in = time.perf_counter() - started_at
+        landing = root / "world" / "landing"
+
+        floor = measure(
+            [sys.executable, "-c", FLOOR, str(landing), str(root / "floor")]
+        )
+        empty = root / "empty"
+        (empty / "landing").mkdir(parents=True)
+        (empty / "landing" / "one.ndjson").write_text(
+            json.dumps(
+                {
+                    "messageId": "m1",
+                    "type": "page",
+                    "userId": "u1",
+                    "timestamp": "2026-06-30T10:00:00Z",
+                }
+            )
+            + "\n"
+        )
+        idle = run_loop(empty)
+        full_home = root / "full"
+        full_home.mkdir()
+        landing.rename(full_home / "landing")
+        full = run_loop(full_home)
+
+    events = summary.events
+    print(f"events                      {events:>12,}")
+    print(f"sample world                {events / written_in:>12,.0f} events/s")
+    print(f"loop                        {events / full.wall:>12,.0f} events/s")
+    print(f"loop / floor, wall          {full.wall / floor.wall:>12.1f} ×")
+    print(f"loop / floor, CPU           {full.cpu / floor.cpu:>12.1f} ×")
+    print(f"orchestration share of wall {idle.wall / full.wall:>12.1%}")
+    print(f"peak memory, largest process{full.peak_mib:>12,.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()

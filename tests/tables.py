@@ -1,0 +1,63 @@
+"""What every table of a warehouse holds, as one line each, for comparisons."""
+
+import argparse
+from pathlib import Path
+
+import polars as pl
+
+from orchestration.warehouse import Warehouse, fetch_frame
+
+WALL_CLOCK_COLUMNS = {"landed_at"}
+TABLES = """
+    select table_schema, table_name, column_name
+    from information_schema.columns
+    where table_schema <> 'information_schema'
+    order by all
+"""
+
+
+def fingerprints(path: Path) -> dict[str, str]:
+    """Row count and an order-free digest of the rows of each table."""
+    with Warehouse(path).connect(read_only=True) as connection:
+        columns = fetch_frame(connection, TABLES)
+        digests = {}
+        for (schema, table), names in columns.group_by(
+            "table_schema", "table_name", maintain_order=True
+        ):
+            compared = [
+                f'"{name}"'
+                for name in names["column_name"]
+                if name not in WALL_CLOCK_COLUMNS and not name.endswith("latency")
+            ]
+            row = fetch_frame(
+                connection,
+                f"""
+                select
+                    count(*) as row_count,
+                    coalesce(bit_xor(md5_number_lower(
+                        to_json(struct_pack({", ".join(compared)}))::varchar
+                    )), 0)::varchar as digest,
+                    coalesce(sum(hash({", ".join(compared)})), 0)::varchar as checksum
+                from {schema}.{table}
+                """,
+            ).row(0)
+            digests[f"{schema}.{table}"] = " ".join(map(str, row))
+    return digests
+
+
+def newest_as_of(path: Path) -> str:
+    """The moment of the newest recorded run, ISO 8601."""
+    frame: pl.DataFrame = Warehouse(path).read("select max(as_of) from raw.runs")
+    return str(frame.item().isoformat())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("warehouse", type=Path)
+    parser.add_argument("--as-of", action="store_true")
+    chosen = parser.parse_args()
+    if chosen.as_of:
+        print(newest_as_of(chosen.warehouse))
+    else:
+        for table, digest in fingerprints(chosen.warehouse).items():
+            print(table, digest)

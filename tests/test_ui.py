@@ -1,0 +1,105 @@
+"""A marketer opens the Dagster UI and finds lineage, a chart and a table."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.conftest import TestHome
+
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    if CHROMIUM is None:
+        if os.environ.get("REKINDLE_TEST_BROWSER") == "required":
+            pytest.fail("no chromium on this machine, and this run requires it")
+        pytest.skip("no chromium on this machine: install Debian's chromium")
+    return CHROMIUM
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def served(demo_home: TestHome, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    port = free_port()
+    log = tmp_path_factory.mktemp("ui") / "dagster.log"
+    with log.open("w") as stream:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "orchestration.cli", "ui", "--port", str(port)],
+            env={**os.environ, "REKINDLE_HOME": str(demo_home.settings.root)},
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        address = f"http://127.0.0.1:{port}"
+        try:
+            wait_for(address, server, log)
+            yield address
+        finally:
+            os.killpg(server.pid, 15)
+            server.wait(30)
+    assert not re.findall(r"(?m)^.* (?:ERROR|CRITICAL) .*$", log.read_text())
+
+
+def wait_for(address: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            pytest.fail(f"the UI ended at once:\n{log.read_text()}")
+        try:
+            with urllib.request.urlopen(f"{address}/server_info", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.5)
+    pytest.fail(f"the UI did not answer:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="module")
+def page(chromium: str, served: str) -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium,
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+            ],
+        )
+        page = browser.new_page(
+            base_url=served, viewport={"width": 1500, "height": 1100}
+        )
+        page.set_default_timeout(60_000)
+        yield page
+        browser.close()
+
+
+def test_the_attribution_asset_shows_a_chart_and_a_table(page: Page) -> None:
+    page.goto("/assets/attribution/channel_performance")
+    expect(page.get_by_text("One row per").first).to_be_visible()
+    expect(page.locator("img[src^='data:image/svg+xml']").first).to_be_visible()
+    expect(page.locator("table", has_text="markov").first).to_be_visible()
+
+
+def test_the_lineage_leads_from_touchpoints_to_channels(page: Page) -> None:
+    page.goto("/assets/attribution/channel_performance?view=lineage")
+    expect(page.get_by_text("credits").first).to_be_visible()
+    expect(page.get_by_text("channel_performance").first).to_be_visible()
