@@ -1,0 +1,1 @@
+"""Frames in, frames out: estimators and graph kernels, free of any warehouse."""
