@@ -1,0 +1,129 @@
+-- One row per profile, channel and rule that closes the channel for good. Of those who
+-- are in a journey now.
+with
+
+enrolled_profiles as (
+
+    select distinct profile_id
+    from {{ ref('enrollments') }}
+    where state = 'active'
+
+),
+
+channel_rules as (
+
+    select * from {{ ref('channel_rules') }}
+
+),
+
+contact_points as (
+
+    select * from {{ ref('contact_points') }}
+
+),
+
+consents as (
+
+    select * from {{ ref('consents') }}
+    where purpose = 'marketing'
+
+),
+
+unsubscribes as (
+
+    select
+        profile_events.profile_id,
+        stg_message_events.channel,
+        stg_message_events.message_id,
+        stg_message_events.occurred_at
+    from {{ ref('stg_message_events') }} as stg_message_events
+    inner join {{ ref('profile_events') }} as profile_events
+        on stg_message_events.message_id = profile_events.message_id
+    where stg_message_events.interaction = 'unsubscribed'
+    qualify row_number() over (
+        partition by profile_events.profile_id, stg_message_events.channel
+        order by stg_message_events.occurred_at desc, stg_message_events.message_id desc
+    ) = 1
+
+),
+
+describe_channels as (
+
+    select
+        enrolled_profiles.profile_id,
+        channel_rules.channel,
+        channel_rules.needs_opt_in,
+        coalesce(contact_points.is_reachable, false) as is_reachable,
+        contact_points.unreachable_reason,
+        consents.status as consent_status,
+        consents.message_id as consent_message_id,
+        unsubscribes.message_id as unsubscribe_message_id,
+        unsubscribes.message_id is not null and (
+            consents.updated_at is null
+            or consents.status <> 'granted'
+            or consents.updated_at <= unsubscribes.occurred_at
+        ) as is_unsubscribed
+    from enrolled_profiles
+    cross join channel_rules
+    left join contact_points
+        on
+            enrolled_profiles.profile_id = contact_points.profile_id
+            and channel_rules.channel = contact_points.channel
+    left join consents
+        on
+            enrolled_profiles.profile_id = consents.profile_id
+            and channel_rules.channel = consents.channel
+    left join unsubscribes
+        on
+            enrolled_profiles.profile_id = unsubscribes.profile_id
+            and channel_rules.channel = unsubscribes.channel
+
+),
+
+apply_rules as (
+
+    select
+        profile_id,
+        channel,
+        case
+            when unreachable_reason in ('bounced', 'failed', 'complained')
+                then 'suppression_list'
+            else 'unreachable'
+        end as rule,
+        cast(null as {{ dbt.type_string() }}) as evidence_message_id
+    from describe_channels
+    where not is_reachable
+
+    union all
+
+    select
+        profile_id,
+        channel,
+        'unsubscribed' as rule,
+        unsubscribe_message_id as evidence_message_id
+    from describe_channels
+    where is_unsubscribed
+
+    union all
+
+    select
+        profile_id,
+        channel,
+        'consent_denied' as rule,
+        consent_message_id as evidence_message_id
+    from describe_channels
+    where consent_status = 'denied'
+
+    union all
+
+    select
+        profile_id,
+        channel,
+        'consent_missing' as rule,
+        cast(null as {{ dbt.type_string() }}) as evidence_message_id
+    from describe_channels
+    where needs_opt_in and coalesce(consent_status, '') not in ('granted', 'denied')
+
+)
+
+select * from apply_rules

@@ -1,0 +1,110 @@
+-- One row per enrollment, with the facts that were fixed when it began.
+{{ config(
+    materialized='incremental',
+    incremental_strategy='append',
+    on_schema_change='append_new_columns',
+    full_refresh=false,
+) }}
+
+with
+
+run as (
+
+    select * from {{ ref('stg_run') }}
+
+),
+
+entry_matches as (
+
+    select * from {{ ref('entry_matches') }}
+
+),
+
+{% if is_incremental() %}
+
+identity_map as (
+
+    select * from {{ ref('identity_map') }}
+
+),
+
+earlier_entries as (
+
+    select
+        identity_map.profile_id,
+        entries.journey,
+        max(entries.entered_at) as last_entered_at
+    from {{ this }} as entries
+    cross join run
+    inner join identity_map
+        on
+            entries.identifier_type = identity_map.identifier_type
+            and entries.identifier = identity_map.identifier
+    where entries.entered_at < run.as_of
+    group by 1, 2
+
+),
+
+{% endif %}
+
+assign_groups as (
+
+    select
+        {{ surrogate_key([
+            'entry_matches.journey', 'entry_matches.evidence_message_id'
+        ]) }} as enrollment_id,
+        entry_matches.journey,
+        entry_matches.journey_version,
+        entry_matches.definition_hash,
+        entry_matches.profile_id as entry_profile_id,
+        entry_matches.identifier_type,
+        entry_matches.identifier,
+        run.as_of as entered_at,
+        entry_matches.trigger_value as entry_reason,
+        entry_matches.evidence_message_id,
+        entry_matches.triggered_at as evidence_at,
+        case
+            when
+                entry_matches.message_class = 'marketing'
+                and {{ unit_interval(
+                    "'global_control␟' || entry_matches.profile_id"
+                ) }} < {{ decision_rule('global_control', 'limit_value') }}
+                then 'global_control'
+            when
+                {{ unit_interval(
+                    "entry_matches.journey || '␟' || entry_matches.profile_id"
+                ) }} < entry_matches.holdout_rate
+                then 'holdout'
+            else 'treated'
+        end as assignment,
+        entry_matches.product_id,
+        entry_matches.product_name,
+        entry_matches.category,
+        cast(entry_matches.product_price as decimal(18, 2)) as product_price,
+        cast(entry_matches.cart_value_amount as decimal(18, 2)) as cart_value_amount
+    from entry_matches
+    cross join run
+    where
+        run.is_newest
+        {% if is_incremental() %}
+        and not exists (
+            select 1 from earlier_entries
+            where
+                earlier_entries.profile_id = entry_matches.profile_id
+                and earlier_entries.journey = entry_matches.journey
+                and (
+                    entry_matches.re_eligible_after_seconds is null
+                    or {{ add_seconds(
+                        'earlier_entries.last_entered_at',
+                        'entry_matches.re_eligible_after_seconds'
+                    ) }} > run.as_of
+                )
+        )
+        {% endif %}
+
+)
+
+select * from assign_groups
+{% if is_incremental() %}
+where enrollment_id not in (select entries.enrollment_id from {{ this }} as entries)
+{% endif %}

@@ -1,0 +1,77 @@
+-- One row per send that was ever decided, with all that it takes to deliver it.
+{{ config(
+    materialized='incremental',
+    incremental_strategy='append',
+    on_schema_change='append_new_columns',
+    full_refresh=false,
+) }}
+
+with
+
+verdicts as (
+
+    select * from {{ ref('verdicts') }}
+    where verdict = 'send'
+
+),
+
+candidates as (
+
+    select * from {{ ref('candidates') }}
+
+),
+
+profiles as (
+
+    select * from {{ ref('profiles') }}
+
+),
+
+contact_points as (
+
+    select * from {{ ref('contact_points') }}
+
+),
+
+payloads as (
+
+    select * from {{ ref('send_payloads') }}
+
+),
+
+address_sends as (
+
+    select
+        {{ surrogate_key([
+            'verdicts.enrollment_id', 'verdicts.step', 'verdicts.channel'
+        ]) }} as send_id,
+        candidates.decision_id,
+        verdicts.as_of,
+        verdicts.enrollment_id,
+        verdicts.profile_id,
+        profiles.identifier_type,
+        profiles.identifier,
+        verdicts.channel,
+        verdicts.journey,
+        verdicts.step,
+        verdicts.message_class,
+        verdicts.journey as campaign_id,
+        verdicts.journey as campaign_name,
+        verdicts.content_id,
+        contact_points.address,
+        payloads.payload
+    from verdicts
+    inner join candidates on verdicts.candidate_id = candidates.candidate_id
+    inner join profiles on verdicts.profile_id = profiles.profile_id
+    inner join contact_points
+        on
+            verdicts.profile_id = contact_points.profile_id
+            and verdicts.channel = contact_points.channel
+    inner join payloads on verdicts.candidate_id = payloads.candidate_id
+
+)
+
+select * from address_sends
+{% if is_incremental() %}
+where send_id not in (select sends.send_id from {{ this }} as sends)
+{% endif %}

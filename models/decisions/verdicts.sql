@@ -1,0 +1,135 @@
+-- One row per due step and channel: send it, hold it or suppress it, and the first rule
+-- that says so.
+with
+
+due_steps as (
+
+    select * from {{ ref('due_steps') }}
+
+),
+
+rule_hits as (
+
+    select * from {{ ref('rule_hits') }}
+
+),
+
+rules as (
+
+    select * from {{ ref('decision_rules') }}
+
+),
+
+channel_scores as (
+
+    select * from {{ source('ml', 'channel_scores') }}
+
+),
+
+rank_channels as (
+
+    select
+        due_steps.*,
+        row_number() over (
+            partition by due_steps.enrollment_id, due_steps.step
+            order by
+                case
+                    when due_steps.uses_next_best_channel
+                        then coalesce(channel_scores.channel_propensity, 0)
+                    else 0
+                end desc,
+                due_steps.channel_position asc
+        ) as channel_rank
+    from due_steps
+    left join channel_scores
+        on
+            due_steps.profile_id = channel_scores.profile_id
+            and due_steps.channel = channel_scores.channel
+    where due_steps.candidate_id not in (
+        select rule_hits.candidate_id from rule_hits
+        where rule_hits.verdict = 'suppressed'
+    )
+
+),
+
+rank_journeys as (
+
+    select
+        *,
+        row_number() over (
+            partition by profile_id
+            order by
+                priority asc,
+                entered_at asc,
+                enrollment_id asc,
+                step_position asc
+        ) as journey_rank
+    from rank_channels
+    where
+        channel_rank = 1
+        and candidate_id not in (select rule_hits.candidate_id from rule_hits)
+
+),
+
+lose_to_others as (
+
+    select
+        candidate_id,
+        'another_channel' as rule,
+        evidence_message_id
+    from rank_channels
+    where channel_rank > 1
+
+    union all
+
+    select
+        candidate_id,
+        'arbitration' as rule,
+        evidence_message_id
+    from rank_journeys
+    where journey_rank > 1
+
+),
+
+collect_hits as (
+
+    select candidate_id, rule, rule_order, verdict, evidence_message_id
+    from rule_hits
+
+    union all
+
+    select
+        lose_to_others.candidate_id,
+        lose_to_others.rule,
+        rules.rule_order,
+        rules.verdict,
+        lose_to_others.evidence_message_id
+    from lose_to_others
+    inner join rules on lose_to_others.rule = rules.rule
+
+),
+
+first_hits as (
+
+    select * from collect_hits
+    qualify row_number() over (
+        partition by candidate_id order by rule_order asc, evidence_message_id asc
+    ) = 1
+
+),
+
+judge as (
+
+    select
+        due_steps.*,
+        coalesce(first_hits.verdict, 'send') as verdict,
+        coalesce(first_hits.rule, 'due') as reason,
+        coalesce(
+            first_hits.evidence_message_id, due_steps.evidence_message_id
+        ) as verdict_evidence_message_id
+    from due_steps
+    left join first_hits on due_steps.candidate_id = first_hits.candidate_id
+
+)
+
+select * from judge
