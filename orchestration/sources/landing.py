@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import batched
 from pathlib import Path
 
 import polars as pl
@@ -23,14 +22,16 @@ from orchestration.warehouse import Connection, DatabaseError, fetch_frame
 
 TEXT_SUFFIXES = (".ndjson", ".jsonl", ".json")
 SUFFIXES = (*TEXT_SUFFIXES, *(f"{suffix}.gz" for suffix in TEXT_SUFFIXES), ".parquet")
-UNFINISHED_SUFFIXES = (".tmp", ".part")
 
-BATCH_BYTES = 512 << 20
+BATCH_BYTES = 1 << 30
 """Text read in one statement and committed in one transaction."""
-GZIP_RATIO = 8
-SALVAGE_LINES = 50_000
+ZIP_RATIO = 8
+"""Bytes of text in a byte of a compressed file, about."""
+CHUNK_LENGTH = 1 << 25
+HASH_BLOCK = 1 << 20
+NO_PATH = ("", 0, 0)
 
-TABLES = f"""
+TABLES = """
     create table if not exists raw.files (
         file_id varchar,
         path varchar,
@@ -64,7 +65,6 @@ TABLES = f"""
         reason varchar,
         raw varchar
     );
-    create temp table if not exists arrivals ({ARRIVALS});
 """
 
 EVENT_COLUMNS = """
@@ -93,6 +93,16 @@ class FoundFile:
 
 
 @dataclass(frozen=True)
+class Content:
+    """What a file holds, told by its hash; or the problem that keeps it shut."""
+
+    file_id: str
+    prefix_id: str | None
+    byte_count: int
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
 class NewFile:
     """A file whose content has not been landed yet."""
 
@@ -110,13 +120,13 @@ class NewFile:
     @property
     def text_bytes(self) -> int:
         """About how many bytes of text it holds."""
-        zipped = self.path.lower().endswith((".gz", ".parquet"))
-        return self.byte_count * (GZIP_RATIO if zipped else 1)
+        is_zipped = self.path.lower().endswith((".gz", ".parquet"))
+        return self.byte_count * (ZIP_RATIO if is_zipped else 1)
 
 
 @dataclass(frozen=True)
 class Landed:
-    """What one landing brought."""
+    """What one landing brought; `salvaged_count` files had to be read line by line."""
 
     file_count: int
     row_count: int
@@ -129,24 +139,30 @@ def land(connection: Connection, landing: Path, landed_at: datetime) -> Landed:
 
     1. List the files; hash those whose path, size or time of change is new.
     2. Where a known path grew, its new content takes the old one's place.
-    3. Read batch after batch; read what a batch objects to again, file by file.
-    4. Keep the first arrival of each message, the rejects and the counts.
+    3. Read batch after batch; what a batch objects to is read again, file by file.
+    4. Keep one arrival of each message, the rejects and the counts.
 
-    The connection is in a transaction, as `Warehouse.connect` gives it; each batch is
+    The connection is in a transaction, as `Warehouse.connect` gives it. Each batch is
     committed, so that a crash loses none that is done.
     """
     connection.execute(TABLES)
-    new_files = find_new_files(connection, landing)
+    paths = known_paths(connection)
+    found = [
+        file
+        for file in find_files(landing)
+        if (file.byte_count, file.modified_ns) != paths.get(file.path, NO_PATH)[1:]
+    ]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        prefixes = [paths.get(file.path, NO_PATH)[1] for file in found]
+        contents = list(pool.map(hash_content, found, prefixes))
+    new_files = pick_new_files(connection, found, contents, paths)
     keep(connection)
-    salvaged = 0
-    for batch in in_batches(new_files):
-        salvaged += land_batch(connection, batch, landed_at)
-    counts = connection.execute(
-        "select coalesce(sum(row_count), 0), coalesce(sum(rejected_count), 0) "
-        "from raw.files where list_contains(?, file_id)",
-        [[file.file_id for file in new_files]],
-    ).fetchall()
-    return Landed(len(new_files), int(counts[0][0]), int(counts[0][1]), salvaged)
+    salvaged_count = sum(
+        land_batch(connection, batch, landed_at) for batch in in_batches(new_files)
+    )
+    remember_paths(connection, found, contents)
+    row_count, rejected_count = count_rows(connection, new_files)
+    return Landed(len(new_files), row_count, rejected_count, salvaged_count)
 
 
 def unreadable_files(connection: Connection) -> pl.DataFrame:
@@ -168,80 +184,440 @@ def landing_fingerprint(landing: Path) -> str:
 
     The receipts that runs write themselves are left out: they wake nobody.
     """
-    listing = sorted(
+    listing = [
         (file.path, file.byte_count, file.modified_ns)
         for file in find_files(landing)
         if not file.path.startswith(f"{RECEIPTS}/")
-    )
+    ]
     return hashlib.sha256(repr(listing).encode()).hexdigest()[:16]
 
 
-def find_files(landing: Path) -> Iterator[FoundFile]:
-    """Every finished event file at any depth."""
+def find_files(landing: Path) -> list[FoundFile]:
+    """Every finished event file at any depth, by path."""
+    found = []
     for folder, subfolders, names in os.walk(landing):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        for name in names:
-            if is_event_file(name):
-                location = Path(folder, name)
-                try:
-                    status = location.stat()
-                except FileNotFoundError:
-                    # Renamed since it was listed; its new name is for the next run.
-                    continue
-                yield FoundFile(
+        for name in filter(is_event_file, names):
+            location = Path(folder, name)
+            try:
+                status = location.stat()
+            except FileNotFoundError:
+                # Renamed since it was listed: its new name is for the next run.
+                continue
+            found.append(
+                FoundFile(
                     location.relative_to(landing).as_posix(),
                     location,
                     status.st_size,
                     status.st_mtime_ns,
                 )
+            )
+    return sorted(found, key=lambda file: file.path)
 
 
 def is_event_file(name: str) -> bool:
     """Whether a name says that the file is finished and holds events."""
-    name = name.lower()
-    return name.endswith(SUFFIXES) and not name.startswith(".")
+    return not name.startswith(".") and name.lower().endswith(SUFFIXES)
 
 
-def find_new_files(connection: Connection, landing: Path) -> list[NewFile]:
-    """The files whose content `raw.files` does not hold, one per content, by path."""
-    known_paths = {
-        path: (file_id, byte_count, modified_ns)
-        for path, file_id, byte_count, modified_ns in connection.execute(
-            "select path, file_id, byte_count, modified_ns from raw.landing_paths"
-        ).fetchall()
-    }
-    known_ids = {
-        file_id
-        for (file_id,) in connection.execute("select file_id from raw.files").fetchall()
-    }
-    changed = sorted(
-        (
-            file
-            for file in find_files(landing)
-            if known_paths.get(file.path, ())[1:] != (file.byte_count, file.modified_ns)
-        ),
-        key=lambda file: file.path,
-    )
+def hash_content(file: FoundFile, prefix_bytes: int) -> Content:
+    """Hash a file, and its first bytes for comparison with what it once was."""
+    whole = hashlib.sha256()
+    prefix_id = None
+    byte_count = 0
+    try:
+        with file.location.open("rb") as stream:
+            if prefix_bytes:
+                block = stream.read(prefix_bytes)
+                whole.update(block)
+                byte_count = len(block)
+                prefix_id = whole.hexdigest()
+            while block := stream.read(HASH_BLOCK):
+                whole.update(block)
+                byte_count += len(block)
+    except OSError as error:
+        return Content(shut_id(file.path), None, 0, f"cannot be opened: {error}")
+    return Content(whole.hexdigest(), prefix_id, byte_count)
+
+
+def shut_id(path: str) -> str:
+    """Stands for the content of a file that cannot be opened."""
+    return hashlib.sha256(f"unopened: {path}".encode()).hexdigest()
+
+
+def known_paths(connection: Connection) -> dict[str, tuple[str, int, int]]:
+    """Every path read so far: its content, bytes and time of change."""
+    rows = connection.execute(
+        "select path, file_id, byte_count, modified_ns from raw.landing_paths"
+    ).fetchall()
+    return {path: (file_id, size, changed) for path, file_id, size, changed in rows}
+
+
+def pick_new_files(
+    connection: Connection,
+    found: list[FoundFile],
+    contents: list[Content],
+    paths: dict[str, tuple[str, int, int]],
+) -> list[NewFile]:
+    """One file for each content that `raw.files` lacks, the smallest path first.
+
+    What a new content continues is replaced by it.
+    """
+    rows = connection.execute("select file_id from raw.files").fetchall()
+    known_ids = {file_id for (file_id,) in rows}
     new_files: dict[str, NewFile] = {}
-    seen = []
-    prefixes = [known_paths.get(file.path, ("", 0, 0))[:2] for file in changed]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        hashed = list(pool.map(hash_content, changed, [size for _, size in prefixes]))
-    for file, (old_id, _), content in zip(changed, prefixes, hashed, strict=True):
-        seen.append((file.path, content.file_id, file.byte_count, file.modified_ns))
-        if content.file_id in known_ids:
-            continue
-        if old_id in known_ids and (content.prefix_id == old_id or is_pseudo(old_id)):
-            supersede(connection, old_id, content.file_id)
-        new_files.setdefault(
-            content.file_id,
-            NewFile(
+    for file, content in zip(found, contents, strict=True):
+        old_id = paths.get(file.path, NO_PATH)[0]
+        if content.file_id not in known_ids | new_files.keys():
+            new_files[content.file_id] = NewFile(
                 file.path,
                 file.location,
-                file.byte_count,
+                content.byte_count,
                 content.file_id,
                 content.problem,
-            ),
-        )
-    remember_paths(connection, seen)
+            )
+            if old_id in known_ids and old_id == content.prefix_id:
+                supersede(connection, old_id, content.file_id)
+        if not content.problem and shut_id(file.path) in known_ids:
+            supersede(connection, shut_id(file.path), content.file_id)
     return list(new_files.values())
+
+
+def supersede(connection: Connection, old_id: str, new_id: str) -> None:
+    """Forget a file of which another is the continuation."""
+    connection.execute("delete from raw.files where file_id = ?", [old_id])
+    connection.execute("delete from raw.rejected_events where file_id = ?", [old_id])
+    connection.execute(
+        "update raw.events set file_id = ? where file_id = ?", [new_id, old_id]
+    )
+
+
+def in_batches(files: list[NewFile]) -> Iterator[list[NewFile]]:
+    """Files in groups that are worth one statement each."""
+    batch: list[NewFile] = []
+    text_bytes = 0
+    for file in files:
+        if batch and text_bytes + file.text_bytes > BATCH_BYTES:
+            yield batch
+            batch, text_bytes = [], 0
+        batch.append(file)
+        text_bytes += file.text_bytes
+    if batch:
+        yield batch
+
+
+def land_batch(
+    connection: Connection, files: list[NewFile], landed_at: datetime
+) -> int:
+    """Read and keep a group of files; returns how many had to be salvaged."""
+    refusal = ""
+    try:
+        doubtful = read_batch(connection, files)
+    except DatabaseError as error:
+        start_over(connection)
+        if len(files) > 1:
+            middle = len(files) // 2
+            return land_batch(connection, files[:middle], landed_at) + land_batch(
+                connection, files[middle:], landed_at
+            )
+        refusal = str(error).splitlines()[0]
+        doubtful = files
+    for file in doubtful:
+        salvage(connection, file, refusal)
+    keep_arrivals(connection, files, landed_at)
+    keep(connection)
+    return len(doubtful)
+
+
+def read_batch(connection: Connection, files: list[NewFile]) -> list[NewFile]:
+    """Read healthy files into `arrivals`; returns those that need another look.
+
+    Raises:
+        DatabaseError: if DuckDB refuses a file as a whole.
+    """
+    connection.execute(f"create or replace temp table arrivals ({ARRIVALS})")
+    shut = [file for file in files if file.problem]
+    for file in files:
+        if file.is_parquet and not file.problem:
+            read_parquet(connection, file)
+    texts = [file for file in files if not (file.is_parquet or file.problem)]
+    return [*shut, *(read_texts(connection, texts) if texts else [])]
+
+
+def read_texts(connection: Connection, files: list[NewFile]) -> list[NewFile]:
+    """Read line files in one statement; returns those with anything amiss.
+
+    A line is one value of a CSV file whose separator no JSON can hold, so that it comes
+    whole and unparsed, and from many files in parallel.
+    """
+    register_files(connection, files)
+    locations = [str(file.location) for file in files]
+    connection.execute(
+        "insert into arrivals "
+        + take_apart(
+            """
+            select
+                batch_files.file_id,
+                cast(null as bigint) as line_number,
+                texts.line,
+                cast(null as varchar) as problem,
+                false as is_cut
+            from read_csv(
+                $locations,
+                columns = {'line': 'varchar'},
+                auto_detect = false,
+                header = false,
+                delim = '\x1f',
+                quote = '',
+                escape = '',
+                nullstr = '\x1e',
+                strict_mode = false,
+                store_rejects = true,
+                rejects_table = 'refused_lines',
+                rejects_scan = 'refused_scans',
+                filename = true
+            ) as texts
+            inner join batch_files on texts.filename = batch_files.location
+            """
+        ),
+        {"locations": locations},
+    )
+    amiss = connection.execute(
+        """
+        select file_id from arrivals where reason is not null
+        union
+        select batch_files.file_id
+        from refused_lines
+        inner join refused_scans
+            on
+                refused_lines.scan_id = refused_scans.scan_id
+                and refused_lines.file_id = refused_scans.file_id
+        inner join batch_files on refused_scans.file_path = batch_files.location
+        """
+    ).fetchall()
+    connection.execute("drop table refused_lines; drop table refused_scans")
+    connection.unregister("batch_files")
+    amiss_ids = {file_id for (file_id,) in amiss}
+    return [file for file in files if file.file_id in amiss_ids]
+
+
+def read_parquet(connection: Connection, file: NewFile) -> None:
+    """Read one table whose columns are the envelope's fields, cast where they can be.
+
+    Each row is written as the line that it would have been, and judged as one.
+    """
+    source = "read_parquet($location, binary_as_string = true, file_row_number = true)"
+    location = {"location": str(file.location)}
+    columns = connection.execute(
+        f"select column_name, column_type from (describe from {source})", location
+    ).fetchall()
+    names = {*FIELDS, *FIELDS.values()}
+    values = [
+        f"'{name}', {as_json(name, kind)}" for name, kind in columns if name in names
+    ]
+    connection.execute(
+        "insert into arrivals "
+        + take_apart(
+            f"""
+            select
+                $file_id as file_id,
+                file_row_number + 1 as line_number,
+                cast(json_object({", ".join(values)}) as varchar) as line,
+                cast(null as varchar) as problem,
+                false as is_cut
+            from {source}
+            """
+        ),
+        {**location, "file_id": file.file_id},
+    )
+
+
+def as_json(name: str, kind: str) -> str:
+    """A Parquet column as JSON; objects may come as text."""
+    if name not in ("context", "properties", "traits"):
+        return f'"{name}"'
+    if kind in ("VARCHAR", "JSON"):
+        return f'coalesce(try_cast("{name}" as json), to_json("{name}"))'
+    return f'json_strip_nulls(to_json("{name}"))'
+
+
+def salvage(connection: Connection, file: NewFile, refusal: str) -> None:
+    """Read one doubtful file for all that can be had of it."""
+    connection.execute("delete from arrivals where file_id = ?", [file.file_id])
+    problem = file.problem
+    if file.is_parquet and not problem:
+        problem = f"Parquet cannot be read: {refusal}"
+    if not problem:
+        try:
+            for lines in in_chunks(read_lines(file.location)):
+                register_lines(connection, file, lines)
+                connection.execute(
+                    f"insert into arrivals {take_apart('select * from chunk_lines')}"
+                )
+                connection.unregister("chunk_lines")
+        except (DamagedError, OSError) as error:
+            problem = str(error)
+    if problem:
+        connection.execute(
+            "insert into arrivals (file_id, reason, raw) values (?, ?, '')",
+            [file.file_id, problem],
+        )
+
+
+def in_chunks(lines: Iterable[Line]) -> Iterator[list[Line]]:
+    """Lines in groups that fit in memory many times over."""
+    chunk: list[Line] = []
+    length = 0
+    for line in lines:
+        chunk.append(line)
+        length += len(line.line)
+        if length > CHUNK_LENGTH:
+            yield chunk
+            chunk, length = [], 0
+    if chunk:
+        yield chunk
+
+
+def keep_arrivals(
+    connection: Connection, files: list[NewFile], landed_at: datetime
+) -> None:
+    """Keep what arrived: files with their counts, rejects, one row per message.
+
+    Of several arrivals of a message the earliest received stays, then the one with the
+    smallest content hash, then that from the file with the smallest id: the smallest
+    of a total order, so that no order of landing matters.
+    """
+    register_files(connection, files)
+    connection.execute(
+        """
+        insert into raw.files
+        select
+            batch_files.file_id,
+            any_value(batch_files.path) as path,
+            batch_files.file_id as sha256,
+            count(arrivals.file_id) as row_count,
+            count(arrivals.reason) as rejected_count,
+            cast($landed_at as timestamp) as landed_at
+        from batch_files
+        left join arrivals on batch_files.file_id = arrivals.file_id
+        group by batch_files.file_id
+        """,
+        {"landed_at": landed_at},
+    )
+    connection.unregister("batch_files")
+    connection.execute(
+        f"""
+        insert into raw.rejected_events
+        select file_id, line_number, reason, raw from arrivals where reason is not null;
+
+        create or replace temp table contested as
+        select message_id from arrivals where reason is null
+        group by message_id having count(*) > 1
+        union
+        select message_id from arrivals semi join raw.events using (message_id)
+        where reason is null;
+
+        insert into raw.events
+        select {EVENT_COLUMNS} from arrivals anti join contested using (message_id)
+        where reason is null;
+
+        create or replace temp table winners as
+        select {EVENT_COLUMNS} from (
+            select {EVENT_COLUMNS} from arrivals semi join contested using (message_id)
+            where reason is null
+            union all
+            select {EVENT_COLUMNS} from raw.events
+            semi join contested using (message_id)
+        )
+        qualify row_number() over (
+            partition by message_id
+            order by received_at asc, {content_hash()} asc, file_id asc
+        ) = 1;
+
+        delete from raw.events
+        where message_id in (select message_id from contested);
+
+        insert into raw.events select * from winners;
+
+        drop table contested;
+        drop table winners;
+        truncate arrivals;
+        """
+    )
+
+
+def register_files(connection: Connection, files: list[NewFile]) -> None:
+    """Make `batch_files` hold a group of files."""
+    frame = pl.DataFrame(
+        {
+            "file_id": [file.file_id for file in files],
+            "path": [file.path for file in files],
+            "location": [str(file.location) for file in files],
+        }
+    )
+    connection.register("batch_files", frame.to_arrow())
+
+
+def register_lines(connection: Connection, file: NewFile, lines: list[Line]) -> None:
+    """Make `chunk_lines` hold some lines of a file."""
+    frame = pl.DataFrame(
+        {
+            "file_id": [file.file_id] * len(lines),
+            "line_number": [line.line_number for line in lines],
+            "line": [line.line for line in lines],
+            "problem": pl.Series([line.problem for line in lines], dtype=pl.String),
+            "is_cut": [line.is_cut for line in lines],
+        }
+    )
+    connection.register("chunk_lines", frame.to_arrow())
+
+
+def remember_paths(
+    connection: Connection, found: list[FoundFile], contents: list[Content]
+) -> None:
+    """Note what was read where, so that it need not be hashed again."""
+    opened = [
+        (file, content)
+        for file, content in zip(found, contents, strict=True)
+        if not content.problem
+    ]
+    if not opened:
+        return
+    frame = pl.DataFrame(
+        {
+            "path": [file.path for file, _ in opened],
+            "file_id": [content.file_id for _, content in opened],
+            "byte_count": [content.byte_count for _, content in opened],
+            "modified_ns": [file.modified_ns for file, _ in opened],
+        }
+    )
+    connection.register("read_paths", frame.to_arrow())
+    connection.execute(
+        """
+        delete from raw.landing_paths where path in (select path from read_paths);
+        insert into raw.landing_paths select * from read_paths;
+        """
+    )
+    connection.unregister("read_paths")
+
+
+def count_rows(connection: Connection, files: list[NewFile]) -> tuple[int, int]:
+    """How many lines the files had, good and bad, and how many were rejected."""
+    rows = connection.execute(
+        "select coalesce(sum(row_count), 0), coalesce(sum(rejected_count), 0) "
+        "from raw.files where list_contains(?, file_id)",
+        [[file.file_id for file in files]],
+    ).fetchall()
+    return int(rows[0][0]), int(rows[0][1])
+
+
+def keep(connection: Connection) -> None:
+    """Commit what is done and go on."""
+    connection.execute("commit")
+    connection.execute("begin")
+
+
+def start_over(connection: Connection) -> None:
+    """Give up what was done since the last commit and go on."""
+    connection.execute("rollback")
+    connection.execute("begin")

@@ -1,0 +1,177 @@
+"""Land: what arrived since the last run, and what this run is given."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import polars as pl
+
+from activations.blueprint import (
+    JOURNEY_SCHEMA,
+    STEP_SCHEMA,
+    journey_frames,
+    load_journeys,
+)
+from activations.ledger import Ledger
+from orchestration.resources import Home
+from orchestration.settings import PROJECT, parse_moment, wall_clock
+from orchestration.sources.landing import land as land_files
+from orchestration.sources.landing import unreadable_files
+from orchestration.sources.receipts import land_receipts
+from orchestration.sources.run_inputs import begin_run, bring_journeys, bring_sends
+from orchestration.warehouse import fetch_frame
+
+JOURNEYS = PROJECT / "activations" / "journeys"
+OWNERS = ["data@example.com"]
+
+FILES = {
+    "file_id": ("varchar", "Key: the SHA-256 of its content."),
+    "path": ("varchar", "Where it was first found, relative to the landing folder."),
+    "sha256": ("varchar", "The same hash, under its own name."),
+    "row_count": ("bigint", "Lines read, good and bad; blank lines are none."),
+    "rejected_count": ("bigint", "How many of them are in rejected_events."),
+    "landed_at": ("timestamp", "Wall clock of the run that landed it."),
+}
+EVENTS = {
+    "message_id": ("varchar", "Key: the message's own id."),
+    "type": ("varchar", "track, identify, page, screen, alias or group."),
+    "event": ("varchar", "Name of the track call, or of the page or screen."),
+    "anonymous_id": ("varchar", "The browser's or device's id of the person."),
+    "user_id": ("varchar", "The shop's id of the person."),
+    "occurred_at": ("timestamp", "When it happened, UTC."),
+    "received_at": ("timestamp", "When it was received: what a run may know, UTC."),
+    "context": ("json", "The call's context object."),
+    "properties": ("json", "The call's properties, with previousId of an alias."),
+    "traits": ("json", "The call's traits."),
+    "file_id": ("varchar", "The file it came from."),
+}
+REJECTED_EVENTS = {
+    "file_id": ("varchar", "The file that holds the line."),
+    "line_number": ("bigint", "Physical line from 1; null: the file as a whole."),
+    "reason": ("varchar", "What is wrong with it."),
+    "raw": ("varchar", "The line; bytes that are not UTF-8 are escaped."),
+}
+CURRENT_RUN = {
+    "as_of": ("timestamp", "The moment the run looks from, UTC."),
+    "is_newest": ("boolean", "Whether no later run was ever recorded."),
+    "lookback_days": ("integer", "Attribution look-back over every channel's own."),
+    "base_currency": ("varchar", "Currency of money sums; null: that of most orders."),
+    "horizon_days": ("integer", "Days ahead that purchase propensity looks."),
+    "training_cutoff_at": ("timestamp", "as_of floored to the retraining grid."),
+}
+RUNS = {"as_of": ("timestamp", "Key: the moment the run looked from, UTC.")}
+SENDS = {
+    "send_id": ("varchar", "Key: one step of one enrollment on one channel."),
+    "enrollment_id": ("varchar", "The enrollment it belongs to."),
+    "journey": ("varchar", "Its journey."),
+    "step": ("varchar", "Its step."),
+    "channel": ("varchar", "Its channel."),
+    "profile_id": ("varchar", "The profile when it was decided."),
+    "state": ("varchar", "What had become of it before this run."),
+    "reason": ("varchar", "Why it was not sent."),
+    "as_of": ("timestamp", "The run that decided it."),
+    "sent_at": ("timestamp", "The run that sent it."),
+}
+
+
+def documented(columns: dict[str, tuple[str, str]]) -> dg.TableSchema:
+    """Column docs as Dagster shows them."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(name, kind, description)
+            for name, (kind, description) in columns.items()
+        ]
+    )
+
+
+def from_frame(schema: pl.Schema) -> dg.TableSchema:
+    """The columns of a table that is written from a frame."""
+    return dg.TableSchema(
+        columns=[dg.TableColumn(name, str(kind)) for name, kind in schema.items()]
+    )
+
+
+def table(name: str, description: str, columns: dg.TableSchema) -> dg.AssetSpec:
+    """A table of the raw layer."""
+    return dg.AssetSpec(
+        ["raw", name],
+        description=description,
+        owners=OWNERS,
+        group_name="raw",
+        kinds={"duckdb"},
+        metadata={"dagster/column_schema": columns},
+    )
+
+
+TABLES = (
+    table("files", "One row per landed file, by its content.", documented(FILES)),
+    table(
+        "events",
+        "One row per message: of several arrivals the first received.",
+        documented(EVENTS),
+    ),
+    table(
+        "rejected_events",
+        "One row per line that is no event, with the reason.",
+        documented(REJECTED_EVENTS),
+    ),
+    table(
+        "current_run",
+        "One row: the moment this run looks from and its settings.",
+        documented(CURRENT_RUN),
+    ),
+    table("runs", "One row per moment that a run ever looked from.", documented(RUNS)),
+    table(
+        "sends",
+        "One row per send of an earlier run, as the ledger held it at this run's start.",
+        documented(SENDS),
+    ),
+    table("journeys", "One row per journey file.", from_frame(JOURNEY_SCHEMA)),
+    table(
+        "journey_steps",
+        "One row per journey, step and channel.",
+        from_frame(STEP_SCHEMA),
+    ),
+)
+
+
+class LandConfig(dg.Config):
+    """Which moment the run looks from."""
+
+    as_of: str | None = None
+
+
+@dg.multi_asset(name="land", specs=TABLES)
+def land(
+    context: dg.AssetExecutionContext, config: LandConfig, home: Home
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Land new files and lay out what else the run at `as_of` is given."""
+    started_at = wall_clock()
+    as_of = parse_moment(config.as_of) if config.as_of else started_at
+    with Ledger(home.settings.ledger) as ledger:
+        land_receipts(ledger.receipts_before(as_of), home.settings.landing)
+        sends = ledger.rows_before(as_of)
+    with home.warehouse.connect() as connection:
+        landed = land_files(connection, home.settings.landing, started_at)
+        begin_run(connection, as_of, home.settings)
+        bring_sends(connection, sends)
+        bring_journeys(connection, *journey_frames(load_journeys(JOURNEYS)))
+        context.log.info(f"{landed}")
+        for spec in TABLES:
+            address = ".".join(spec.key.path)
+            count = fetch_frame(connection, f"select count(*) from {address}").item()
+            yield dg.MaterializeResult(
+                asset_key=spec.key, metadata={"dagster/row_count": count}
+            )
+
+
+@dg.asset_check(asset=dg.AssetKey(["raw", "rejected_events"]))
+def every_file_is_readable(home: Home) -> dg.AssetCheckResult:
+    """Warns of each landed file of which nothing could be read."""
+    with home.warehouse.connect(read_only=True) as connection:
+        files = unreadable_files(connection)
+    listing = "\n".join(f"- `{path}`: {reason}" for path, reason in files.rows())
+    return dg.AssetCheckResult(
+        passed=files.is_empty(),
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"file_count": files.height, "files": dg.MetadataValue.md(listing)},
+    )

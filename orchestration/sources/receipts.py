@@ -1,0 +1,68 @@
+"""What the ledger says was sent, as the `… Sent` events of the landing folder.
+
+The ledger stays the only truth of what went out; the loop reads it like any event.
+"""
+
+import json
+from pathlib import Path
+
+import polars as pl
+
+RECEIPTS = "receipts"
+SENT_EVENTS = {
+    "email": "Email Sent",
+    "sms": "SMS Sent",
+    "push": "Push Notification Sent",
+    "in_app": "In-App Message Sent",
+    "onsite": "Onsite Message Sent",
+    "paid_retargeting": "Ad Audience Sent",
+    "direct_mail": "Direct Mail Sent",
+}
+
+
+def land_receipts(receipts: pl.DataFrame, landing: Path) -> int:
+    """Write one landing file per run that sent; returns how many were new or changed.
+
+    `receipts` has one row per send that went out, as `Ledger.receipts_before` gives it:
+    `sent_at` is the `as_of` of the run that sent it.
+    """
+    folder = landing / RECEIPTS
+    written_count = 0
+    for (sent_at,), sends in receipts.sort("sent_at", "send_id").group_by(
+        "sent_at", maintain_order=True
+    ):
+        content = "".join(f"{sent_line(send)}\n" for send in sends.to_dicts())
+        path = folder / f"sends-{sent_at:%Y%m%dT%H%M%S%fZ}.ndjson"
+        if path.exists() and path.read_text("utf-8") == content:
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".tmp")
+        unfinished.write_text(content, "utf-8")
+        unfinished.replace(path)
+        written_count += 1
+    return written_count
+
+
+def sent_line(send: dict[str, object]) -> str:
+    """One send as a line of the Segment spec."""
+    moment = f"{send['sent_at']:%Y-%m-%dT%H:%M:%S.%fZ}"
+    is_user = send["identifier_type"] == "user_id"
+    return json.dumps(
+        {
+            "type": "track",
+            "event": SENT_EVENTS[str(send["channel"])],
+            "messageId": send["send_id"],
+            "userId" if is_user else "anonymousId": send["identifier"],
+            "timestamp": moment,
+            "receivedAt": moment,
+            "properties": {
+                "send_id": send["send_id"],
+                "channel": send["channel"],
+                "campaign_id": send["journey"],
+                "campaign_name": send["journey"],
+                "step": send["step"],
+                "content_id": send["content_id"],
+            },
+        },
+        ensure_ascii=False,
+    )
