@@ -39,6 +39,26 @@ class RetryPolicy:
     longest_wait: timedelta = timedelta(days=1)
 
 
+class ImbalanceError(Exception):
+    """The decisions contradict themselves: nothing may be sent on them."""
+
+
+def assert_balanced(balances: pl.DataFrame) -> None:
+    """Refuse to send on decisions that break a rule (`rule`, `broken_count`).
+
+    The same rules are tests of the decisions; a test can be skipped, this cannot.
+
+    Raises:
+        ImbalanceError: naming each broken rule.
+    """
+    broken = balances.filter(pl.col("broken_count") != 0)
+    if not broken.is_empty():
+        raise ImbalanceError(
+            "nothing was sent: "
+            + "; ".join(f"{count} {rule}" for rule, count in broken.iter_rows())
+        )
+
+
 def activate(
     ledger: Ledger,
     send_list: pl.DataFrame,
@@ -60,12 +80,9 @@ def activate(
     Raises:
         ContentError: before anything is recorded, if a content file is unusable.
     """
-    for content in (
-        send_list.select("journey", "content_id")
-        .unique(maintain_order=True)
-        .iter_rows()
-    ):
-        renderer.template(*content, channel)
+    contents = send_list.select("journey", "content_id").unique(maintain_order=True)
+    for journey, content_id in contents.iter_rows():
+        renderer.template(journey, content_id, channel)
     recall(ledger, channel, (destination, *others), as_of=as_of)
     withdraw(ledger, channel, send_list, as_of=as_of, policy=policy)
     enqueue(ledger, send_list, destination=destination.name, as_of=as_of)
@@ -183,8 +200,8 @@ def hand_over(
             outcomes.append(Outcome(send.send_id, "dead", f"render_failed: {error}"))
     if messages:
         outcomes += destination.send(messages)
-    latency_ms = (time.perf_counter() - started) * 1000
-    return [replace(outcome, latency_ms=latency_ms) for outcome in outcomes]
+    seconds = time.perf_counter() - started
+    return [replace(outcome, delivery_latency=seconds) for outcome in outcomes]
 
 
 def give_up(

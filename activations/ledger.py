@@ -1,7 +1,7 @@
 """The send ledger: the one durable truth of what went out, and what did not.
 
 SQLite, so that a crash between two writes can never send twice. All times are the
-`as_of` of runs; wall clock appears in `latency_ms` alone. It renders and sends nothing.
+`as_of` of runs; `delivery_latency` alone is wall clock. It renders and sends nothing.
 """
 
 import sqlite3
@@ -45,7 +45,7 @@ MIGRATIONS = (
         sent_at text,
         attempts integer not null default 0 check (attempts >= 0),
         receipt text,
-        latency_ms real,
+        delivery_latency real,
         check ((state in ('pending', 'inflight')) = (settled_at is null)),
         check ((state = 'sent') = (sent_at is not null)),
         check (state not in ('suppressed', 'dead', 'unknown') or reason is not null),
@@ -114,7 +114,7 @@ COPY_SCHEMA: Schema = {
     "settled_at": TIMESTAMP,
     "sent_at": TIMESTAMP,
     "attempts": pl.Int64,
-    "latency_ms": pl.Float64,
+    "delivery_latency": pl.Float64,
 }
 RECEIPT_SCHEMA: Schema = {
     "send_id": pl.String,
@@ -172,7 +172,7 @@ class Outcome:
     state: Literal["pending", "sent", "dead", "unknown"]
     reason: str | None = None
     receipt: str | None = None
-    latency_ms: float | None = None
+    delivery_latency: float | None = None
 
 
 class Ledger:
@@ -345,7 +345,7 @@ class Ledger:
                         state = ?,
                         reason = ?,
                         receipt = ?,
-                        latency_ms = ?,
+                        delivery_latency = ?,
                         settled_at = ?,
                         sent_at = ?,
                         payload = case when ? then null else payload end
@@ -355,7 +355,7 @@ class Ledger:
                         outcome.state,
                         outcome.reason,
                         outcome.receipt,
-                        outcome.latency_ms,
+                        outcome.delivery_latency,
                         moment if is_settled else None,
                         moment if outcome.state == "sent" else None,
                         is_settled,

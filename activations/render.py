@@ -96,7 +96,7 @@ class Renderer:
     """Renders sends from a content folder for one shop."""
 
     def __init__(
-        self, *, shop_url: str, currency: str, content: Path = CONTENT
+        self, *, shop_url: str, currency: str | None, content: Path = CONTENT
     ) -> None:
         self._content = content
         self._shop_url = shop_url.rstrip("/")
@@ -212,7 +212,7 @@ class Renderer:
             "step": send.step,
             "channel": send.channel,
             "message_class": send.message_class,
-            "currency": self._currency,
+            "currency": self._currency or "",
             "brand": self.brand,
             "tracked": lambda path: self._tracked(path, send),
         }
@@ -309,7 +309,7 @@ def refuse_missing(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @with_context
 def money(value: object, *, context: RenderContext) -> str:
-    """`12.5` as `$12.50`, in the shop's currency."""
+    """`12.5` as `$12.50`, in the shop's currency where it has one."""
     currency = str(context.resolve("currency"))
     places = 0 if currency in WITHOUT_MINOR_UNIT else 2
     try:
@@ -317,7 +317,7 @@ def money(value: object, *, context: RenderContext) -> str:
     except InvalidOperation:
         raise UndefinedError("money: not a number", token=None) from None
     symbol = SYMBOLS.get(currency)
-    return f"{symbol}{amount}" if symbol else f"{amount} {currency}"
+    return f"{symbol}{amount}" if symbol else f"{amount} {currency}".rstrip()
 
 
 @with_context
@@ -417,6 +417,7 @@ class TextOfMjml(HTMLParser):
         self._shown = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Open what shows text, starts a line or leads somewhere."""
         self._shown += tag in self.SHOWN
         if tag in self.BLOCKS or tag == "br":
             self._end_line()
@@ -426,10 +427,12 @@ class TextOfMjml(HTMLParser):
             self._links.append(dict(attrs).get("href"))
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Break the line at `<br />`."""
         if tag == "br":
             self._end_line()
 
     def handle_endtag(self, tag: str) -> None:
+        """Close it, and write a link after its words."""
         self._shown -= tag in self.SHOWN
         if tag in ("a", "mj-button") and self._links:
             link = self._links.pop()
@@ -439,6 +442,7 @@ class TextOfMjml(HTMLParser):
             self.lines.append("")
 
     def handle_data(self, data: str) -> None:
+        """Take the words that readers see."""
         if self._shown:
             self._line += re.sub(r"\s+", " ", data)
 

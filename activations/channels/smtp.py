@@ -10,6 +10,7 @@ import smtplib
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from email.message import EmailMessage
 from typing import Literal
 
 from activations.channels import DestinationDownError
@@ -17,6 +18,8 @@ from activations.channels.mail import as_mail
 from activations.ledger import Outcome, Send
 from activations.render import Message
 
+OK = 250
+OK_FORWARDED = 251
 ENHANCED_STATUS = re.compile(rb"\b[245]\.\d{1,3}\.\d{1,3}\b")
 
 
@@ -78,25 +81,39 @@ class SmtpDestination:
         except ValueError:
             return Outcome(message.send_id, "dead", "invalid_address")
         session = self._open_session()
+        return self._announce(session, message, mail) or self._transfer(
+            session, message, mail
+        )
+
+    def _announce(
+        self, session: smtplib.SMTP, message: Message, mail: EmailMessage
+    ) -> Outcome | None:
+        """Name sender and recipient; an outcome only if the server will not have it."""
         try:
             code, text = session.mail(mail["From"].addresses[0].addr_spec)
-            if code == 250:
+            if code == OK:
                 code, text = session.rcpt(message.address)
-            if code not in (250, 251):
-                session.rset()
-                return refused(message.send_id, code, text)
+            if code in (OK, OK_FORWARDED):
+                return None
+            session.rset()
         except (smtplib.SMTPServerDisconnected, OSError):
             self._drop_session()
             return Outcome(message.send_id, "pending", "connection_lost")
+        return refused(message.send_id, code, text)
+
+    def _transfer(
+        self, session: smtplib.SMTP, message: Message, mail: EmailMessage
+    ) -> Outcome:
+        """Hand over the content: from here on a broken line leaves doubt."""
         try:
             code, text = session.data(mail.as_bytes())
         except smtplib.SMTPDataError as error:
             # the server refused DATA itself, before any content
-            return refused(message.send_id, error.smtp_code, as_bytes(error.smtp_error))
+            code, text = error.smtp_code, as_bytes(error.smtp_error)
         except (smtplib.SMTPServerDisconnected, OSError):
             self._drop_session()
             return Outcome(message.send_id, "unknown", "connection_lost_in_data")
-        if code != 250:
+        if code != OK:
             return refused(message.send_id, code, text)
         return Outcome(message.send_id, "sent", receipt=mail["Message-ID"])
 
@@ -137,7 +154,7 @@ def connect(server: SmtpServer) -> smtplib.SMTP:
 
 
 def refused(send_id: str, code: int, text: bytes) -> Outcome:
-    """What a refusal means: 4xx may pass later, all else is for good (RFC 5321, 4.2.1)."""
+    """What a refusal means (RFC 5321, 4.2.1): 4xx may pass later, 5xx is for good."""
     enhanced = ENHANCED_STATUS.search(text)
     reason = f"smtp_{code}" + (f"_{enhanced[0].decode()}" if enhanced else "")
     return Outcome(send_id, "pending" if 400 <= code < 500 else "dead", reason)

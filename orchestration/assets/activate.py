@@ -1,0 +1,338 @@
+"""What goes out: one asset per channel, then a copy of the ledger as a table.
+
+Reads the send list, lets `activations` record, render and send it, and writes what
+became of it. Only the newest run activates.
+"""
+
+from contextlib import closing
+from typing import Any
+
+import dagster as dg
+import polars as pl
+
+from activations.channels import CHANNELS, Destination
+from activations.channels.file import FileDestination
+from activations.channels.smtp import SmtpDestination, SmtpServer
+from activations.delivery import activate, assert_balanced
+from activations.ledger import Ledger
+from activations.render import Renderer
+from orchestration.charts import bar_chart, markdown_table
+from orchestration.resources import Home
+from orchestration.settings import Settings
+from orchestration.warehouse import fetch_frame, replace_table
+
+OWNERS = ["lifecycle@example.com"]
+
+RUN = "select as_of, is_newest, base_currency from staging.stg_run"
+
+# Each counts what must not be there before anything may be sent.
+BALANCES = """
+    with
+
+    run as (select as_of from staging.stg_run),
+
+    candidates as (
+        select candidates.*
+        from decisions.candidates
+        inner join run on candidates.as_of = run.as_of
+    ),
+
+    sends as (
+        select send_list.*
+        from decisions.send_list
+        inner join run on send_list.as_of = run.as_of
+    ),
+
+    verdicts as (
+        select
+            candidates.candidate_id,
+            count(decisions.decision_id) as verdict_count
+        from candidates
+        left join decisions.decisions
+            on
+                candidates.decision_id = decisions.decision_id
+                and candidates.enrollment_id = decisions.enrollment_id
+                and candidates.step = decisions.step
+                and candidates.channel = decisions.channel
+        group by candidates.candidate_id
+    )
+
+    select
+        'candidates without exactly one verdict' as rule,
+        count(*) as broken_count
+    from verdicts
+    where verdict_count <> 1
+
+    union all
+
+    select
+        'candidates listed twice' as rule,
+        count(*) - count(distinct candidate_id) as broken_count
+    from candidates
+
+    union all
+
+    select
+        'sends without the verdict to send' as rule,
+        count(*) as broken_count
+    from sends
+    left join decisions.decisions
+        on
+            sends.decision_id = decisions.decision_id
+            and sends.enrollment_id = decisions.enrollment_id
+            and sends.step = decisions.step
+            and sends.channel = decisions.channel
+    where decisions.verdict is distinct from 'send'
+
+    union all
+
+    select
+        'sends of no candidate' as rule,
+        count(*) as broken_count
+    from sends
+    left join candidates on sends.decision_id = candidates.decision_id
+    where candidates.candidate_id is null
+
+    union all
+
+    select
+        'sends listed twice' as rule,
+        count(*) - count(distinct send_id) as broken_count
+    from decisions.send_list
+"""
+
+# What the ledger has not settled. An earlier decision is carried out only if it was
+# made again (the ledger never heard of it), or if what it was made for still holds
+# (the ledger could not deliver it).
+SEND_LIST = """
+    with
+
+    run as (select as_of from staging.stg_run),
+
+    standing as (
+        select distinct
+            candidates.enrollment_id,
+            candidates.step,
+            candidates.channel
+        from decisions.candidates
+        inner join run on candidates.as_of = run.as_of
+        inner join decisions.decisions
+            on candidates.decision_id = decisions.decision_id
+        where decisions.verdict = 'send'
+    ),
+
+    withdrawals as (
+        select profile_id, channel, purpose
+        from profiles.consents
+        where status = 'denied'
+    ),
+
+    running as (
+        select enrollment_id, profile_id
+        from decisions.enrollments
+        where exit_reason is null or exit_reason = 'completed'
+    )
+
+    select
+        send_list.send_id,
+        send_list.enrollment_id,
+        send_list.journey,
+        send_list.step,
+        send_list.channel,
+        send_list.profile_id,
+        send_list.identifier_type,
+        send_list.identifier,
+        send_list.address,
+        send_list.content_id,
+        send_list.message_class,
+        cast(send_list.payload as varchar) as payload,
+        send_list.as_of,
+        send_list.as_of = run.as_of or standing.enrollment_id is not null as is_due,
+        running.enrollment_id is not null
+        and withdrawals.profile_id is null as is_wanted
+    from decisions.send_list
+    cross join run
+    left join standing
+        on
+            send_list.enrollment_id = standing.enrollment_id
+            and send_list.step = standing.step
+            and send_list.channel = standing.channel
+    left join running on send_list.enrollment_id = running.enrollment_id
+    left join withdrawals
+        on
+            running.profile_id = withdrawals.profile_id
+            and send_list.channel = withdrawals.channel
+            and send_list.message_class = withdrawals.purpose
+    left join raw.sends as recorded on send_list.send_id = recorded.send_id
+    where
+        send_list.channel = $channel
+        and send_list.as_of <= run.as_of
+        and (recorded.send_id is null or recorded.state = 'pending')
+    order by send_list.as_of, send_list.send_id
+"""
+
+COLUMNS = {
+    "send_id": ("varchar", "Hash of enrollment, step and channel."),
+    "enrollment_id": ("varchar", "The person's run through the journey."),
+    "journey": ("varchar", "The journey."),
+    "step": ("varchar", "Its step."),
+    "channel": ("varchar", "One of the seven channels."),
+    "profile_id": ("varchar", "The profile when it was decided."),
+    "destination": ("varchar", "The tool that took it: `file` or `smtp`."),
+    "content_id": ("varchar", "What it said: see `activations/content`."),
+    "message_class": ("varchar", "`marketing` or `transactional`."),
+    "state": (
+        "varchar",
+        "`pending`, `inflight`, `sent`, `suppressed`, `dead` (cannot be sent) or "
+        "`unknown` (in flight when a run died; never sent again).",
+    ),
+    "reason": ("varchar", "Why it is not sent; null where it is."),
+    "as_of": ("timestamp", "The run that decided it, UTC."),
+    "enqueued_at": ("timestamp", "The run that recorded it, its `as_of`, UTC."),
+    "settled_at": ("timestamp", "The run that ended it, its `as_of`, UTC."),
+    "sent_at": ("timestamp", "The run that sent it, its `as_of`, UTC."),
+    "attempts": ("bigint", "How often it was tried."),
+    "delivery_latency": ("double", "Wall-clock seconds that its batch took."),
+}
+
+
+def destinations(channel: str, settings: Settings) -> tuple[Destination, ...]:
+    """Where a channel's messages go, then who may still hold some of earlier runs."""
+    files = FileDestination(settings.outbox, email_from=settings.email_from)
+    if channel != "email" or not settings.live or not settings.smtp_host:
+        return (files,)
+    password = settings.smtp_password
+    server = SmtpServer(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        user=settings.smtp_user,
+        password=password.get_secret_value() if password else None,
+        starttls=settings.smtp_starttls,
+    )
+    return (SmtpDestination(server, email_from=settings.email_from), files)
+
+
+def table_metadata(table: str) -> dict[str, Any]:
+    """Where the rows are, and what their columns mean."""
+    return {
+        "dagster/table_name": f"activations.{table}",
+        "dagster/column_schema": dg.TableSchema(
+            [
+                dg.TableColumn(column, type=kind, description=description)
+                for column, (kind, description) in COLUMNS.items()
+            ]
+        ),
+    }
+
+
+def tally(rows: pl.DataFrame) -> dict[str, Any]:
+    """Counts by state, as numbers to plot over runs and as a table to read."""
+    by_step = (
+        rows.group_by("journey", "step", "state", "reason")
+        .agg(pl.len().alias("send_count"))
+        .sort("journey", "step", "state", "reason", nulls_last=True)
+    )
+    by_state = dict(rows.group_by("state").len().sort("state").iter_rows())
+    return {
+        "dagster/row_count": rows.height,
+        **{f"{state}_count": count for state, count in by_state.items()},
+        "table": markdown_table(by_step),
+    }
+
+
+def channel_asset(channel: str) -> dg.AssetsDefinition:
+    """The asset that pushes one channel's part of the send list."""
+
+    @dg.asset(
+        key=["activations", channel],
+        group_name="activations",
+        description=(
+            f"One row per send that this run recorded on `{channel}`, and what became "
+            "of it. Pushes this channel's part of the send list to its destination, "
+            "each send at most once."
+        ),
+        owners=OWNERS,
+        kinds={"python", "sqlite", "duckdb"},
+        deps=[
+            dg.AssetKey(["raw", "sends"]),
+            dg.AssetKey(["staging", "stg_run"]),
+            dg.AssetKey(["profiles", "consents"]),
+            dg.AssetKey(["decisions", "enrollments"]),
+            dg.AssetKey(["decisions", "candidates"]),
+            dg.AssetKey(["decisions", "decisions"]),
+            dg.AssetKey(["decisions", "send_list"]),
+        ],
+        metadata=table_metadata(channel),
+    )
+    def push(
+        context: dg.AssetExecutionContext, home: Home
+    ) -> dg.MaterializeResult[None]:
+        settings = home.settings
+        with home.warehouse.connect(read_only=True) as connection:
+            run = fetch_frame(connection, RUN).row(0, named=True)
+            balances = fetch_frame(connection, BALANCES)
+            send_list = fetch_frame(connection, SEND_LIST, {"channel": channel})
+        with Ledger(settings.ledger) as ledger:
+            if run["is_newest"]:
+                assert_balanced(balances)
+                destination, *others = destinations(channel, settings)
+                with closing(destination):
+                    activate(
+                        ledger,
+                        send_list,
+                        channel=channel,
+                        destination=destination,
+                        others=others,
+                        renderer=Renderer(
+                            shop_url=settings.shop_url,
+                            currency=run["base_currency"],
+                        ),
+                        as_of=run["as_of"],
+                    )
+            else:
+                context.log.info("A newer run exists: nothing is activated.")
+            rows = ledger.run_rows(run["as_of"], channel)
+        with home.warehouse.connect() as connection:
+            replace_table(connection, f"activations.{channel}", rows)
+        unsent = rows.filter(pl.col("state") != "sent")
+        if not unsent.is_empty():
+            context.log.warning(f"{unsent.height} of {rows.height} sends not sent")
+        return dg.MaterializeResult(metadata=tally(rows))
+
+    return push
+
+
+@dg.asset(
+    key=["activations", "sends"],
+    group_name="activations",
+    description=(
+        "One row per send that was ever recorded, in its last state: a copy of the "
+        "ledger, which is the truth."
+    ),
+    owners=OWNERS,
+    kinds={"python", "sqlite", "duckdb"},
+    deps=[dg.AssetKey(["activations", channel]) for channel in CHANNELS],
+    metadata=table_metadata("sends"),
+)
+def sends(home: Home) -> dg.MaterializeResult[None]:
+    """Copy the ledger into the warehouse."""
+    with Ledger(home.settings.ledger) as ledger:
+        rows = ledger.copy()
+    with home.warehouse.connect() as connection:
+        replace_table(connection, "activations.sends", rows)
+    by_channel = rows.group_by("channel", "state").len("send_count")
+    return dg.MaterializeResult(
+        metadata={
+            **tally(rows),
+            "chart": bar_chart(
+                by_channel.sort("channel", "state"),
+                title="Sends by channel and state",
+                label="channel",
+                value="send_count",
+                series="state",
+            ),
+        }
+    )
+
+
+channels = [channel_asset(channel) for channel in CHANNELS]
