@@ -48,9 +48,7 @@ find_last_activities as (
     select
         sessions.profile_id,
         {{ seconds_between('max(sessions.ended_at)', 'max(run.as_of)') }}
-        >= max(rules.left_after_seconds) as has_left,
-        max_by(sessions.last_message_id, (sessions.ended_at, sessions.session_id))
-            as last_message_id
+        >= max(rules.left_after_seconds) as has_left
     from sessions
     cross join run
     cross join rules
@@ -62,8 +60,11 @@ find_last_steps as (
 
     select
         session_events.profile_id,
-        case when session_events.kind = 'checkout' then 'checkout' else 'price_check'
-        end as step,
+        case
+            when session_events.kind = 'checkout' then 'checkout_abandoned'
+            when session_events.action = 'price_checked' then 'price_checking'
+            else 'browsing'
+        end as intent,
         max_by(
             session_events.message_id,
             (session_events.occurred_at, session_events.message_id)
@@ -71,15 +72,12 @@ find_last_steps as (
     from session_events
     left join rfm on session_events.profile_id = rfm.profile_id
     where
-        (
-            session_events.kind = 'checkout'
-            or session_events.action = 'price_checked'
-        )
+        session_events.kind is distinct from 'order'
         and (
             rfm.last_order_at is null
             or session_events.occurred_at > rfm.last_order_at
         )
-    group by all
+    group by 1, 2
 
 ),
 
@@ -87,10 +85,9 @@ list_signals as (
 
     select
         profile_id,
-        'checkout_abandoned' as intent,
+        intent,
         message_id
     from find_last_steps
-    where step = 'checkout'
     union all
     select
         profile_id,
@@ -98,13 +95,6 @@ list_signals as (
         max_by(message_id, (added_at, message_id)) as message_id
     from cart_items
     group by profile_id
-    union all
-    select
-        profile_id,
-        'price_checking' as intent,
-        message_id
-    from find_last_steps
-    where step = 'price_check'
     union all
     select
         profile_id,
@@ -117,12 +107,6 @@ list_signals as (
         'converted' as intent,
         last_order_message_id as message_id
     from rfm
-    union all
-    select
-        profile_id,
-        'browsing' as intent,
-        last_message_id as message_id
-    from find_last_activities
 
 ),
 
