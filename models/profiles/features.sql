@@ -88,8 +88,10 @@ describe_profiles as (
         ) as average_order_amount,
         order_rhythms.days_between_orders,
         cast(
-            coalesce(
-                least(
+            case
+                when order_rhythms.days_between_orders is null
+                    then profile_rules.churn_cycle_default_days
+                else least(
                     greatest(
                         ceil(
                             profile_rules.churn_cycle_gap_multiple
@@ -98,9 +100,8 @@ describe_profiles as (
                         profile_rules.churn_cycle_min_days
                     ),
                     profile_rules.churn_cycle_max_days
-                ),
-                profile_rules.churn_cycle_default_days
-            ) as integer
+                )
+            end as integer
         ) as churn_cycle_days,
         {%- for thing, days in windows %}
         sums.{{ thing }}_{{ days }}d_count{{ ',' if not loop.last }}
