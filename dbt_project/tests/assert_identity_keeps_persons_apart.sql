@@ -1,0 +1,68 @@
+-- No profile holds two user ids, a hub is alone in its profile, and every link is either
+-- inside one profile or listed as a conflict.
+with
+
+identity_map as (
+
+    select * from {{ ref('identity_map') }}
+
+),
+
+identity_edges as (
+
+    select * from {{ ref('identity_edges') }}
+
+),
+
+identity_conflicts as (
+
+    select * from {{ ref('identity_conflicts') }}
+
+),
+
+count_members as (
+
+    select
+        profile_id,
+        count(*) as member_count,
+        count(case when identifier_type = 'user_id' then 1 end) as user_id_count,
+        bool_or(is_hub) as has_hub
+    from identity_map
+    group by profile_id
+
+),
+
+count_links as (
+
+    select
+        (select count(*) from identity_edges) as edge_count,
+        (select count(*) from identity_conflicts) as refused_count,
+        (
+            select count(*)
+            from identity_edges
+            inner join identity_map as ends
+                on identity_edges.identifier_seq = ends.identifier_seq
+            inner join identity_map as linked_ends
+                on identity_edges.linked_identifier_seq = linked_ends.identifier_seq
+            where ends.profile_id = linked_ends.profile_id
+        ) as kept_count
+
+)
+
+select
+    'two user ids in one profile' as problem,
+    profile_id
+from count_members
+where user_id_count > 1
+union all
+select
+    'hub that is not alone' as problem,
+    profile_id
+from count_members
+where has_hub and member_count > 1
+union all
+select
+    'links neither kept nor refused' as problem,
+    cast(null as varchar) as profile_id
+from count_links
+where edge_count <> kept_count + refused_count
