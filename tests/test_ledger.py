@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 
 from activations.ledger import MIGRATIONS, Ledger, LedgerError, Outcome
 
-MONDAY = datetime(2026, 6, 1, 9)
+MONDAY = datetime.fromisoformat("2026-06-01T09:00:00")
 TUESDAY = MONDAY + timedelta(days=1)
 WEDNESDAY = MONDAY + timedelta(days=2)
 
