@@ -9,6 +9,12 @@
 
 with
 
+run as (
+
+    select * from {{ ref('stg_run') }}
+
+),
+
 verdicts as (
 
     select * from {{ ref('verdicts') }}
@@ -33,7 +39,7 @@ latest_decisions as (
 
     select decisions.*
     from {{ this }} as decisions
-    cross join {{ ref('stg_run') }} as run
+    cross join run
     where decisions.as_of < run.as_of
     qualify row_number() over (
         partition by decisions.enrollment_id, decisions.step, decisions.channel

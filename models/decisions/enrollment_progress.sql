@@ -51,7 +51,9 @@ count_sends as (
     select
         sends.enrollment_id,
         count(*) as send_count,
-        sum(case when steps.is_escalation then 1 else 0 end) as escalation_count
+        cast(
+            sum(case when steps.is_escalation then 1 else 0 end) as bigint
+        ) as escalation_count
     from sends
     inner join steps on sends.journey = steps.journey and sends.step = steps.step
     group by sends.enrollment_id

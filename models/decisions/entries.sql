@@ -20,13 +20,13 @@ entry_matches as (
 
 ),
 
-{% if is_incremental() %}
-
 identity_map as (
 
     select * from {{ ref('identity_map') }}
 
 ),
+
+{% if is_incremental() %}
 
 earlier_entries as (
 

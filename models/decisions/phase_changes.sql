@@ -1,19 +1,19 @@
 -- One row per move of a profile from one phase to another, with its reason and evidence.
--- The table of phases in words:
---   1. an open misstep leads to 6 from anywhere, at once; once put right, back
---   2. an order leads to 5 from 1 to 4, at once
---   3. apart from these a person moves at most once a day
---   4. forward: 1 engaged 2 anything 3 cart, checkout or considered again 4
+-- The rules in words, the first that fits:
+--   1. an open misstep leads to 6 from anywhere, at once, and keeps there
+--   2. put right, 6 leads back to where it came from; an order leads from 1–4 to 5
+--   3. apart from moves to 5 and 6, a person moves once a day
+--   4. forward: 1 engaged 2, 2 anything 3, 3 cart, checkout or considered again 4
 --   5. back: 4 quiet 3; 2, 3, 5 and 7 silent 1
---   6. 5 leads to 7 for who is loyal
-{% set next_phase -%}
+--   6. who is loyal moves from 5 to 7
+{% set next_phase %}
     case
         when state.phase is null then 1
-        when item.has_open_misstep and state.phase <> 6 then 6
-        when item.has_open_misstep then null
+        when item.has_open_misstep and state.phase = 6 then null
+        when item.has_open_misstep then 6
         when state.phase = 6 and state.previous_phase = 5 then 5
         when item.signal = 'ordered' and state.phase in (1, 2, 3, 4) then 5
-        when state.moved_on = cast(item.occurred_at as date) then null
+        when state.moved_on = item.occurred_on then null
         when state.phase = 6 then state.previous_phase
         when state.phase = 1 and item.signal = 'engaged' then 2
         when
@@ -30,41 +30,22 @@
         when state.phase in (2, 3, 5, 7) and item.signal = 'silent' then 1
         when state.phase = 5 and item.is_loyal then 7
     end
-{%- endset %}
-{% set change = make_struct({
-    'change_number': 'state.change_number + 1',
-    'phase': 'next_phase',
-    'previous_phase': 'state.phase',
-    'changed_at': 'item.occurred_at',
-    'reason': "case
-        when next_phase = 7 and state.phase = 5 then 'loyal'
-        else item.reason
-    end",
-    'evidence_message_id': 'item.message_id',
-}) %}
-{% set next_state = make_struct({
-    'change_number': 'state.change_number + 1',
-    'phase': 'next_phase',
-    'previous_phase': 'state.phase',
-    'moved_on': 'case
-        when state.phase is null or next_phase in (5, 6) then state.moved_on
-        else cast(item.occurred_at as date)
-    end',
-    'changes': 'array_append(state.changes, ' ~ change ~ ')',
-}) %}
+{% endset %}
 {% set first_state = make_struct({
-    'change_number': 'cast(0 as integer)',
     'phase': 'cast(null as integer)',
     'previous_phase': 'cast(null as integer)',
     'moved_on': 'cast(null as date)',
-    'changes': empty_structs({
-        'change_number': 'integer',
-        'phase': 'integer',
-        'previous_phase': 'integer',
-        'changed_at': 'timestamp',
-        'reason': dbt.type_string(),
-        'evidence_message_id': dbt.type_string(),
-    }),
+    'moves': empty_structs({'signal_number': 'bigint', 'phase': 'integer'}),
+}) %}
+{% set next_state = make_struct({
+    'phase': 'next_phase',
+    'previous_phase': 'state.phase',
+    'moved_on':
+        'case when next_phase in (5, 6) then state.moved_on '
+        ~ 'when state.phase is not null then item.occurred_on end',
+    'moves': 'array_append(state.moves, ' ~ make_struct({
+        'signal_number': 'item.signal_number', 'phase': 'next_phase'
+    }) ~ ')',
 }) %}
 with
 
@@ -79,10 +60,9 @@ list_steps as (
     select
         profile_id,
         {{ ordered_list(make_struct({
+            'signal_number': 'signal_number',
             'signal': 'signal',
-            'message_id': 'message_id',
-            'occurred_at': 'occurred_at',
-            'reason': 'reason',
+            'occurred_on': 'cast(occurred_at as date)',
             'has_open_misstep': 'has_open_misstep',
             'is_considered_again': 'is_considered_again',
             'is_loyal': 'is_loyal',
@@ -105,28 +85,52 @@ walk_through_phases as (
 
 ),
 
-list_changes as (
+list_moves as (
 
     select
         profile_id,
-        {{ unnest_items('last_state.changes') }} as change
+        {{ unnest_items('last_state.moves') }} as move
     from walk_through_phases
 
 ),
 
-name_fields as (
+describe_moves as (
 
     select
-        {{ surrogate_key(['profile_id', 'change.change_number']) }} as phase_change_id,
+        {{ surrogate_key(['steps.profile_id', 'steps.signal_number']) }}
+            as phase_change_id,
+        steps.profile_id,
+        cast(row_number() over moves as integer) as change_number,
+        list_moves.move.phase as phase,
+        lag(list_moves.move.phase) over moves as previous_phase,
+        steps.occurred_at as changed_at,
+        steps.reason,
+        steps.message_id as evidence_message_id
+    from list_moves
+    inner join steps
+        on
+            list_moves.profile_id = steps.profile_id
+            and list_moves.move.signal_number = steps.signal_number
+    window moves as (
+        partition by steps.profile_id order by steps.signal_number asc
+    )
+
+),
+
+tell_loyalty as (
+
+    select
+        phase_change_id,
         profile_id,
-        change.change_number as change_number,
-        change.phase as phase,
-        change.previous_phase as previous_phase,
-        change.changed_at as changed_at,
-        change.reason as reason,
-        change.evidence_message_id as evidence_message_id
-    from list_changes
+        change_number,
+        phase,
+        previous_phase,
+        changed_at,
+        case when phase = 7 and previous_phase = 5 then 'loyal' else reason end
+            as reason,
+        evidence_message_id
+    from describe_moves
 
 )
 
-select * from name_fields
+select * from tell_loyalty

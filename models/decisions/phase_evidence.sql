@@ -1,5 +1,16 @@
--- One row per profile, signal and message: what may move a person between phases.
+-- One row per profile, signal and occasion: what may move a person between phases. An
+-- occasion is a day for signals that count once a day, else a message.
+{% set moment = make_struct({
+    'occurred_at': 'find_profiles.occurred_at',
+    'message_id': 'find_profiles.message_id',
+}) %}
 with
+
+signals as (
+
+    select * from {{ ref('phase_signals') }}
+
+),
 
 profiles as (
 
@@ -76,13 +87,37 @@ find_profiles as (
 
 ),
 
-leave_out_hubs as (
+count_once_a_day as (
 
-    select find_profiles.*
+    -- most signals move a person once a day at most: the first of a day stands for all
+    select
+        find_profiles.profile_id,
+        find_profiles.signal,
+        min({{ moment }}) as first_moment,
+        max({{ moment }}) as last_moment
     from find_profiles
-    inner join profiles on find_profiles.profile_id = profiles.profile_id
-    where not profiles.is_hub
+    inner join signals on find_profiles.signal = signals.signal
+    inner join profiles
+        on find_profiles.profile_id = profiles.profile_id and not profiles.is_hub
+    group by
+        find_profiles.profile_id,
+        find_profiles.signal,
+        cast(find_profiles.occurred_at as date),
+        case when not signals.is_daily then find_profiles.message_id end
+
+),
+
+name_fields as (
+
+    select
+        profile_id,
+        signal,
+        first_moment.message_id as message_id,
+        first_moment.occurred_at as occurred_at,
+        last_moment.message_id as last_message_id,
+        last_moment.occurred_at as last_occurred_at
+    from count_once_a_day
 
 )
 
-select * from leave_out_hubs
+select * from name_fields

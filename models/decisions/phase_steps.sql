@@ -34,7 +34,6 @@ number_signals as (
 
     select
         line_up.*,
-        signals.is_repeatable,
         signals.reason,
         row_number() over (
             partition by line_up.profile_id
@@ -60,11 +59,7 @@ look_back as (
                 else 0 end
         ) over so_far as open_misstep_count,
         sum(case when signal in ('ordered', 'silent') then 1 else 0 end) over so_far
-            as fresh_start_count,
-        lag(signal) over (partition by profile_id order by signal_number asc)
-            as previous_signal,
-        lag(occurred_at) over (partition by profile_id order by signal_number asc)
-            as previous_at
+            as fresh_start_count
     from number_signals
     window so_far as (
         partition by profile_id
@@ -87,7 +82,7 @@ count_considerations as (
 
 ),
 
-drop_idle_repeats as (
+judge_moments as (
 
     select
         profile_id,
@@ -102,13 +97,7 @@ drop_idle_repeats as (
         order_count >= {{ phase_rule('loyal_orders') }} and promotion_count > 0
             as is_loyal
     from count_considerations
-    -- the same signal again on the same day can move nobody
-    where
-        not is_repeatable
-        or previous_signal is null
-        or previous_signal <> signal
-        or cast(previous_at as date) <> cast(occurred_at as date)
 
 )
 
-select * from drop_idle_repeats
+select * from judge_moments

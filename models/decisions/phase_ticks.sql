@@ -26,24 +26,39 @@ signals as (
 
 ),
 
-measure_silences as (
+list_active_days as (
 
     select
         evidence.profile_id,
-        evidence.message_id,
-        evidence.occurred_at as silent_since,
+        cast(evidence.occurred_at as date) as active_on,
+        min(evidence.occurred_at) as first_at,
+        max({{ make_struct({
+            'occurred_at': 'evidence.last_occurred_at',
+            'message_id': 'evidence.last_message_id',
+        }) }}) as last_activity
+    from evidence
+    inner join signals
+        on evidence.signal = signals.signal and signals.is_activity
+    group by 1, 2
+
+),
+
+measure_silences as (
+
+    select
+        list_active_days.profile_id,
+        list_active_days.last_activity.message_id as message_id,
+        list_active_days.last_activity.occurred_at as silent_since,
         profiles.churn_cycle_days,
         least(
             {{ phase_rule('action_quiet_days') }}, profiles.churn_cycle_days
         ) as quiet_days,
-        lead(evidence.occurred_at) over (
-            partition by evidence.profile_id
-            order by evidence.occurred_at asc, evidence.signal asc, evidence.message_id asc
+        lead(list_active_days.first_at) over (
+            partition by list_active_days.profile_id
+            order by list_active_days.active_on asc
         ) as next_activity_at
-    from evidence
-    inner join signals
-        on evidence.signal = signals.signal and signals.is_activity
-    inner join profiles on evidence.profile_id = profiles.profile_id
+    from list_active_days
+    inner join profiles on list_active_days.profile_id = profiles.profile_id
 
 ),
 
