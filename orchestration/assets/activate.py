@@ -121,12 +121,6 @@ SEND_LIST = """
         where decisions.verdict = 'send'
     ),
 
-    withdrawals as (
-        select profile_id, channel, purpose
-        from profiles.consents
-        where status = 'denied'
-    ),
-
     running as (
         select enrollment_id, profile_id
         from decisions.enrollments
@@ -149,7 +143,15 @@ SEND_LIST = """
         send_list.as_of,
         send_list.as_of = run.as_of or standing.enrollment_id is not null as is_due,
         running.enrollment_id is not null
-        and withdrawals.profile_id is null as is_wanted
+        and not exists (
+            select 1
+            from profiles.consents
+            where
+                consents.profile_id = running.profile_id
+                and consents.channel in (send_list.channel, 'all')
+                and consents.purpose = send_list.message_class
+                and consents.status = 'denied'
+        ) as is_wanted
     from decisions.send_list
     cross join run
     left join standing
@@ -158,11 +160,6 @@ SEND_LIST = """
             and send_list.step = standing.step
             and send_list.channel = standing.channel
     left join running on send_list.enrollment_id = running.enrollment_id
-    left join withdrawals
-        on
-            running.profile_id = withdrawals.profile_id
-            and send_list.channel = withdrawals.channel
-            and send_list.message_class = withdrawals.purpose
     left join raw.sends as recorded on send_list.send_id = recorded.send_id
     where
         send_list.channel = $channel

@@ -1,0 +1,301 @@
+"""The activation assets: the newest run pushes, once, and only what is in balance."""
+
+import json
+from datetime import datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from activations.channels import CHANNELS
+from activations.delivery import ImbalanceError
+from activations.ledger import COPY_SCHEMA, Ledger
+from orchestration.assets import activate
+from orchestration.assets.activate import COLUMNS
+from orchestration.resources import Home
+from orchestration.warehouse import Warehouse, replace_table
+from tests.conftest import TestHome
+
+FIRST = datetime.fromisoformat("2026-06-01T09:00:00")
+SECOND = FIRST + timedelta(hours=6)
+
+TABLES: dict[str, dict[str, Any]] = {
+    "staging.stg_run": {
+        "as_of": pl.Datetime("us"),
+        "is_newest": pl.Boolean,
+        "base_currency": pl.String,
+    },
+    "raw.sends": {"send_id": pl.String, "state": pl.String},
+    "profiles.consents": {
+        "profile_id": pl.String,
+        "channel": pl.String,
+        "purpose": pl.String,
+        "status": pl.String,
+    },
+    "decisions.enrollments": {
+        "enrollment_id": pl.String,
+        "profile_id": pl.String,
+        "exit_reason": pl.String,
+    },
+    "decisions.candidates": {
+        "candidate_id": pl.String,
+        "as_of": pl.Datetime("us"),
+        "enrollment_id": pl.String,
+        "step": pl.String,
+        "channel": pl.String,
+        "decision_id": pl.String,
+    },
+    "decisions.decisions": {
+        "decision_id": pl.String,
+        "enrollment_id": pl.String,
+        "step": pl.String,
+        "channel": pl.String,
+        "verdict": pl.String,
+    },
+    "decisions.send_list": {
+        "send_id": pl.String,
+        "decision_id": pl.String,
+        "as_of": pl.Datetime("us"),
+        "enrollment_id": pl.String,
+        "profile_id": pl.String,
+        "identifier_type": pl.String,
+        "identifier": pl.String,
+        "channel": pl.String,
+        "journey": pl.String,
+        "step": pl.String,
+        "message_class": pl.String,
+        "content_id": pl.String,
+        "address": pl.String,
+        "payload": pl.String,
+    },
+}
+
+
+class World:
+    """A home whose decisions are written by hand."""
+
+    def __init__(self, home: TestHome) -> None:
+        self.home = home
+        self.rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
+
+    def decide(self, name: str, channel: str, as_of: datetime = FIRST) -> None:
+        """One candidate of `name` on `channel` with the verdict to send."""
+        key = {"enrollment_id": name, "step": "a_step", "channel": channel}
+        decision_id = f"decision-{name}-{channel}"
+        candidate_id = f"candidate-{name}-{channel}"
+        self.rows["decisions.enrollments"].append(
+            {"enrollment_id": name, "profile_id": name, "exit_reason": None}
+        )
+        self.rows["decisions.candidates"].append(
+            key
+            | {"candidate_id": candidate_id, "as_of": as_of, "decision_id": decision_id}
+        )
+        self.rows["decisions.decisions"].append(
+            key | {"decision_id": decision_id, "verdict": "send"}
+        )
+        self.rows["decisions.send_list"].append(
+            key
+            | {
+                "send_id": f"{name}-{channel}",
+                "decision_id": decision_id,
+                "as_of": as_of,
+                "profile_id": name,
+                "identifier_type": "user_id",
+                "identifier": f"user-{name}",
+                "journey": "cart_recovery",
+                "message_class": "marketing",
+                "content_id": {"email": "cart_offer", "push": "cart_reminder"}[channel],
+                "address": f"{name}@mail.example",
+                "payload": json.dumps({"first_name": name.title()}),
+            }
+        )
+
+    def run(
+        self, as_of: datetime = FIRST, *, is_newest: bool = True
+    ) -> dg.ExecuteInProcessResult:
+        """What a run does from the decisions on."""
+        self.rows["staging.stg_run"] = [
+            {"as_of": as_of, "is_newest": is_newest, "base_currency": "USD"}
+        ]
+        with Ledger(self.home.settings.ledger) as ledger:
+            earlier = ledger.rows_before(as_of)
+        self.rows["raw.sends"] = earlier.select("send_id", "state").to_dicts()
+        with Warehouse(self.home.settings.warehouse).connect() as connection:
+            for name, schema in TABLES.items():
+                frame = pl.DataFrame(self.rows[name], schema=schema)
+                replace_table(connection, name, frame)
+        return dg.materialize(
+            [*activate.channels, activate.sends], resources={"home": Home()}
+        )
+
+    def states(self) -> dict[str, tuple[str, str | None]]:
+        sends = self.home.read("select * from activations.sends order by send_id")
+        return {
+            row["send_id"]: (row["state"], row["reason"]) for row in sends.to_dicts()
+        }
+
+    def outbox(self) -> list[str]:
+        folder = self.home.settings.outbox
+        return sorted(path.stem for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def world(home: TestHome, monkeypatch: pytest.MonkeyPatch) -> World:
+    for name in ("LIVE", "SMTP_HOST"):
+        monkeypatch.delenv(f"REKINDLE_{name}", raising=False)
+    monkeypatch.setenv("REKINDLE_HOME", str(home.settings.root))
+    return World(home)
+
+
+def test_each_channel_pushes_its_part_of_the_send_list(world):
+    world.decide("ada", "email")
+    world.decide("ada", "push")
+    world.decide("bob", "push")
+    world.run()
+    counts = {
+        channel: world.home.read(f"select * from activations.{channel}").height
+        for channel in CHANNELS
+    }
+    assert counts == dict.fromkeys(CHANNELS, 0) | {"email": 1, "push": 2}
+    assert world.outbox() == ["ada-email", "ada-push", "bob-push"]
+    assert set(world.states().values()) == {("sent", None)}
+
+
+def test_a_second_run_sends_nothing_and_changes_no_table(world):
+    world.decide("ada", "email")
+
+    def tables() -> list[dict[str, Any]]:
+        return [
+            row
+            for name in (*CHANNELS, "sends")
+            for row in world.home.read(f"select * from activations.{name}").to_dicts()
+        ]
+
+    world.run()
+    first, (path,) = tables(), world.home.settings.outbox.rglob("*.eml")
+    written_at = path.stat().st_mtime_ns
+    world.run()
+    assert tables() == first
+    assert path.stat().st_mtime_ns == written_at
+
+
+def test_a_run_that_is_not_the_newest_activates_nothing(world):
+    world.decide("ada", "email")
+    world.run(is_newest=False)
+    assert world.outbox() == []
+    assert world.states() == {}
+
+
+@pytest.mark.parametrize("broken", ["no verdict", "two", "held", "no candidate"])
+def test_nothing_is_sent_when_the_decisions_are_out_of_balance(world, broken):
+    world.decide("ada", "email")
+    world.decide("bob", "email")
+    decisions = world.rows["decisions.decisions"]
+    if broken == "no verdict":
+        decisions.pop()
+    elif broken == "two":
+        decisions.append(dict(decisions[0]))
+    elif broken == "held":
+        decisions[0]["verdict"] = "held"
+    else:
+        world.rows["decisions.candidates"].pop()
+    with pytest.raises(ImbalanceError, match="nothing was sent"):
+        world.run()
+    assert world.outbox() == []
+    with Ledger(world.home.settings.ledger) as ledger:
+        assert ledger.copy().is_empty()
+
+
+def test_a_send_whose_run_died_goes_out_only_if_decided_again(world):
+    world.decide("ada", "email")
+    world.decide("bob", "email")
+    still_due, *_ = world.rows["decisions.candidates"]
+    world.rows["decisions.candidates"] = [
+        still_due | {"as_of": SECOND, "candidate_id": "again"}
+    ]
+    world.run(SECOND)
+    assert world.outbox() == ["ada-email"]
+    assert world.states()["bob-email"] == ("suppressed", "run_did_not_finish")
+
+
+@pytest.mark.parametrize(
+    ("change", "state"),
+    [
+        (None, "sent"),
+        ("bought", "suppressed"),
+        ("completed", "sent"),
+        ("unsubscribed", "suppressed"),
+        ("all denied", "suppressed"),
+    ],
+)
+def test_what_could_not_be_delivered_goes_out_later_only_if_still_wanted(
+    world, change, state
+):
+    world.decide("ada", "email")
+    world.rows["decisions.candidates"] = []
+    with Ledger(world.home.settings.ledger) as ledger:
+        ledger.enqueue(
+            world.rows["decisions.send_list"], destination="smtp", as_of=FIRST
+        )
+    (enrollment,) = world.rows["decisions.enrollments"]
+    consent = {"profile_id": "ada", "purpose": "marketing", "status": "denied"}
+    if change == "bought":
+        enrollment["exit_reason"] = "order"
+    elif change == "completed":
+        enrollment["exit_reason"] = "completed"
+    elif change == "unsubscribed":
+        world.rows["profiles.consents"] = [consent | {"channel": "email"}]
+    elif change == "all denied":
+        world.rows["profiles.consents"] = [consent | {"channel": "all"}]
+    world.run(SECOND)
+    assert world.states()["ada-email"][0] == state
+    assert world.outbox() == (["ada-email"] if state == "sent" else [])
+
+
+def test_metadata_tells_counts_and_no_person(world):
+    world.decide("ada", "email")
+    result = world.run()
+    (event,) = result.asset_materializations_for_node("activations__email")
+    metadata = {key: value.value for key, value in event.metadata.items()}
+    assert metadata["dagster/row_count"] == 1
+    assert metadata["sent_count"] == 1
+    assert "| cart_recovery | a_step | sent |" in metadata["table"]
+    (copied,) = result.asset_materializations_for_node("activations__sends")
+    assert "image/svg" in copied.metadata["chart"].value
+    shown = str(metadata) + str(
+        {key: value.value for key, value in copied.metadata.items()}
+    )
+    assert "mail.example" not in shown
+    assert "Ada" not in shown
+
+
+def test_nothing_real_is_contacted_unless_live_is_said(world, monkeypatch):
+    settings = world.home.settings
+    kinds = {
+        (live, host): [
+            destination.name
+            for destination in activate.destinations(
+                "email", settings.model_copy(update={"live": live, "smtp_host": host})
+            )
+        ]
+        for live in (False, True)
+        for host in (None, "mail.example")
+    }
+    assert kinds == {
+        (False, None): ["file"],
+        (False, "mail.example"): ["file"],
+        (True, None): ["file"],
+        (True, "mail.example"): ["smtp", "file"],
+    }
+
+
+def test_every_asset_says_what_a_row_is_and_what_its_columns_mean():
+    assets = [*activate.channels, activate.sends]
+    assert [asset.key.path[1] for asset in assets] == [*CHANNELS, "sends"]
+    for asset in assets:
+        (spec,) = asset.specs
+        assert spec.description.startswith("One row per send")
+        assert spec.owners
+        assert spec.group_name == "activations"
+    assert list(COLUMNS) == list(COPY_SCHEMA)
