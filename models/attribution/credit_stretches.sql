@@ -12,6 +12,12 @@ conversions as (
 
 ),
 
+touchpoints as (
+
+    select * from {{ ref('touchpoints') }}
+
+),
+
 touch_weights as (
 
     select * from {{ ref('touch_weights') }}
@@ -27,6 +33,10 @@ add_up_weights as (
         conversions.converted_at,
         conversions.revenue_amount,
         touch_weights.touchpoint_id,
+        coalesce(touchpoints.channel, 'none') as channel,
+        touchpoints.campaign,
+        touchpoints.journey,
+        touchpoints.step,
         {%- for attribution_model in attribution_models %}
         coalesce({{ attribution_model }}, 1) as {{ attribution_model }}_weight,
         cast(
@@ -40,6 +50,8 @@ add_up_weights as (
     from conversions
     left join touch_weights
         on conversions.conversion_id = touch_weights.conversion_id
+    left join touchpoints
+        on touch_weights.touchpoint_id = touchpoints.touchpoint_id
     window
         whole_path as (partition by conversions.conversion_id),
         path_so_far as (

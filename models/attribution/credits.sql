@@ -11,21 +11,19 @@ credit_stretches as (
 
 ),
 
-touchpoints as (
-
-    select * from {{ ref('touchpoints') }}
-
-),
-
 list_stretches as (
 
     {%- for attribution_model in attribution_models %}
     select
         conversion_id,
-        profile_id,
-        converted_at,
         touchpoint_id,
         '{{ attribution_model }}' as attribution_model,
+        profile_id,
+        converted_at,
+        channel,
+        campaign,
+        journey,
+        step,
         revenue_amount,
         cast({{ attribution_model }}_so_far - {{ attribution_model }}_weight as double)
         / {{ attribution_model }}_total as stretch_start,
@@ -44,27 +42,24 @@ list_stretches as (
 cut_credits as (
 
     select
-        list_stretches.conversion_id,
-        list_stretches.touchpoint_id,
-        list_stretches.attribution_model,
-        list_stretches.profile_id,
-        list_stretches.converted_at,
-        coalesce(touchpoints.channel, 'none') as channel,
-        touchpoints.campaign,
-        touchpoints.journey,
-        touchpoints.step,
+        conversion_id,
+        touchpoint_id,
+        attribution_model,
+        profile_id,
+        converted_at,
+        channel,
+        campaign,
+        journey,
+        step,
         cast(
             cast(stretch_end as decimal(18, 9))
             - cast(stretch_start as decimal(18, 9)) as decimal(18, 9)
         ) as credit,
         cast(
-            cast(list_stretches.revenue_amount * stretch_end as decimal(18, 2))
-            - cast(list_stretches.revenue_amount * stretch_start as decimal(18, 2))
-            as decimal(18, 2)
+            cast(revenue_amount * stretch_end as decimal(18, 2))
+            - cast(revenue_amount * stretch_start as decimal(18, 2)) as decimal(18, 2)
         ) as revenue_amount
     from list_stretches
-    left join touchpoints
-        on list_stretches.touchpoint_id = touchpoints.touchpoint_id
 
 )
 

@@ -42,7 +42,7 @@ sum_credits as (
     select
         path,
         attribution_model,
-        count(distinct touchpoint_id) as credited_touch_count,
+        count(touchpoint_id) as credit_count,
         cast(sum(credit) as decimal(38, 9)) as conversion_count,
         cast(sum(revenue_amount) as decimal(38, 2)) as revenue_amount
     from name_paths
@@ -55,7 +55,7 @@ add_failures as (
     select
         sum_credits.path,
         sum_credits.attribution_model,
-        sum_credits.credited_touch_count,
+        sum_credits.credit_count,
         sum_credits.conversion_count,
         sum_credits.revenue_amount,
         coalesce(count_failures.non_conversion_count, 0) as non_conversion_count

@@ -28,7 +28,7 @@ sum_credits as (
     select
         rfm_segment,
         attribution_model,
-        count(distinct touchpoint_id) as credited_touch_count,
+        count(touchpoint_id) as credit_count,
         cast(sum(credit) as decimal(38, 9)) as conversion_count,
         cast(sum(revenue_amount) as decimal(38, 2)) as revenue_amount
     from name_segments

@@ -1,6 +1,6 @@
 -- One row per conversion and touch, with its weight under each attribution model.
 {#- Whole numbers, so that sums do not depend on the order of adding up. #}
-{%- set unit = 1000000000 %}
+{%- set unit = 1000000000000 %}
 {%- set age = seconds_between(
     'paths_to_conversion.touched_at', 'paths_to_conversion.converted_at'
 ) %}
