@@ -29,6 +29,27 @@ consents as (
 
 ),
 
+-- a no to all channels holds for each; a yes to all is no permission for any
+newest_consents as (
+
+    select
+        consents.profile_id,
+        channel_rules.channel,
+        consents.status,
+        consents.message_id,
+        consents.updated_at
+    from consents
+    inner join channel_rules
+        on
+            consents.channel = channel_rules.channel
+            or (consents.channel = 'all' and consents.status = 'denied')
+    qualify row_number() over (
+        partition by consents.profile_id, channel_rules.channel
+        order by consents.updated_at desc, consents.status asc, consents.message_id asc
+    ) = 1
+
+),
+
 unsubscribes as (
 
     select
@@ -55,13 +76,13 @@ describe_channels as (
         channel_rules.needs_opt_in,
         coalesce(contact_points.is_reachable, false) as is_reachable,
         contact_points.unreachable_reason,
-        consents.status as consent_status,
-        consents.message_id as consent_message_id,
+        newest_consents.status as consent_status,
+        newest_consents.message_id as consent_message_id,
         unsubscribes.message_id as unsubscribe_message_id,
         unsubscribes.message_id is not null and (
-            consents.updated_at is null
-            or consents.status <> 'granted'
-            or consents.updated_at <= unsubscribes.occurred_at
+            newest_consents.updated_at is null
+            or newest_consents.status <> 'granted'
+            or newest_consents.updated_at <= unsubscribes.occurred_at
         ) as is_unsubscribed
     from enrolled_profiles
     cross join channel_rules
@@ -69,10 +90,10 @@ describe_channels as (
         on
             enrolled_profiles.profile_id = contact_points.profile_id
             and channel_rules.channel = contact_points.channel
-    left join consents
+    left join newest_consents
         on
-            enrolled_profiles.profile_id = consents.profile_id
-            and channel_rules.channel = consents.channel
+            enrolled_profiles.profile_id = newest_consents.profile_id
+            and channel_rules.channel = newest_consents.channel
     left join unsubscribes
         on
             enrolled_profiles.profile_id = unsubscribes.profile_id

@@ -78,8 +78,9 @@ keep_window as (
     inner join channel_rules on collect_contacts.channel = channel_rules.channel
     cross join run
     where
-        collect_contacts.contacted_at
-        > {{ add_seconds('run.as_of', '-3600 * ' ~ decision_rule('frequency_cap', 'window_hours')) }}
+        collect_contacts.contacted_at > {{ add_seconds(
+            'run.as_of', '-3600 * ' ~ decision_rule('frequency_cap', 'window_hours')
+        ) }}
     group by 1, 2, 3
 
 )

@@ -1,0 +1,8 @@
+-- No run decides to send one person two messages: arbitration let one win.
+select
+    as_of,
+    profile_id,
+    count(*) as send_count
+from {{ ref('send_list') }}
+group by as_of, profile_id
+having count(*) > 1
