@@ -27,8 +27,6 @@ GUESSED_STRENGTH = 20.0
 # click would decide; above, no history could.
 LEAST_STRENGTH = 2.0
 MOST_STRENGTH = 1_000.0
-# With fewer profiles the spread between profiles cannot be told from chance.
-FEWEST_PROFILES = 30
 
 SCHEMA = {
     "profile_id": pl.String,
@@ -61,10 +59,11 @@ def score_channels(
     ).item():
         raise ValueError("engagements hold two rows of one profile_id and channel")
     counted = count_trials(engagements)
+    priors = fit_priors(counted).sort("channel")
     return (
-        profiles.join(pl.DataFrame({"channel": CHANNELS}), how="cross")
-        .join(counted, on=["profile_id", "channel"], how="left")
-        .join(fit_priors(counted), on="channel", how="left")
+        profiles.sort("profile_id")
+        .join(priors, how="cross", maintain_order="left_right")
+        .join(counted, on=["profile_id", "channel"], how="left", maintain_order="left")
         .with_columns(pl.col("delivered_count", "engaged_count").fill_null(0))
         .with_columns(
             channel_propensity=(
@@ -75,7 +74,6 @@ def score_channels(
         )
         .with_columns(pl.col("channel_propensity", "channel_rate").round(6))
         .select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
-        .sort("profile_id", "channel")
     )
 
 
@@ -112,49 +110,47 @@ def count_trials(engagements: pl.DataFrame) -> pl.DataFrame:
 def fit_priors(counted: pl.DataFrame) -> pl.DataFrame:
     """One row per channel: its average rate and what that weighs, in messages.
 
-    The weight is the concentration of the beta distribution whose spread between
-    profiles is what the counts show beyond chance, by moments (Kleinman 1973).
+    What the average weighs follows from how alike two messages to one profile end
+    beyond chance: the intraclass correlation `alike`, by moments (Kleinman 1973), where
+    strength = 1 / alike - 1. Its sampling variance is about two over the number of
+    ordered pairs of such messages; the guess enters with a spread of its own size, so
+    that a channel with few repeated messages stays near it.
     """
     delivered, engaged = pl.col("delivered_count"), pl.col("engaged_count")
-    moments = counted.group_by("channel").agg(
-        profile_count=pl.len(),
-        trials=delivered.sum(),
-        rate=engaged.sum() / delivered.sum(),
-        squared_trials=(delivered * delivered).sum() / delivered.sum(),
-        scatter=(
-            delivered * (engaged / delivered - engaged.sum() / delivered.sum()).pow(2)
+    rate = engaged.sum() / delivered.sum()
+    sums = counted.group_by("channel").agg(
+        delivered=delivered.sum(),
+        engaged=engaged.sum(),
+        pairs=(delivered * (delivered - 1)).sum(),
+        # Pairs of messages to one profile, by how far both ended from the average.
+        agreement=(
+            (engaged - delivered * rate).pow(2)
+            - engaged * (1 - rate).pow(2)
+            - (delivered - engaged) * rate.pow(2)
         ).sum(),
-        answered=engaged.sum(),
+        variance=rate * (1 - rate),
     )
-    variance = pl.col("rate") * (1 - pl.col("rate"))
-    # The part of the binomial variance that lies between profiles, 1 / (1 + strength).
-    between = (pl.col("scatter") - variance * (pl.col("profile_count") - 1)) / (
-        variance
-        * (pl.col("trials") - pl.col("squared_trials") - pl.col("profile_count") + 1)
+    guessed = 1 / (1 + GUESSED_STRENGTH)
+    seen = pl.when(pl.col("variance") > 0).then(
+        pl.col("agreement") / pl.col("variance")
     )
-    is_told = (
-        (pl.col("profile_count") >= FEWEST_PROFILES)
-        & (variance > 0)
-        & (pl.col("trials") > pl.col("profile_count"))
-    )
-    strength = (
-        pl.when(~is_told)
-        .then(GUESSED_STRENGTH)
-        .when(between <= 1 / (1 + MOST_STRENGTH))
-        .then(MOST_STRENGTH)
-        .otherwise((1 / between - 1).clip(LEAST_STRENGTH, MOST_STRENGTH))
-    )
+    alike = (seen / 2 + 1 / guessed) / (pl.col("pairs") / 2 + 1 / guessed**2)
     return (
         pl.DataFrame({"channel": CHANNELS})
-        .join(moments, on="channel", how="left")
+        .join(sums, on="channel", how="left")
         .select(
             "channel",
             (
-                (pl.col("answered").fill_null(0) + GUESSED_RATE * GUESSED_STRENGTH)
-                / (pl.col("trials").fill_null(0) + GUESSED_STRENGTH)
+                (pl.col("engaged").fill_null(0) + GUESSED_RATE * GUESSED_STRENGTH)
+                / (pl.col("delivered").fill_null(0) + GUESSED_STRENGTH)
             ).alias("channel_rate"),
-            strength.fill_null(GUESSED_STRENGTH)
-            .fill_nan(GUESSED_STRENGTH)
+            (
+                1
+                / alike.fill_null(guessed).clip(
+                    1 / (1 + MOST_STRENGTH), 1 / (1 + LEAST_STRENGTH)
+                )
+                - 1
+            )
             .round(6)
             .alias("prior_strength"),
         )
