@@ -49,7 +49,7 @@ def live_day(
     closes_at = world.as_of(day)
     events = world.step(day, sends, broadcasts)
     name = f"{closes_at:%Y/%m}/events-{closes_at:%Y-%m-%d}"
-    broken = write_landing(events, landing, name, form_of(day))
+    broken = write_landing(events, landing, name, form_of(day), nth=day)
     write_day_truth(world, truth, f"{closes_at:%Y-%m-%d}")
     return events.height, broken
 
@@ -59,6 +59,7 @@ def write_sample(
     customers: int = 2_000,
     days: int = 120,
     seed: int = 7,
+    *,
     end: date | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[SampleSummary, World]:

@@ -1,131 +1,100 @@
 """What happens to accounts: imports, sign-ups, permissions, service, rare events."""
 
+from dataclasses import dataclass
+
 import numpy as np
-import polars as pl
 
-from orchestration.sources.sample.dice import Dice, Flags, Ints, names
-from orchestration.sources.sample.event_log import EventLog
-from orchestration.sources.sample.fragments import gather, join, json_object
-from orchestration.sources.sample.people import CHANNELS, IMPORTED, SERVER, People
+from orchestration.sources.sample.dice import Flags, Ints, Keys, names
+from orchestration.sources.sample.fragments import (
+    constant,
+    digits,
+    gather,
+    join,
+    json_object,
+    text,
+)
+from orchestration.sources.sample.people import CHANNELS, IMPORTED, SERVER
+from orchestration.sources.sample.scene import HOUR, MINUTE, Scene, in_milliseconds
 
-HOUR = 3_600_000
 HIGH_STAKES = ("Transfer Completed", "Loan Application Submitted", "Account Locked")
 #: the law under which each channel's marketing goes out
 BASES = ("consent", "consent", "consent", *["legitimate_interest"] * 3, "consent")
+#: the day from which the shop asks under a new policy
+NEW_POLICY_FROM = 60
 
 
-def keep_accounts(
-    log: EventLog,
-    dice: Dice,
-    people: People,
-    consents: Flags,
-    day: int,
-    opens_at: Ints | int,
-) -> Flags:
+def keep_accounts(scene: Scene, consents: Flags) -> Flags:
     """Take down the day's account events; returns the consents after it."""
-    persons = np.arange(len(people))
+    dice, people, day = scene.dice, scene.people, scene.day
+    joins = people.joins_on == day
+    at = scene.within("joined at", dice.child("account day", people.key, day), 20.5, 24)
+    if day == 0:
+        imported = people.joins_on == IMPORTED
+        _import(scene, np.flatnonzero(imported))
+        at = np.where(imported, scene.opens_at + HOUR, at)
+        joins |= imported
+    asked = np.flatnonzero(joins & ~dice.chance("never asked", people.key, 0.06))
+    for column, channel in enumerate(CHANNELS):
+        answers = Answers(asked, consents[asked, column], at[asked])
+        _tell_answers(scene, answers, channel, "marketing", BASES[column])
+    everyone = Answers(asked, np.ones(len(asked), dtype=bool), at[asked])
+    _tell_answers(scene, everyone, "email", "transactional", "contract")
+    _tell_answers(scene, everyone, "email", "analytics", "consent")
+
     today = dice.child("account day", people.key, day)
-    consents = consents.copy()
-    if day == 0:
-        imported = np.flatnonzero(people.joins_on == IMPORTED)
-        _import(log, dice, people, imported, opens_at)
-    joining = people.joins_on == (IMPORTED if day == 0 else day)
-    if day == 0:
-        joining |= people.joins_on == 0
-    asked = joining & ~dice.chance("never asked", people.key, 0.06)
-    at = opens_at + (dice.between("joined at", today, 20.5, 23.9) * HOUR).astype(int)
-    at = np.where(people.joins_on == IMPORTED, opens_at + HOUR, at)
-    for column in range(len(CHANNELS)):
-        rows = np.flatnonzero(asked)
-        granted = consents[rows, column]
-        _consent(log, dice, people, "joins", rows, column, granted, at[rows], day)
-    rows = np.flatnonzero(asked)
-    for purpose, basis in (
-        ("transactional", "contract"),
-        ("analytics", "consent"),
-    ):
-        _tell_consent(
-            log, dice, people, purpose, rows, "email", purpose,
-            np.ones(len(rows), dtype=bool), basis, at[rows], day,
-        )  # fmt: skip
-
-    member = people.is_member(persons, day)
-    changes = member & dice.chance("changes mind", today, 0.0012)
-    column = dice.whole("which channel", today, 0, 3)
-    for channel in range(3):
-        rows = np.flatnonzero(changes & (column == channel))
-        granted = ~consents[rows, channel]
-        consents[rows, channel] = granted
-        at = opens_at + (dice.between("changed at", today, 0, 24) * HOUR).astype(int)
-        _consent(log, dice, people, "changes", rows, channel, granted, at[rows], day)
-
-    _rare_events(log, dice, people, member, today, opens_at)
+    member = people.is_member(np.arange(len(people)), day)
+    consents = _change_minds(scene, consents, member, today)
+    _rare_events(scene, member, today)
     return consents
 
 
-def _import(
-    log: EventLog, dice: Dice, people: People, rows: Ints, opens_at: Ints | int
-) -> None:
+@dataclass(frozen=True)
+class Answers:
+    """What persons answered when they were asked for permission."""
+
+    person: Ints
+    is_granted: Flags
+    at: Ints
+
+
+def _import(scene: Scene, rows: Ints) -> None:
     """The old customer file: who was a member before the world begins."""
-    context = join(gather(people.contexts[SERVER], rows), "}")
-    spread = dice.between("import", people.key[rows], 0, 0.5) * HOUR
-    user_id = gather(people.user_id, rows)
-    log.add(
-        dice.bits("event import", people.key[rows]),
-        opens_at + spread.astype(np.int64),
+    dice, people = scene.dice, scene.people
+    key = people.key[rows]
+    scene.log.add(
+        dice.bits("event import", key),
+        scene.within("import", key, 0, 0.5),
         "identify",
-        user_id=user_id,
-        context=context,
+        None,
+        user_id=gather(people.user_id, rows),
+        context=join(gather(people.contexts[SERVER], rows), "}"),
         traits=gather(people.traits, rows),
     )
-    in_household = people.household[rows] >= 0
-    rows, user_id = rows[in_household], user_id.filter(pl.Series(in_household))
-    group = join("household-", pl.Series(people.household[rows].astype(str)))
-    log.add(
+    rows = rows[people.household[rows] >= 0]
+    scene.log.add(
         dice.bits("event group", people.key[rows]),
-        opens_at + np.full(len(rows), HOUR * 2),
+        scene.within("group", people.key[rows], 2, 3),
         "group",
-        user_id=user_id,
-        context=context.filter(pl.Series(in_household)),
-        properties=json_object(len(rows), groupId=group),
+        None,
+        user_id=gather(people.user_id, rows),
+        context=join(gather(people.contexts[SERVER], rows), "}"),
+        properties=json_object(
+            len(rows), groupId=join("household-", digits(people.household[rows]))
+        ),
     )
 
 
-def _consent(
-    log: EventLog,
-    dice: Dice,
-    people: People,
-    why: str,
-    rows: Ints,
-    column: int,
-    granted: Flags,
-    at: Ints,
-    day: int,
+def _tell_answers(
+    scene: Scene, answers: Answers, channel: str, purpose: str, basis: str
 ) -> None:
-    channel = CHANNELS[column]
-    _tell_consent(
-        log, dice, people, f"{why} {channel}", rows, channel, "marketing", granted,
-        BASES[column], at, day,
-    )  # fmt: skip
-
-
-def _tell_consent(
-    log: EventLog,
-    dice: Dice,
-    people: People,
-    what: str,
-    rows: Ints,
-    channel: str,
-    purpose: str,
-    granted: Flags,
-    basis: str,
-    at: Ints,
-    day: int,
-) -> None:
-    key = dice.child(f"event consent {what}", people.key[rows], day)
-    log.add(
+    people, rows = scene.people, answers.person
+    what = f"event consent {channel} {purpose}"
+    key = scene.dice.child(what, people.key[rows], scene.day)
+    pause = scene.dice.uniform("consent second", key)
+    is_new = scene.day >= NEW_POLICY_FROM
+    scene.log.add(
         key,
-        at + (dice.uniform("consent second", key) * 60_000).astype(np.int64),
+        answers.at + in_milliseconds(pause, MINUTE),
         "track",
         "Channel Consent Updated",
         user_id=gather(people.user_id, rows),
@@ -134,51 +103,53 @@ def _tell_consent(
             len(rows),
             channel=channel,
             purpose=purpose,
-            status=gather(pl.Series(["denied", "granted"]), granted),
+            status=gather(text(["denied", "granted"]), answers.is_granted),
             lawful_basis=basis,
-            policy_version="2026-04" if day >= 60 else "2025-09",
+            policy_version="2026-04" if is_new else "2025-09",
         ),
     )
 
 
-def _rare_events(
-    log: EventLog,
-    dice: Dice,
-    people: People,
-    member: Flags,
-    today: Ints,
-    opens_at: Ints | int,
-) -> None:
+def _change_minds(scene: Scene, consents: Flags, member: Flags, today: Keys) -> Flags:
+    """Now and then somebody allows or forbids a channel in the preference centre."""
+    dice, consents = scene.dice, consents.copy()
+    member = member & (scene.people.joins_on != scene.day) & (scene.day > 0)
+    changes = member & dice.chance("changes mind", today, 0.0012)
+    which = dice.whole("which channel", today, 0, 3)
+    at = scene.within("changed at", today, 0, 24)
+    for column in range(3):
+        rows = np.flatnonzero(changes & (which == column))
+        consents[rows, column] ^= True
+        answers = Answers(rows, consents[rows, column], at[rows])
+        _tell_answers(scene, answers, CHANNELS[column], "marketing", BASES[column])
+    return consents
+
+
+def _rare_events(scene: Scene, member: Flags, today: Keys) -> None:
     """High stakes now and then, and a call to support about something else."""
-    at = opens_at + (dice.between("rare at", today, 0, 24) * HOUR).astype(np.int64)
-    which = dice.whole("which rare", today, 0, len(HIGH_STAKES))
+    dice, people = scene.dice, scene.people
+    at = scene.within("rare at", today, 0, 24)
     strikes = member & dice.chance("rare", today, 0.0012)
-    ticket = names(dice.bits("account ticket", today), "tk-", 10)
+    which = dice.whole("which rare", today, 0, len(HIGH_STAKES))
     calls = member & dice.chance("calls", today, 0.0008)
     solved = calls & dice.chance("call solved", today, 0.85)
-    solved_at = at + (dice.between("solved after", today, 3, 90) * HOUR).astype(
-        np.int64
-    )
-    for event, mask, when, is_ticket in (
-        *(
-            (name, strikes & (which == n), at, False)
-            for n, name in enumerate(HIGH_STAKES)
-        ),
-        ("Support Ticket Opened", calls, at, True),
-        ("Support Ticket Resolved", solved, solved_at, True),
-    ):
+    solved_at = at + in_milliseconds(dice.between("solved after", today, 3, 90), HOUR)
+    ticket_id = names(dice.bits("account ticket", today), "tk-", 10)
+    told = [
+        *((name, strikes & (which == n), at) for n, name in enumerate(HIGH_STAKES)),
+        ("Support Ticket Opened", calls, at),
+        ("Support Ticket Resolved", solved, solved_at),
+    ]
+    for event, mask, when in told:
         rows = np.flatnonzero(mask)
-        properties = (
-            json_object(len(rows), ticket_id=gather(ticket, rows), topic="account")
-            if is_ticket
-            else json_object(len(rows), source="gift_card_account")
-        )
-        log.add(
+        is_ticket = event not in HIGH_STAKES
+        ticket = gather(ticket_id, rows) if is_ticket else constant(len(rows), None)
+        scene.log.add(
             dice.bits(f"event account {event}", today[rows]),
             when[rows],
             "track",
             event,
             user_id=gather(people.user_id, rows),
             context=join(gather(people.contexts[SERVER], rows), "}"),
-            properties=properties,
+            properties=json_object(len(rows), source="account", ticket_id=ticket),
         )

@@ -4,17 +4,18 @@ import numpy as np
 import polars as pl
 
 from orchestration.sources.sample.dice import Dice, names
-from orchestration.sources.sample.event_log import SCHEMA
+from orchestration.sources.sample.scene import EVENT_SCHEMA, HOUR, MINUTE, SECOND
 
-SECOND, MINUTE, HOUR = 1000, 60_000, 3_600_000
-QUEUE_SCHEMA = {
-    "message_id": pl.String,
-    **{name: kind for name, kind in SCHEMA.items() if name != "key"},
-    "sent_at": pl.Int64,
-    "received_at": pl.Int64,
-    #: by how much the device's clock is off; such an event has no `timestamp`
-    "skew": pl.Int64,
-}
+QUEUE_SCHEMA = pl.Schema(
+    {
+        "message_id": pl.String(),
+        **{name: kind for name, kind in EVENT_SCHEMA.items() if name != "key"},
+        "sent_at": pl.Int64(),
+        "received_at": pl.Int64(),
+        #: by how much the device's clock is off; such an event has no `timestamp`
+        "skew": pl.Int64(),
+    }
+)
 SHORTLY_LATE, DAYS_LATE, TWICE, SKEWED = 0.02, 0.004, 0.008, 0.004
 
 
@@ -37,7 +38,7 @@ def send_off(dice: Dice, events: pl.DataFrame) -> pl.DataFrame:
     is_skewed = dice.chance("skewed", key, SKEWED)
     skew = np.where(is_skewed, dice.whole("skew", key, -50, 51) * 3 * MINUTE, 0)
     frame = events.drop("key").with_columns(
-        message_id=names(key, "m-"),
+        message_id=pl.Series(names(key, "m-")),
         sent_at=pl.Series(sent_at),
         received_at=pl.Series(sent_at + transit),
         skew=pl.Series(skew),
@@ -52,6 +53,6 @@ def send_off(dice: Dice, events: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def sort(events: pl.DataFrame) -> pl.DataFrame:
+def in_order(events: pl.DataFrame) -> pl.DataFrame:
     """Events in the order of their arrival."""
     return events.sort("received_at", "message_id")

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 
-from orchestration.sources.sample.dice import Dice, Ints
-from orchestration.sources.sample.fragments import members, money
+from orchestration.sources.sample.dice import Dice, Ints, Keys, Text
+from orchestration.sources.sample.fragments import members, money, text
 
 CATEGORIES = {
     "Running Shoes": (6000, 18000, ["Trail Shoe", "Road Shoe", "Racer", "Spike"]),
@@ -47,7 +46,8 @@ CURRENCIES = ["CAD" if city[2] == "CA" else "USD" for city in CITIES]
 FIRST_NAMES = [
     "Ada", "Alan", "Amara", "Anna", "Ben", "Clara", "Dmitri", "Elif", "Emma", "Farid",
     "Grace", "Hana", "Ivan", "Jonas", "Julia", "Kenji", "Lena", "Liam", "Maria", "Mei",
-    "Nadia", "Noah", "Olga", "Oscar", "Priya", "Rosa", "Samir", "Sofia", "Tomas", "Yara",
+    "Nadia", "Noah", "Olga", "Oscar", "Priya", "Rosa", "Samir", "Sofia", "Tomas",
+    "Yara",
 ]  # fmt: skip
 LAST_NAMES = [
     "Almeida", "Andersson", "Bauer", "Brown", "Castro", "Dubois", "Evans", "Fischer",
@@ -59,16 +59,16 @@ LAST_NAMES = [
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The products: position = category × products per category + rank."""
+    """The products: ordered by category, then by rank."""
 
     category: Ints
     price_cents: Ints
-    product_id: pl.Series
-    product_name: pl.Series
-    category_name: pl.Series
-    members: pl.Series
+    product_id: Text
+    product_name: Text
+    category_name: Text
+    members: Text
 
-    def pick(self, dice: Dice, purpose: str, keys, category: Ints) -> Ints:  # type: ignore[no-untyped-def]
+    def pick(self, dice: Dice, purpose: str, keys: Keys, category: Ints) -> Ints:
         """One product of the category for each key; the first ranks sell best."""
         rank = dice.uniform(purpose, keys) ** 1.8 * PRODUCTS_PER_CATEGORY
         return category * PRODUCTS_PER_CATEGORY + rank.astype(np.int64)
@@ -86,23 +86,23 @@ def build_catalogue(dice: Dice) -> Catalogue:
     skewed = lows + dice.uniform("price", keys) ** 2 * (highs - lows)
     price_cents = (skewed // 100 * 100 + 95).astype(np.int64)
     brand = dice.whole("brand", keys, 0, len(BRANDS))
-    brands = pl.Series([BRANDS[b] for b in brand])
-    ids = pl.Series([f"p-{number:04d}" for number in numbers])
+    brands = text([BRANDS[b] for b in brand])
+    ids = text([f"p-{number:04d}" for number in numbers])
     product_names = []
     for number in numbers:
         nouns = CATEGORIES[labels[category[number]]][2]
         rank = number % PRODUCTS_PER_CATEGORY
         noun, edition = nouns[rank % len(nouns)], rank // len(nouns) + 1
         product_names.append(f"{BRANDS[brand[number]]} {noun} {edition}")
-    product_name = pl.Series(product_names)
-    category_name = pl.Series([labels[c] for c in category])
-    text = members(
+    product_name = text(product_names)
+    category_name = text([labels[c] for c in category])
+    content = members(
         count,
         product_id=ids,
-        sku=pl.Series([f"SKU{number:05d}" for number in numbers]),
+        sku=text([f"SKU{number:05d}" for number in numbers]),
         name=product_name,
         category=category_name,
         brand=brands,
         price=money(price_cents),
     )
-    return Catalogue(category, price_cents, ids, product_name, category_name, text)
+    return Catalogue(category, price_cents, ids, product_name, category_name, content)

@@ -5,16 +5,19 @@ whether or not others are messaged: the common random numbers behind the known t
 """
 
 from hashlib import blake2b
+from typing import TypeAlias
 
 import numpy as np
-import polars as pl
+import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-Keys = NDArray[np.uint64]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Flags = NDArray[np.bool_]
+Keys: TypeAlias = NDArray[np.uint64]
+Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
+Flags: TypeAlias = NDArray[np.bool_]
+#: a column of text
+Text: TypeAlias = pa.Array
 
 
 def scramble(values: Keys) -> Keys:
@@ -51,7 +54,8 @@ class Dice:
 
     def uniform(self, purpose: str, keys: Keys) -> Floats:
         """One number in [0, 1) for each key."""
-        return (self.bits(purpose, keys) >> np.uint64(11)) * 2.0**-53
+        drawn: Floats = (self.bits(purpose, keys) >> np.uint64(11)).astype(np.float64)
+        return drawn * 2.0**-53
 
     def chance(self, purpose: str, keys: Keys, probability: Floats | float) -> Flags:
         """True with the given probability."""
@@ -75,16 +79,18 @@ class Dice:
 
     def normal(self, purpose: str, keys: Keys) -> Floats:
         """One standard normal number for each key."""
-        return ndtri(np.clip(self.uniform(purpose, keys), 1e-12, 1 - 1e-12))
+        drawn: Floats = ndtri(np.clip(self.uniform(purpose, keys), 1e-12, 1 - 1e-12))
+        return drawn
 
 
-def names(keys: Keys, prefix: str = "", length: int = 16) -> pl.Series:
-    """Each key as text: a prefix and its hexadecimal digits."""
-    digits = np.ascontiguousarray(keys).astype(">u8").tobytes().hex()
-    words = np.frombuffer(digits.encode(), dtype="S16").astype("U16")
-    text = pl.Series("name", words, dtype=pl.String)
-    return (
-        pl.DataFrame({"name": text})
-        .select(pl.concat_str(pl.lit(prefix), pl.col("name").str.slice(0, length)))
-        .to_series()
+def names(keys: Keys, prefix: str = "", length: int = 16) -> Text:
+    """Each key as text: a prefix and its first hexadecimal digits."""
+    digits = np.frombuffer(keys.astype(">u8").tobytes().hex().encode(), dtype=np.uint8)
+    lead = np.frombuffer(prefix.encode(), dtype=np.uint8)
+    letters = np.concatenate(
+        [np.tile(lead, (len(keys), 1)), digits.reshape(-1, 16)[:, :length]], axis=1
+    )
+    bounds = np.arange(len(keys) + 1, dtype=np.int32) * letters.shape[1]
+    return pa.StringArray.from_buffers(
+        len(keys), pa.py_buffer(bounds), pa.py_buffer(letters.tobytes())
     )

@@ -2,11 +2,11 @@
 
 import gzip
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 
+from orchestration.sources.sample.dice import Text
 from orchestration.sources.sample.fragments import Raw, json_object
 
 #: file name endings, which say how a file is written
@@ -24,11 +24,12 @@ def form_of(day: int) -> str:
 
 
 def write_landing(
-    events: pl.DataFrame, landing: Path, name: str, form: str = NDJSON_GZ
+    events: pl.DataFrame, landing: Path, name: str, form: str = NDJSON_GZ, nth: int = 0
 ) -> int:
     """Write one landing file; returns how many broken lines went in with the good.
 
-    The file appears under its name only when it is whole. Parquet has no broken lines.
+    The file appears under its name only when it is whole. Parquet has no broken lines;
+    how the first one of another file is broken goes by the file's number, `nth`.
     """
     path = landing / f"{name}{form}"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,8 +40,7 @@ def write_landing(
         columns.write_parquet(partial, compression="zstd")
     else:
         lines = as_lines(columns, snake_case=form == SNAKE_CASE)
-        texts: Sequence[str] = lines.to_list()
-        content, broken = _with_broken_lines(texts)
+        content, broken = _with_broken_lines(lines, nth)
         if form == NDJSON_GZ:
             content = gzip.compress(content, compresslevel=1, mtime=0)
         partial.write_bytes(content)
@@ -57,7 +57,6 @@ def envelope(events: pl.DataFrame) -> pl.DataFrame:
         pl.col("message_id").alias("messageId"),
         pl.col("user_id").alias("userId"),
         pl.col("anonymous_id").alias("anonymousId"),
-        pl.col("event").is_not_null().and_(~is_named).alias("_"),
         pl.when(~is_named).then("event").alias("event"),
         pl.when(is_named).then("event").alias("name"),
         pl.col("previous_id").alias("previousId"),
@@ -70,17 +69,19 @@ def envelope(events: pl.DataFrame) -> pl.DataFrame:
         "context",
         "properties",
         "traits",
-    ).drop("_")
+    )
 
 
-def as_lines(columns: pl.DataFrame, snake_case: bool = False) -> pl.Series:
+def as_lines(columns: pl.DataFrame, snake_case: bool = False) -> list[str]:
     """One JSON object per event."""
-    fields: dict[str, pl.Series | Raw] = {}
+    fields: dict[str, Text | Raw] = {}
     for series in columns:
         name = _snake(series.name) if snake_case else series.name
+        column = series.to_arrow().cast("string")
         is_json = series.name in ("context", "properties", "traits")
-        fields[name] = Raw(series) if is_json else series
-    return json_object(columns.height, **fields, version="2")
+        fields[name] = Raw(column) if is_json else column
+    lines: list[str] = json_object(columns.height, **fields, version="2").to_pylist()
+    return lines
 
 
 def _moment(milliseconds: pl.Expr) -> pl.Expr:
@@ -91,7 +92,7 @@ def _snake(name: str) -> str:
     return "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
 
 
-def _with_broken_lines(lines: Sequence[str]) -> tuple[bytes, int]:
+def _with_broken_lines(lines: list[str], nth: int) -> tuple[bytes, int]:
     """The lines, and broken copies between them, each broken in another way."""
     parts: list[bytes] = []
     broken = 0
@@ -99,7 +100,7 @@ def _with_broken_lines(lines: Sequence[str]) -> tuple[bytes, int]:
         chunk = lines[start : start + BROKEN_EVERY]
         parts.append(("\n".join(chunk) + "\n").encode())
         if len(chunk) == BROKEN_EVERY:
-            parts.append(_broken(chunk[-1], broken) + b"\n")
+            parts.append(_broken(chunk[-1], nth + broken) + b"\n")
             broken += 1
     return b"".join(parts), broken
 

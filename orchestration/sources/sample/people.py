@@ -6,6 +6,8 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from orchestration.sources.sample.catalogue import (
     CATEGORIES,
@@ -14,13 +16,26 @@ from orchestration.sources.sample.catalogue import (
     LAST_NAMES,
     STORES,
 )
-from orchestration.sources.sample.dice import Dice, Flags, Floats, Ints, Keys, names
+from orchestration.sources.sample.dice import (
+    Dice,
+    Flags,
+    Floats,
+    Ints,
+    Keys,
+    Text,
+    names,
+)
 from orchestration.sources.sample.fragments import (
     Raw,
+    column,
+    constant,
+    digits,
     gather,
     join,
     json_object,
+    kept,
     members,
+    text,
 )
 
 CHANNELS = (
@@ -41,6 +56,7 @@ APP, WEB, TABLET, KIOSK, SERVER = range(5)
 
 NEVER = 10**6
 RESET_DAYS = 40
+MORNING = "T09:00:00.000Z"
 IMPORTED = -1
 
 
@@ -73,14 +89,14 @@ class People:
     opens_by_machine: Flags
     is_never_messaged: Flags
     cookie_days: Ints
-    user_id: pl.Series
-    email: pl.Series
-    phone: pl.Series
-    loyalty_id: pl.Series
-    app_id: pl.Series
-    device_id: pl.Series
-    traits: pl.Series
-    contexts: tuple[pl.Series, ...]
+    user_id: Text
+    email: Text
+    phone: Text
+    loyalty_id: Text
+    app_id: Text
+    device_id: Text
+    traits: Text
+    contexts: tuple[Text, ...]
 
     def __len__(self) -> int:
         return len(self.key)
@@ -89,12 +105,12 @@ class People:
         """Has the person an account by the given day?"""
         return self.joins_on[persons] <= day
 
-    def web_id(self, dice: Dice, persons: Ints, day: int) -> pl.Series:
+    def web_id(self, dice: Dice, persons: Ints, day: int) -> Text:
         """The browser's anonymous id: some browsers lose their cookie now and then."""
         age = day // self.cookie_days[persons]
         return names(dice.child("cookie", self.key[persons], age), "w-", 12)
 
-    def household_id(self, dice: Dice, persons: Ints) -> pl.Series:
+    def household_id(self, dice: Dice, persons: Ints) -> Text:
         """The anonymous id of the tablet that a household shares."""
         owner = np.where(self.household[persons] >= 0, self.household[persons], persons)
         return names(dice.child("tablet", self.key[owner], 0), "h-", 12)
@@ -131,24 +147,16 @@ class People:
             for since in range(RESET_DAYS, day + 1, RESET_DAYS)
         ]
         return pl.concat(
-            [
-                pl.DataFrame(
-                    {
-                        "person": pl.Series(persons, dtype=pl.Int64),
-                        "identifier_type": [kind] * len(persons),
-                        "identifier": identifier,
-                        "is_shared": [is_shared] * len(persons),
-                    },
-                    schema_overrides={
-                        "identifier_type": pl.String,
-                        "is_shared": pl.Boolean,
-                    },
-                )
-                for kind, persons, identifier, is_shared in parts
-            ]
+            pl.DataFrame(
+                {
+                    "person": persons.astype(np.int64),
+                    "identifier": pl.Series(identifier, dtype=pl.String),
+                }
+            ).with_columns(identifier_type=pl.lit(kind), is_shared=pl.lit(is_shared))
+            for kind, persons, identifier, is_shared in parts
         ).drop_nulls("identifier")
 
-    def tablet_device(self, dice: Dice, persons: Ints) -> pl.Series:
+    def tablet_device(self, dice: Dice, persons: Ints) -> Text:
         """The device id of the tablet that a household shares."""
         owner = np.where(self.household[persons] >= 0, self.household[persons], persons)
         return names(dice.child("tablet device", self.key[owner], 0), "d-", 12)
@@ -176,12 +184,12 @@ def build_people(dice: Dice, customers: int, start: date) -> People:
 
     taste = np.empty((count, len(CHANNELS)))
     consents = np.empty((count, len(CHANNELS)), dtype=bool)
-    for column, channel in enumerate(CHANNELS):
-        base = np.log(ANSWER_RATES[column] / (1 - ANSWER_RATES[column]))
+    for number, channel in enumerate(CHANNELS):
+        base = np.log(ANSWER_RATES[number] / (1 - ANSWER_RATES[number]))
         logit = base + 0.9 * dice.normal(f"taste {channel}", key)
-        taste[:, column] = 1 / (1 + np.exp(-logit))
-        eager = CONSENT_RATES[column] + 0.5 * (taste[:, column] - ANSWER_RATES[column])
-        consents[:, column] = dice.chance(f"consent {channel}", key, eager)
+        taste[:, number] = 1 / (1 + np.exp(-logit))
+        eager = CONSENT_RATES[number] + 0.5 * (taste[:, number] - ANSWER_RATES[number])
+        consents[:, number] = dice.chance(f"consent {channel}", key, eager)
 
     has_app = dice.chance("has app", key, 0.55)
     has_web = dice.chance("has web", key, 0.78) | ~has_app
@@ -191,40 +199,14 @@ def build_people(dice: Dice, customers: int, start: date) -> People:
     has_email = ~is_guest & dice.chance("has email", key, 0.94)
     has_phone = ~is_guest & dice.chance("has phone", key, 0.72)
 
-    labels = pl.Series([f"{number:06d}" for number in person])
-    optional = pl.DataFrame(
-        {
-            "number": labels,
-            "is_guest": is_guest,
-            "loyal": loyal,
-            "has_email": has_email,
-            "has_phone": has_phone,
-            "first": gather(
-                pl.Series(FIRST_NAMES), dice.whole("first", key, 0, len(FIRST_NAMES))
-            ),
-            "last": gather(
-                pl.Series(LAST_NAMES), dice.whole("last", key, 0, len(LAST_NAMES))
-            ),
-            "line": dice.whole("phone", key, 2_000_000, 9_999_999),
-        }
-    ).select(
-        "first",
-        "last",
-        user_id=pl.when(~pl.col("is_guest")).then("u-" + pl.col("number")),
-        email=pl.when(pl.col("has_email")).then(
-            pl.concat_str(
-                pl.col("first").str.to_lowercase(),
-                pl.lit("."),
-                pl.col("last").str.to_lowercase(),
-                pl.col("number"),
-                pl.lit("@example.com"),
-            )
-        ),
-        phone=pl.when(pl.col("has_phone")).then(
-            "+1555" + pl.col("line").cast(pl.String)
-        ),
-        loyalty_id=pl.when(pl.col("loyal")).then("L9" + pl.col("number")),
-    )
+    labels = text([f"{number:06d}" for number in person])
+    first = gather(text(FIRST_NAMES), dice.whole("first", key, 0, len(FIRST_NAMES)))
+    last = gather(text(LAST_NAMES), dice.whole("last", key, 0, len(LAST_NAMES)))
+    at_home = join(pc.utf8_lower(first), ".", pc.utf8_lower(last), labels)
+    email = kept(join(at_home, "@example.com"), has_email)
+    line = digits(dice.whole("phone", key, 2_000_000, 9_999_999))
+    phone = kept(join("+1555", line), has_phone)
+    loyalty_id = kept(join("L9", labels), loyal)
     app_id = names(dice.child("app", key, 0), "a-", 12)
     device_id = names(dice.child("device", key, 0), "d-", 12)
     cookie_days = np.where(dice.chance("cookie", key, 0.15), RESET_DAYS, NEVER)
@@ -254,71 +236,67 @@ def build_people(dice: Dice, customers: int, start: date) -> People:
         opens_by_machine=dice.chance("machine", key, 0.40),
         is_never_messaged=dice.chance("never messaged", key, 0.10),
         cookie_days=cookie_days,
-        user_id=optional["user_id"],
-        email=optional["email"],
-        phone=optional["phone"],
-        loyalty_id=optional["loyalty_id"],
+        user_id=kept(join("u-", labels), ~is_guest),
+        email=email,
+        phone=phone,
+        loyalty_id=loyalty_id,
         app_id=app_id,
         device_id=device_id,
-        traits=_traits(dice, key, city, joins_on, start, optional),
+        traits=_traits(
+            dice,
+            key,
+            city,
+            createdAt=join(_days(start, _member_since(dice, key, joins_on)), MORNING),
+            firstName=first,
+            lastName=last,
+            email=email,
+            phone=phone,
+            loyaltyId=loyalty_id,
+        ),
         contexts=_contexts(dice, key, city, household, device_id),
     )
 
 
-def _traits(
-    dice: Dice,
-    key: Keys,
-    city: Ints,
-    joins_on: Ints,
-    start: date,
-    optional: pl.DataFrame,
-) -> pl.Series:
+def _member_since(dice: Dice, key: Keys, joins_on: Ints) -> Ints:
+    """The day of each sign-up, counted from the first day of the world."""
+    long_ago = -1 - dice.whole("member since", key, 0, 900)
+    return np.where(joins_on == IMPORTED, long_ago, np.minimum(joins_on, 20_000))
+
+
+def _traits(dice: Dice, key: Keys, city: Ints, **known: Text) -> Text:
     """What an identify call says about each person."""
     count = len(key)
     born = dice.whole("birthday", key, 0, 18_000)
-    since = np.where(
-        joins_on == IMPORTED,
-        -1 - dice.whole("member since", key, 0, 900),
-        np.minimum(joins_on, 20_000),
-    )
     address = json_object(
         count,
-        street=join(
-            pl.Series(dice.whole("house", key, 1, 200).astype(str)), " Harbour Street"
-        ),
+        street=join(digits(dice.whole("house", key, 1, 200)), " Harbour Street"),
         city=_of_city(city, 0),
         state=_of_city(city, 1),
-        postalCode=pl.Series(dice.whole("postal", key, 10_000, 99_999).astype(str)),
+        postalCode=digits(dice.whole("postal", key, 10_000, 99_999)),
         country=_of_city(city, 2),
     )
     has_address = dice.chance("has address", key, 0.8)
-    preferred = pl.Series(["email", "sms", "push"])
-    goals = pl.Series(["gift", "training", "expedition", "family"])
+    preferred = text(["email", "sms", "push"])
+    goals = text(["gift", "training", "expedition", "family"])
     return json_object(
         count,
-        firstName=optional["first"],
-        lastName=optional["last"],
-        name=join(optional["first"], " ", optional["last"]),
-        email=optional["email"],
-        phone=optional["phone"],
-        loyaltyId=optional["loyalty_id"],
-        gender=_sometimes(
+        **known,
+        gender=kept(
             gather(
-                pl.Series(["female", "male", "other"]),
+                text(["female", "male", "other"]),
                 dice.choice("gender", key, [0.49, 0.48, 0.03]),
             ),
             dice.chance("says gender", key, 0.6),
         ),
-        birthday=_sometimes(
+        birthday=kept(
             _days(date(1955, 1, 1), born), dice.chance("says birthday", key, 0.5)
         ),
-        address=Raw(_sometimes(address, has_address)),
-        createdAt=join(_days(start, since), "T09:00:00.000Z"),
-        preferredChannel=_sometimes(
+        address=Raw(kept(address, has_address)),
+        preferredChannel=kept(
             gather(preferred, dice.whole("preferred", key, 0, 3)),
             dice.chance("says preferred", key, 0.25),
         ),
-        goal=_sometimes(
+        goal=kept(
             gather(goals, dice.whole("goal", key, 0, 4)),
             dice.chance("says goal", key, 0.3),
         ),
@@ -326,15 +304,13 @@ def _traits(
 
 
 def _contexts(
-    dice: Dice, key: Keys, city: Ints, household: Ints, device_id: pl.Series
-) -> tuple[pl.Series, ...]:
+    dice: Dice, key: Keys, city: Ints, household: Ints, device_id: Text
+) -> tuple[Text, ...]:
     """What every event of a person says about its device, open at the end: `{…`."""
     count = len(key)
     place = members(
         count,
-        locale=gather(
-            pl.Series(["de-DE", "en-GB", "pt-PT", "el-GR"] + ["en-US"] * 8), city
-        ),
+        locale=gather(text(["de-DE", "en-GB", "pt-PT", "el-GR"] + ["en-US"] * 8), city),
         timezone=_of_city(city, 3),
         location=Raw(
             json_object(
@@ -344,12 +320,12 @@ def _contexts(
                 city=_of_city(city, 0),
             )
         ),
-        ip=join("203.0.113.", pl.Series(dice.whole("ip", key, 1, 255).astype(str))),
+        ip=join("203.0.113.", digits(dice.whole("ip", key, 1, 255))),
     )
     is_iphone = dice.chance("iphone", key, 0.5)
-    kind = gather(pl.Series(["android", "ios"]), is_iphone)
-    system = gather(pl.Series(["Android", "iOS"]), is_iphone)
-    release = gather(pl.Series(["16", "19.4"]), is_iphone)
+    kind = gather(text(["android", "ios"]), is_iphone)
+    system = gather(text(["Android", "iOS"]), is_iphone)
+    release = gather(text(["16", "19.4"]), is_iphone)
     phone = json_object(
         count,
         id=device_id,
@@ -359,22 +335,22 @@ def _contexts(
     )
     app = json_object(
         count,
-        app=Raw(pl.Series(['{"name":"Harbour Shop","version":"5.2.1"}'] * count)),
+        app=Raw(constant(count, '{"name":"Harbour Shop","version":"5.2.1"}')),
         device=Raw(phone),
         os=Raw(json_object(count, name=system, version=release)),
         network=Raw(
-            pl.Series(['{"wifi":true,"carrier":"Example Mobile"}'] * count),
+            constant(count, '{"wifi":true,"carrier":"Example Mobile"}'),
         ),
         library=Raw(
             json_object(count, name=join("analytics-", kind), version="4.1.8"),
         ),
-        screen=Raw(pl.Series(['{"width":390,"height":844}'] * count)),
+        screen=Raw(constant(count, '{"width":390,"height":844}')),
     )
     web = json_object(
         count,
-        library=Raw(pl.Series(['{"name":"analytics.js","version":"2.11.1"}'] * count)),
+        library=Raw(constant(count, '{"name":"analytics.js","version":"2.11.1"}')),
         userAgent=gather(
-            pl.Series(
+            text(
                 [
                     "Mozilla/5.0 (X11; Linux x86_64) Firefox/128.0",
                     "Mozilla/5.0 (Macintosh; Intel Mac OS X 15_0) Safari/605.1.15",
@@ -388,29 +364,24 @@ def _contexts(
     tablet_device = names(dice.child("tablet device", key[owner], 0), "d-", 12)
     tablet = json_object(
         count,
-        app=Raw(pl.Series(['{"name":"Harbour Shop","version":"5.2.1"}'] * count)),
+        app=Raw(constant(count, '{"name":"Harbour Shop","version":"5.2.1"}')),
         device=Raw(json_object(count, id=tablet_device, type="ios")),
-        library=Raw(pl.Series(['{"name":"analytics-ios","version":"4.1.8"}'] * count)),
+        library=Raw(constant(count, '{"name":"analytics-ios","version":"4.1.8"}')),
     )
-    kiosk = pl.Series(['{"app":{"name":"Store Kiosk","version":"1.3"}'] * count)
-    server = pl.Series(['{"library":{"name":"analytics-node","version":"2.2"}'] * count)
-    opened = [part.str.head(-1) for part in (app, web, tablet)]
+    kiosk = constant(count, '{"app":{"name":"Store Kiosk","version":"1.3"}')
+    server = constant(count, '{"library":{"name":"analytics-node","version":"2.2"}')
+    opened = [pc.utf8_slice_codeunits(part, 0, -1) for part in (app, web, tablet)]
     return tuple(join(part, ",", place) for part in (*opened, kiosk, server))
 
 
-def _of_city(city: Ints, field: int) -> pl.Series:
-    return gather(pl.Series([str(place[field]) for place in CITIES]), city)
+def _of_city(city: Ints, field: int) -> Text:
+    return gather(text([str(place[field]) for place in CITIES]), city)
 
 
-def _days(first: date, days: Ints) -> pl.Series:
+def _days(first: date, days: Ints) -> Text:
     """The dates that many days after the first."""
     epoch = (first - date(1970, 1, 1)).days
-    return pl.Series((days + epoch).astype(np.int32)).cast(pl.Date).cast(pl.String)
-
-
-def _sometimes(column: pl.Series, kept: Flags) -> pl.Series:
-    """The column with nulls wherever it is not kept."""
-    return column.zip_with(pl.Series(kept), pl.Series([None], dtype=column.dtype))
+    return column((days + epoch).astype(np.int32)).cast(pa.date32()).cast(pa.string())
 
 
 def local_offsets(day: date) -> Ints:

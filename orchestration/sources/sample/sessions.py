@@ -8,22 +8,26 @@ import polars as pl
 
 from orchestration.sources.sample.catalogue import (
     CATEGORIES,
-    CURRENCIES,
     PRODUCTS_PER_CATEGORY,
     Catalogue,
 )
-from orchestration.sources.sample.dice import Dice, Flags, Floats, Ints, Keys, names
-from orchestration.sources.sample.event_log import EventLog
+from orchestration.sources.sample.dice import Flags, Floats, Ints, Keys, Text, names
 from orchestration.sources.sample.fragments import (
     Members,
     Raw,
+    digits,
+    either,
     gather,
+    is_known,
     join,
     json_object,
+    kept,
     money,
+    text,
 )
-from orchestration.sources.sample.orders import MAX_LINES, Orders, line_list
-from orchestration.sources.sample.people import APP, TABLET, WEB, People
+from orchestration.sources.sample.orders import MAX_LINES, ONLINE, Orders, line_list
+from orchestration.sources.sample.people import APP, TABLET, WEB
+from orchestration.sources.sample.scene import HOUR, SECOND, Scene, in_milliseconds
 
 NO_PRODUCT = -1
 NOT_LOGGED_IN = 10**9
@@ -50,10 +54,10 @@ class Sessions:
     is_sign_up: Flags
     #: part of a sitting that has begun already: no landing page again
     continues: Flags
-    session_id: pl.Series
-    campaign: pl.Series
+    session_id: Text
+    campaign: Text
     #: the message without which this sitting would not have been
-    cause: pl.Series
+    cause: Text
 
     def __len__(self) -> int:
         return len(self.key)
@@ -67,15 +71,17 @@ class Visit:
     carts: pl.DataFrame
 
 
-CART_SCHEMA = {
-    "person": pl.Int64,
-    "key": pl.UInt64,
-    "line_0": pl.Int64,
-    "line_1": pl.Int64,
-    "line_2": pl.Int64,
-    "left_at": pl.Int64,
-    "returns_at": pl.Int64,
-}
+CART_SCHEMA = pl.Schema(
+    {
+        "person": pl.Int64(),
+        "key": pl.UInt64(),
+        "line_0": pl.Int64(),
+        "line_1": pl.Int64(),
+        "line_2": pl.Int64(),
+        "left_at": pl.Int64(),
+        "returns_at": pl.Int64(),
+    }
+)
 
 
 def empty_lines(count: int) -> Ints:
@@ -83,60 +89,48 @@ def empty_lines(count: int) -> Ints:
     return np.full((count, MAX_LINES), NO_PRODUCT, dtype=np.int64)
 
 
-def gather_sessions(parts: list[Sessions]) -> Sessions:
-    """All sittings as one."""
-
-    def column(name: str) -> Any:
-        values = [getattr(part, name) for part in parts]
-        if isinstance(values[0], pl.Series):
-            return pl.concat([value.cast(pl.String).alias(name) for value in values])
-        return np.concatenate(values)
-
-    return Sessions(**{name: column(name) for name in Sessions.__dataclass_fields__})
-
-
 class Sitting:
     """Takes down one day's sittings, kind of event by kind of event."""
 
-    def __init__(
-        self,
-        log: EventLog,
-        dice: Dice,
-        people: People,
-        catalogue: Catalogue,
-        sessions: Sessions,
-        day: int,
-    ) -> None:
-        self.log, self.dice, self.people, self.day = log, dice, people, day
-        self.catalogue, self.s = catalogue, sessions
-        s = sessions
-        self.pace = dice.between("pace", s.key, 0.6, 1.5)
+    def __init__(self, scene: Scene, sessions: Sessions) -> None:
+        self.scene, self.s = scene, sessions
+        people, person, slot = scene.people, sessions.person, sessions.slot
+        self.pace = scene.dice.between("pace", sessions.key, 0.6, 1.5)
         self.login_at = self._logins()
-        is_web = (s.slot == WEB)[:, None]
-        contexts = [gather(people.contexts[slot], s.person) for slot in range(3)]
-        which = pl.Series(s.slot)
-        self.is_web = is_web[:, 0]
-        self.base = _by_slot(which, contexts)
-        self.anonymous_id = _by_slot(
-            which,
-            [
-                gather(people.app_id, s.person),
-                people.web_id(dice, s.person, day),
-                people.household_id(dice, np.where(s.slot == TABLET, s.person, 0)),
-            ],
+        self.is_web = slot == WEB
+        self.base = either(
+            self.is_web,
+            gather(people.contexts[WEB], person),
+            either(
+                slot == APP,
+                gather(people.contexts[APP], person),
+                gather(people.contexts[TABLET], person),
+            ),
         )
-        self.user_id = gather(people.user_id, s.person)
-        self.currency = gather(pl.Series(CURRENCIES), people.city[s.person])
+        self.anonymous_id = either(
+            self.is_web,
+            people.web_id(scene.dice, person, scene.day),
+            either(
+                slot == APP,
+                gather(people.app_id, person),
+                people.household_id(scene.dice, person),
+            ),
+        )
+        self.user_id = gather(people.user_id, person)
+        self.currency = scene.currency(person)
+        self.session = join(
+            self.base, ',"sessionId":"', sessions.session_id, '"', sessions.campaign
+        )
 
     def _logins(self) -> Floats:
         """Seconds into the sitting from which on the user id is known."""
-        s, people, dice = self.s, self.people, self.dice
+        s, people, dice = self.s, self.scene.people, self.scene.dice
         drawn = dice.choice("login", s.key, [0.45, 0.27, 0.28])
         at = np.select([drawn == 0, drawn == 1], [0, LOGIN], NOT_LOGGED_IN)
         at = np.where(s.slot == APP, 0, at)
         at = np.where(s.slot == TABLET, np.where(drawn == 0, LOGIN, at), at)
         at = np.where(s.is_sign_up, SIGN_UP, at)
-        return np.where(people.is_member(s.person, self.day), at, NOT_LOGGED_IN)
+        return np.where(people.is_member(s.person, self.scene.day), at, NOT_LOGGED_IN)
 
     def tell(
         self,
@@ -144,10 +138,11 @@ class Sitting:
         rows: Flags | Ints,
         second: Floats | float,
         kind: str,
-        event: str | pl.Series | None,
-        page: str | pl.Series | None = None,
-        properties: pl.Series | None = None,
-        **columns: pl.Series,
+        event: str | Text | None,
+        *,
+        page: str | Text | None = None,
+        properties: Text | None = None,
+        **columns: Text,
     ) -> None:
         """Take down one event for each of the given sittings."""
         s = self.s
@@ -156,46 +151,34 @@ class Sitting:
             return
         seconds = np.broadcast_to(second, (len(rows),)) * self.pace[rows]
         known = self.login_at[rows] * self.pace[rows] <= seconds
-        parts: list[pl.Series | str] = [
-            gather(self.base, rows),
-            ',"sessionId":"',
-            gather(s.session_id, rows),
-            '"',
-            gather(s.campaign, rows),
-        ]
+        parts: list[Text | str] = [gather(self.session, rows)]
         if page is not None:
-            parts += [',"page":{"path":"', pl.Series(_column(page, len(rows))), '"}']
-        self.log.add(
-            self.dice.bits(f"event {what}", s.key[rows]),
-            s.starts_at[rows] + (seconds * 1000).astype(np.int64),
+            parts += [',"page":{"path":"', page, '"}']
+        if properties is not None:
+            columns["properties"] = properties
+        self.scene.log.add(
+            self.scene.dice.bits(f"event {what}", s.key[rows]),
+            s.starts_at[rows] + in_milliseconds(seconds, SECOND),
             kind,
             event,
-            user_id=_kept(gather(self.user_id, rows), known),
+            user_id=kept(gather(self.user_id, rows), known),
             anonymous_id=gather(self.anonymous_id, rows),
             context=join(*parts, "}"),
-            properties=properties,
             **columns,
         )
 
-    def product(self, products: Ints, **more: Any) -> pl.Series:
+    def product(self, products: Ints, **more: Any) -> Text:
         """The properties of an event about one product."""
         return json_object(
             len(products),
-            product=Members(gather(self.catalogue.members, products)),
+            product=Members(gather(self.scene.catalogue.members, products)),
             **more,
         )
 
 
-def play_sessions(
-    log: EventLog,
-    dice: Dice,
-    people: People,
-    catalogue: Catalogue,
-    sessions: Sessions,
-    day: int,
-) -> Visit:
+def play_sessions(scene: Scene, sessions: Sessions) -> Visit:
     """Play out the day's sittings: arrive, look around, fill a cart, check out."""
-    sitting = Sitting(log, dice, people, catalogue, sessions, day)
+    sitting = Sitting(scene, sessions)
     _arrive(sitting)
     viewed = _look_around(sitting)
     lines = _fill_cart(sitting, viewed)
@@ -203,7 +186,8 @@ def play_sessions(
 
 
 def _arrive(sitting: Sitting) -> None:
-    s, dice, is_web = sitting.s, sitting.dice, sitting.is_web
+    s, scene, is_web = sitting.s, sitting.scene, sitting.is_web
+    dice, people = scene.dice, scene.people
     starts = ~s.continues
     paths = ["/", "/sale", "/new", "/account"]
     labels = ["Home", "Sale", "New Arrivals", "Account"]
@@ -216,7 +200,7 @@ def _arrive(sitting: Sitting) -> None:
     ):
         for kind, mask in (("page", is_web), ("screen", ~is_web)):
             rows = np.flatnonzero(who & mask)
-            path = gather(pl.Series(paths), place[rows])
+            path = gather(text(paths), place[rows])
             properties = (
                 json_object(
                     len(rows), path=path, url=join("https://shop.example.com", path)
@@ -224,74 +208,104 @@ def _arrive(sitting: Sitting) -> None:
                 if kind == "page"
                 else json_object(len(rows), section=path)
             )
-            name = gather(pl.Series(labels), place[rows])
+            name = gather(text(labels), place[rows])
             sitting.tell(
-                what, rows, second, kind, name, path if kind == "page" else None,
-                properties,
-            )  # fmt: skip
+                what,
+                rows,
+                second,
+                kind,
+                name,
+                page=path if kind == "page" else None,
+                properties=properties,
+            )
 
     logs_in = (sitting.login_at == LOGIN) | s.is_sign_up
     rows = np.flatnonzero(logs_in)
-    traits = gather(sitting.people.traits, s.person[rows])
+    traits = gather(people.traits, s.person[rows])
     sitting.tell(
         "identify", rows, sitting.login_at[rows], "identify", None, traits=traits
     )
     joins = np.flatnonzero(s.is_sign_up & (s.slot == APP))
     sitting.tell(
-        "alias", joins, SIGN_UP, "alias", None,
+        "alias",
+        joins,
+        SIGN_UP,
+        "alias",
+        None,
         previous_id=gather(sitting.anonymous_id, joins),
-    )  # fmt: skip
+    )
 
-    variation = dice.choice("variation", sitting.people.key[s.person], [0.5, 0.5])
-    sees = is_web & starts & (sitting.day % 60 >= 30)
+    variation = dice.choice("variation", people.key[s.person], [0.5, 0.5])
+    sees = is_web & starts & (scene.day % 60 >= 30)
     rows = np.flatnonzero(sees & dice.chance("experiment", s.key, 0.35))
     sitting.tell(
-        "experiment", rows, 1, "track", "Experiment Viewed", "/",
-        json_object(
+        "experiment",
+        rows,
+        1,
+        "track",
+        "Experiment Viewed",
+        page="/",
+        properties=json_object(
             len(rows),
-            experiment_id=f"exp-{sitting.day // 60}",
+            experiment_id=f"exp-{scene.day // 60}",
             experiment_name="Free shipping banner",
-            variation_id=pl.Series(variation[rows].astype(str)),
-            variation_name=gather(pl.Series(["Control", "Banner"]), variation[rows]),
+            variation_id=digits(variation[rows]),
+            variation_name=gather(text(["Control", "Banner"]), variation[rows]),
         ),
-    )  # fmt: skip
+    )
     asked = is_web & starts & dice.chance("cookie banner", s.key, 0.06)
     rows = np.flatnonzero(asked | (s.is_sign_up & is_web))
     agrees = dice.chance("agrees", s.key[rows], 0.7)
     sitting.tell(
-        "preferences", rows, 2, "track", "Segment Consent Preference Updated", "/",
-        json_object(
+        "preferences",
+        rows,
+        2,
+        "track",
+        "Segment Consent Preference Updated",
+        page="/",
+        properties=json_object(
             len(rows),
             advertising=agrees,
             analytics=agrees | dice.chance("analytics", s.key[rows], 0.5),
             functional=True,
         ),
-    )  # fmt: skip
+    )
 
 
 def _look_around(sitting: Sitting) -> Ints:
     """Searches, lists and product views; returns the first product of each sitting."""
-    s, dice, people = sitting.s, sitting.dice, sitting.people
-    catalogue = sitting.catalogue
-    category = interest(dice, people, s.key, s.person)
+    s, scene = sitting.s, sitting.scene
+    dice, catalogue = scene.dice, scene.catalogue
+    category = interest(scene, s.key, s.person)
     has_product = s.product != NO_PRODUCT
     category = np.where(has_product, s.product // PRODUCTS_PER_CATEGORY, category)
-    name_of = pl.Series(list(CATEGORIES))
+    name_of = text(list(CATEGORIES))
+    query_of = text([label.lower() for label in CATEGORIES])
     views = dice.choice("views", s.key, [0.20, 0.27, 0.22, 0.18, 0.13])
     views = np.where(has_product, np.maximum(views, 1), views)
     views = np.where(s.continues, np.minimum(views, 1), views)
 
     rows = np.flatnonzero((views > 0) & dice.chance("searches", s.key, 0.22))
     sitting.tell(
-        "search", rows, SEARCH, "track", "Products Searched", "/search",
-        json_object(len(rows), query=gather(name_of.str.to_lowercase(), category[rows])),
-    )  # fmt: skip
+        "search",
+        rows,
+        SEARCH,
+        "track",
+        "Products Searched",
+        page="/search",
+        properties=json_object(len(rows), query=gather(query_of, category[rows])),
+    )
     rows = np.flatnonzero((views > 1) & dice.chance("lists", s.key, 0.55))
     label = gather(name_of, category[rows])
     sitting.tell(
-        "list", rows, LIST, "track", "Product List Viewed", "/category",
-        json_object(len(rows), list_id=join("list-", label), category=label),
-    )  # fmt: skip
+        "list",
+        rows,
+        LIST,
+        "track",
+        "Product List Viewed",
+        page="/category",
+        properties=json_object(len(rows), list_id=join("list-", label), category=label),
+    )
 
     first = np.where(
         has_product, s.product, catalogue.pick(dice, "first view", s.key, category)
@@ -309,14 +323,23 @@ def _look_around(sitting: Sitting) -> Ints:
         shown = seen[rows]
         clicks = dice.chance(f"clicks {number}", s.key[rows], 0.3)
         sitting.tell(
-            f"click {number}", rows[clicks], second - 3, "track", "Product Clicked",
-            "/category", sitting.product(shown[clicks], position=number + 1),
-        )  # fmt: skip
+            f"click {number}",
+            rows[clicks],
+            second - 3,
+            "track",
+            "Product Clicked",
+            page="/category",
+            properties=sitting.product(shown[clicks], position=number + 1),
+        )
         sitting.tell(
-            f"view {number}", rows, second, "track", "Product Viewed",
-            join("/products/", gather(catalogue.product_id, shown)),
-            sitting.product(shown, currency=gather(sitting.currency, rows)),
-        )  # fmt: skip
+            f"view {number}",
+            rows,
+            second,
+            "track",
+            "Product Viewed",
+            page=join("/products/", gather(catalogue.product_id, shown)),
+            properties=sitting.product(shown, currency=gather(sitting.currency, rows)),
+        )
     for what, rate, second, event in (
         ("wish", 0.05, WISH, "Product Added to Wishlist"),
         ("share", 0.02, SHARE, "Product Shared"),
@@ -328,14 +351,15 @@ def _look_around(sitting: Sitting) -> Ints:
             second,
             "track",
             event,
-            "/products",
-            sitting.product(first[rows]),
+            page="/products",
+            properties=sitting.product(first[rows]),
         )
     return np.where(views > 0, first, NO_PRODUCT)
 
 
-def interest(dice: Dice, people: People, keys: Keys, persons: Ints) -> Ints:
+def interest(scene: Scene, keys: Keys, persons: Ints) -> Ints:
     """The category on a person's mind: mostly a favourite one."""
+    dice, people = scene.dice, scene.people
     mood = dice.choice("mood", keys, [0.55, 0.2, 0.25])
     anything = dice.whole("anything", keys, 0, len(CATEGORIES))
     return np.select(
@@ -345,10 +369,9 @@ def interest(dice: Dice, people: People, keys: Keys, persons: Ints) -> Ints:
     )
 
 
-def fill_lines(
-    dice: Dice, catalogue: Catalogue, keys: Keys, first: Ints, rate: float = 0.3
-) -> Ints:
-    """The products bought together with the first one; columns after it may be empty."""
+def fill_lines(scene: Scene, keys: Keys, first: Ints, rate: float = 0.3) -> Ints:
+    """The products bought together with the first one, `NO_PRODUCT` where none is."""
+    dice, catalogue = scene.dice, scene.catalogue
     lines = empty_lines(len(keys))
     lines[:, 0] = first
     for column in range(1, MAX_LINES):
@@ -363,47 +386,66 @@ def fill_lines(
 
 def _fill_cart(sitting: Sitting, viewed: Ints) -> Ints:
     """What is in each cart in the end; `NO_PRODUCT` in its first place says none."""
-    s, dice = sitting.s, sitting.dice
+    s, scene = sitting.s, sitting.scene
+    dice = scene.dice
     came_with_cart = s.cart[:, 0] != NO_PRODUCT
     adds = (
         ~came_with_cart
         & (viewed != NO_PRODUCT)
         & dice.chance("adds", s.key, s.cart_rate)
     )
-    picked = fill_lines(dice, sitting.catalogue, s.key, viewed)
+    picked = fill_lines(scene, s.key, viewed)
     picked[~adds] = NO_PRODUCT
     cart_id = names(s.cart_key, "c-", 10)
     for column in range(MAX_LINES):
         rows = np.flatnonzero(picked[:, column] != NO_PRODUCT)
         sitting.tell(
-            f"add {column}", rows, ADD + 9 * column, "track", "Product Added", "/cart",
-            sitting.product(
+            f"add {column}",
+            rows,
+            ADD + 9 * column,
+            "track",
+            "Product Added",
+            page="/cart",
+            properties=sitting.product(
                 picked[rows, column], cart_id=gather(cart_id, rows), quantity=1
             ),
-        )  # fmt: skip
+        )
     lines = np.where(came_with_cart[:, None], s.cart, picked)
     looks = (lines[:, 0] != NO_PRODUCT) & dice.chance("looks", s.key, 0.6)
     rows = np.flatnonzero(looks | came_with_cart)
     sitting.tell(
-        "cart", rows, CART, "track", "Cart Viewed", "/cart",
-        json_object(
+        "cart",
+        rows,
+        CART,
+        "track",
+        "Cart Viewed",
+        page="/cart",
+        properties=json_object(
             len(rows),
             cart_id=gather(cart_id, rows),
-            products=Raw(line_list(sitting.catalogue, lines[rows])),
+            products=Raw(line_list(scene.catalogue, lines[rows])),
         ),
-    )  # fmt: skip
+    )
     removes = (lines[:, 1] != NO_PRODUCT) & dice.chance("removes", s.key, 0.15)
     rows = np.flatnonzero(removes)
     sitting.tell(
-        "remove", rows, REMOVE, "track", "Product Removed", "/cart",
-        sitting.product(lines[rows, 1], cart_id=gather(cart_id, rows), quantity=1),
-    )  # fmt: skip
+        "remove",
+        rows,
+        REMOVE,
+        "track",
+        "Product Removed",
+        page="/cart",
+        properties=sitting.product(
+            lines[rows, 1], cart_id=gather(cart_id, rows), quantity=1
+        ),
+    )
     lines[rows, 1] = NO_PRODUCT
     return lines
 
 
 def _check_out(sitting: Sitting, lines: Ints) -> Visit:
-    s, dice, catalogue = sitting.s, sitting.dice, sitting.catalogue
+    s, scene = sitting.s, sitting.scene
+    dice, catalogue = scene.dice, scene.catalogue
     has_cart = lines[:, 0] != NO_PRODUCT
     starts = has_cart & dice.chance("checks out", s.key, s.checkout_rate)
     pays = starts & dice.chance("orders", s.key, s.order_rate)
@@ -419,8 +461,13 @@ def _check_out(sitting: Sitting, lines: Ints) -> Visit:
         rows = np.flatnonzero(mask)
         started = step is None
         sitting.tell(
-            what, rows, second, "track", event, "/checkout",
-            json_object(
+            what,
+            rows,
+            second,
+            "track",
+            event,
+            page="/checkout",
+            properties=json_object(
                 len(rows),
                 checkout_id=gather(checkout_id, rows),
                 step=step,
@@ -430,38 +477,31 @@ def _check_out(sitting: Sitting, lines: Ints) -> Visit:
                 currency=gather(sitting.currency, rows) if started else None,
                 products=Raw(line_list(catalogue, lines[rows])) if started else None,
             ),
-        )  # fmt: skip
+        )
 
     rows = np.flatnonzero(pays)
-    ordered_at = s.starts_at[rows] + (ORDER * _pace(sitting, rows)).astype(np.int64)
+    ordered_at = s.starts_at[rows] + in_milliseconds(sitting.pace[rows], ORDER * SECOND)
     known = sitting.login_at[rows] <= ORDER
-    context = join(
-        gather(sitting.base, rows),
-        ',"sessionId":"',
-        gather(s.session_id, rows),
-        '"',
-        gather(s.campaign, rows),
-        ',"page":{"path":"/thanks"}}',
-    )
+    context = join(gather(sitting.session, rows), ',"page":{"path":"/thanks"}}')
     orders = Orders(
         key=dice.bits("order", s.key[rows]),
         cart_key=s.cart_key[rows],
         person=s.person[rows],
         ordered_at=ordered_at,
-        store=np.full(len(rows), -1, dtype=np.int64),
+        store=np.full(len(rows), ONLINE, dtype=np.int64),
         lines=lines[rows],
         quantity=np.ones((len(rows), MAX_LINES), dtype=np.int64),
-        user_id=_kept(gather(sitting.user_id, rows), known),
+        user_id=kept(gather(sitting.user_id, rows), known),
         anonymous_id=gather(sitting.anonymous_id, rows),
         context=context,
         checkout_id=gather(checkout_id, rows),
         cause=gather(s.cause, rows),
     )
     left = has_cart & ~pays
-    rows = np.flatnonzero(left & s.cause.is_null().to_numpy())
-    wait = dice.between("cart wait", s.key[rows], 0.8, 44.0) * 3_600_000
+    rows = np.flatnonzero(left & ~is_known(s.cause))
+    wait = in_milliseconds(dice.between("cart wait", s.key[rows], 0.8, 44.0), HOUR)
     comes_back = dice.chance("comes back", s.key[rows], 0.27)
-    left_at = s.starts_at[rows] + (ORDER * _pace(sitting, rows)).astype(np.int64)
+    left_at = s.starts_at[rows] + in_milliseconds(sitting.pace[rows], ORDER * SECOND)
     carts = pl.DataFrame(
         {
             "person": s.person[rows],
@@ -470,33 +510,15 @@ def _check_out(sitting: Sitting, lines: Ints) -> Visit:
             "line_1": lines[rows, 1],
             "line_2": lines[rows, 2],
             "left_at": left_at,
-            "returns_at": np.where(comes_back, left_at + wait.astype(np.int64), -1),
+            "returns_at": np.where(comes_back, left_at + wait, -1),
         },
         schema=CART_SCHEMA,
     )
     return Visit(orders, carts)
 
 
-def _pace(sitting: Sitting, rows: Ints) -> Floats:
-    """Milliseconds that a second of average pace takes in these sittings."""
-    return sitting.pace[rows] * 1000
-
-
 def cart_value(catalogue: Catalogue, lines: Ints) -> Ints:
     """Cents in the cart, one of each product."""
     prices = np.append(catalogue.price_cents, 0)
-    return prices[lines].sum(axis=1)
-
-
-def _by_slot(slot: pl.Series, columns: list[pl.Series]) -> pl.Series:
-    frame = pl.DataFrame({str(i): column for i, column in enumerate(columns)})
-    chosen = pl.when(slot == 0).then(pl.col("0")).when(slot == 1).then(pl.col("1"))
-    return frame.select(chosen.otherwise(pl.col("2"))).to_series()
-
-
-def _column(value: str | pl.Series, count: int) -> pl.Series:
-    return pl.Series([value] * count) if isinstance(value, str) else value
-
-
-def _kept(column: pl.Series, kept: Flags) -> pl.Series:
-    return column.zip_with(pl.Series(kept), pl.Series([None], dtype=pl.String))
+    value: Ints = prices[lines].sum(axis=1)
+    return value

@@ -1,4 +1,4 @@
-"""Writes what is true of the sample world, beside the landing folder and never in it."""
+"""Writes what is true of the sample world: beside the landing folder, never in it."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from orchestration.sources.sample.catalogue import CITIES
-from orchestration.sources.sample.fragments import gather
+from orchestration.sources.sample.fragments import gather, text
 from orchestration.sources.sample.people import CHANNELS
 from orchestration.sources.sample.world import World
 
@@ -19,11 +19,13 @@ def write_truth(world: World, truth: Path) -> None:
     pl.DataFrame(
         {
             "person_id": everyone,
-            "user_id": people.user_id,
-            "email": people.email,
-            "phone": people.phone,
-            "loyalty_id": people.loyalty_id,
-            "timezone": gather(pl.Series([place[3] for place in CITIES]), people.city),
+            "user_id": pl.Series(people.user_id),
+            "email": pl.Series(people.email),
+            "phone": pl.Series(people.phone),
+            "loyalty_id": pl.Series(people.loyalty_id),
+            "timezone": pl.Series(
+                gather(text([place[3] for place in CITIES]), people.city)
+            ),
             "browses_from_day": people.browses_from,
             "joins_on_day": people.joins_on,
             "session_rate": people.session_rate,

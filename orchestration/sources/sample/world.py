@@ -15,13 +15,15 @@ import polars as pl
 
 from orchestration.sources.sample import arrival
 from orchestration.sources.sample.accounts import keep_accounts
-from orchestration.sources.sample.catalogue import CITIES, build_catalogue
+from orchestration.sources.sample.catalogue import build_catalogue
 from orchestration.sources.sample.dice import Dice, Flags, Ints, Keys, names
-from orchestration.sources.sample.event_log import EventLog
+from orchestration.sources.sample.fragments import constant, stack, text
 from orchestration.sources.sample.messages import (
     MESSAGE_TRUTH,
     POST_SCHEMA,
     SEND_SCHEMA,
+    Mood,
+    OpenCarts,
     Postman,
     Reactions,
     broadcast,
@@ -35,18 +37,16 @@ from orchestration.sources.sample.people import (
     build_people,
     local_offsets,
 )
+from orchestration.sources.sample.scene import DAY, HOUR, Scene, in_milliseconds
 from orchestration.sources.sample.sessions import (
     CART_SCHEMA,
     NO_PRODUCT,
     Sessions,
     empty_lines,
-    gather_sessions,
     play_sessions,
 )
-from orchestration.sources.sample.stores import visit_stores
+from orchestration.sources.sample.stores import StoreVisits, visit_stores
 
-HOUR = 3_600_000
-DAY = 24 * HOUR
 #: a day of this world ends, and a run looks at it, at this hour UTC
 CLOSING_HOUR = 20
 FIRST_DAY = date(2026, 3, 3)
@@ -59,6 +59,10 @@ HOURS_OF_DAY = [
 FALLS_ASLEEP, WAKES_UP = 1 / 160, 1 / 420
 ASLEEP_RATE = 0.015
 WOKEN_FOR_DAYS = 30
+WOKEN_SCHEMA = {"woken_by": pl.String}
+#: what is left of yesterday's fatigue
+FADES = 0.86
+CARTS_ARE_KEPT_FOR = 10 * DAY
 #: a person thinks about one product for so many days at a time
 PROJECT_DAYS = 9
 
@@ -76,7 +80,7 @@ class World:
         self.fatigue = np.zeros(customers)
         self.consents = self.people.consents.copy()
         self.woken_until = np.full(customers, -1, dtype=np.int64)
-        self.woken_by = pl.Series([None] * customers, dtype=pl.String)
+        self.woken_by = np.full(customers, None, dtype=object)
         self.carts = pl.DataFrame(schema=CART_SCHEMA)
         self.posts = pl.DataFrame(schema=POST_SCHEMA)
         self.queue = pl.DataFrame(schema=arrival.QUEUE_SCHEMA)
@@ -94,107 +98,108 @@ class World:
         closing = datetime.combine(self.start, time(CLOSING_HOUR), UTC)
         return closing + timedelta(days=day)
 
-    def broadcasts(self, day: int) -> pl.DataFrame:
-        """What the shop sends by its old policy on that day."""
-        return broadcast(self.dice, self.people, self.consents, day, self.as_of(day))
-
     def step(
         self, day: int, sends: pl.DataFrame | None = None, broadcasts: bool = False
     ) -> pl.DataFrame:
         """Live one day and return the events that arrive on it.
 
         `sends` has the columns of `SEND_SCHEMA`; one that was sent before the day
-        began is taken as sent at its beginning. Days must follow one another.
+        began is taken as sent at its beginning. `broadcasts` says whether the shop
+        follows its old policy too. Days must follow one another.
         """
         if day != self.day:
             raise ValueError(f"the world is at day {self.day}, not at day {day}")
-        dice, people = self.dice, self.people
-        closes_at = self.as_of(day)
-        opens_at = closes_at - timedelta(days=1)
-        opens = int(opens_at.timestamp() * 1000)
-        closes = opens + DAY
-        log = EventLog()
+        scene = self._scene(day)
         self._wake_and_sleep(day)
-
         posts = [self.posts]
         if broadcasts:
-            posts.append(self.broadcasts(day))
+            posts.append(broadcast(scene, self.consents, self.as_of(day)))
         if sends is not None and sends.height:
             missing = set(SEND_SCHEMA) - set(sends.columns)
             if missing:
                 raise ValueError(f"sends lack the columns {sorted(missing)}")
-            posts.append(
-                posts_from_sends(
-                    dice, people, sends.select(SEND_SCHEMA), day, opens_at, closes_at
-                )
-            )
+            posts.append(posts_from_sends(scene, sends))
 
-        organic = self._sittings(day, opens)
-        postman = Postman(
-            log, dice, people, day, closes, self.is_alive, self.fatigue, self.consents,
-            self.carts,
-        )  # fmt: skip
-        reactions = postman.deliver(pl.concat(posts), organic)
-        truth = self._react(log, reactions, day, opens, closes)
+        organic = self._sittings(scene)
+        carts = OpenCarts.of(self.carts, self.customers)
+        mood = Mood(self.is_alive, self.fatigue, self.consents, carts)
+        postman = Postman(scene, mood)
+        self.posts = postman.deliver(pl.concat(posts), organic)
+        caused = self._react(scene, postman.reactions)
+        displaced = self._displaced(scene, caused)
 
-        returning = self._returning(opens, closes)
-        sessions = gather_sessions([organic, returning])
-        visit = play_sessions(log, dice, people, self.catalogue, sessions, day)
-        truth.append(self._order(log, visit.orders, day))
-        truth.append(self._order(log, self._visit_stores(log, day, opens), day))
+        due = pl.col("returns_at").is_between(
+            scene.opens_at, scene.closes_at, closed="left"
+        )
+        returning = self._returns(scene, self.carts.filter(due))
+        visit = play_sessions(scene, stack([organic, returning]))
+        orders = [caused] if caused else []
+        orders += [visit.orders, self._visit_stores(scene)]
+        truth = [place_orders(scene, stack(orders)), displaced]
         self.carts = pl.concat([self.carts, visit.carts]).filter(
-            (pl.col("left_at") > closes - 10 * DAY) | (pl.col("returns_at") >= closes)
+            (pl.col("left_at") > scene.closes_at - CARTS_ARE_KEPT_FOR)
+            | (pl.col("returns_at") >= scene.closes_at)
         )
 
-        self.consents = keep_accounts(log, dice, people, self.consents, day, opens)
-        for persons, channel in reactions.refusals:
+        self.consents = keep_accounts(scene, self.consents)
+        for persons, channel in postman.reactions.refusals:
             self.consents[persons, channel] = False
         self.orders = pl.concat(truth).sort("ordered_at", "order_id")
         self.messages = pl.concat(
-            [pl.DataFrame(schema=MESSAGE_TRUTH), *reactions.truth]
+            [pl.DataFrame(schema=MESSAGE_TRUTH), *postman.reactions.truth]
         )
-        self.posts = reactions.waiting
         self.day += 1
-        waiting = pl.concat([self.queue, arrival.send_off(dice, log.frame())])
+        travelling = pl.concat(
+            [self.queue, arrival.send_off(scene.dice, scene.log.frame())]
+        )
         arrives = pl.col("received_at")
-        self.queue = waiting.filter(arrives >= closes)
-        return arrival.sort(waiting.filter((arrives >= opens) & (arrives < closes)))
+        self.queue = travelling.filter(arrives >= scene.closes_at)
+        return arrival.in_order(
+            travelling.filter(
+                arrives.is_between(scene.opens_at, scene.closes_at, closed="left")
+            )
+        )
+
+    def _scene(self, day: int) -> Scene:
+        closes_at = self.as_of(day)
+        return Scene(
+            self.dice,
+            self.people,
+            self.catalogue,
+            day,
+            int(closes_at.timestamp()) * 1000 - DAY,
+            local_offsets(closes_at.date())[self.people.city],
+        )
 
     def _wake_and_sleep(self, day: int) -> None:
         today = self.dice.child("alive", self.people.key, day)
         chance = np.where(self.is_alive, FALLS_ASLEEP, WAKES_UP)
         self.is_alive ^= self.dice.chance("turns", today, chance)
 
-    def _sittings(self, day: int, opens: int) -> Sessions:
-        """The day's sittings that nobody asked for by a message sent today."""
-        dice, people = self.dice, self.people
-        member = people.joins_on <= day
-        here = people.browses_from <= day
+    def _sittings(self, scene: Scene) -> Sessions:
+        """The day's sittings that no message of today asked for."""
+        dice, people, day = self.dice, self.people, self.day
         mind = self._project(day)
+        rate = people.session_rate * np.where(mind != NO_PRODUCT, 3.2, 1.0)
+        rate = np.minimum(rate, 0.8) * (people.browses_from <= day)
         asleep_rate = np.where(self.is_alive, 1.0, ASLEEP_RATE)
-        is_woken = self.woken_until >= day
-        lively_rate = np.where(is_woken, 1.0, asleep_rate)
-        curious = np.where(mind != NO_PRODUCT, 3.2, 1.0)
-        base = np.minimum(people.session_rate * curious, 0.8) * here
+        lively_rate = np.where(self.woken_until >= day, 1.0, asleep_rate)
         parts = []
-        for slot_of_day, share in ((0, 1.0), (1, 0.3)):
-            key = dice.child(f"sitting {slot_of_day}", people.key, day)
+        for number, share in ((0, 1.0), (1, 0.3)):
+            key = dice.child(f"sitting {number}", people.key, day)
             drawn = dice.uniform("sits down", key)
-            unasked = drawn < base * share * asleep_rate
-            woken = ~unasked & (drawn < base * share * lively_rate)
-            joins = (people.joins_on == day) & (slot_of_day == 0)
+            unasked = drawn < rate * share * asleep_rate
+            woken = ~unasked & (drawn < rate * share * lively_rate)
+            joins = (people.joins_on == day) & (number == 0)
             rows = np.flatnonzero(unasked | woken | joins)
-            cause = self.woken_by.zip_with(
-                pl.Series(woken & ~joins), pl.Series([None], dtype=pl.String)
+            cause = np.where(woken & ~joins, self.woken_by, np.array(None))[rows]
+            starts_at = self._local_times(scene, key[rows], rows)
+            sessions = self._sitting(
+                key[rows], rows, starts_at, mind[rows], joins[rows]
             )
-            parts.append(
-                self._sitting(
-                    key[rows], rows, self._local_times(key[rows], rows, day, opens),
-                    mind[rows], joins[rows], cause.gather(rows.astype(np.uint32)),
-                    member[rows],
-                )
-            )  # fmt: skip
-        return gather_sessions(parts)
+            sessions.cause = text(cause.tolist())
+            parts.append(sessions)
+        return stack(parts)
 
     def _project(self, day: int) -> Ints:
         """The product each person is making up their mind about, if any."""
@@ -213,9 +218,8 @@ class World:
         starts_at: Ints,
         product: Ints,
         joins: Flags,
-        cause: pl.Series,
-        member: Flags,
     ) -> Sessions:
+        """Sittings as they come of themselves: where, with what on the mind."""
         dice, people, count = self.dice, self.people, len(key)
         wants_app = people.has_app[person] & (
             dice.chance("app today", key, 0.6) | ~people.has_web[person]
@@ -238,42 +242,31 @@ class World:
             cart_rate=np.minimum(0.26 * appetite, 0.75),
             checkout_rate=np.full(count, 0.58),
             order_rate=np.full(count, 0.60),
-            is_sign_up=joins & member,
+            is_sign_up=joins,
             continues=np.zeros(count, dtype=bool),
             session_id=names(dice.bits("session", key), "s-", 12),
-            campaign=pl.Series([""] * count, dtype=pl.String),
-            cause=cause.cast(pl.String),
+            campaign=constant(count, ""),
+            cause=constant(count, None),
         )
 
-    def _local_times(self, key: Keys, person: Ints, day: int, opens: int) -> Ints:
+    def _local_times(self, scene: Scene, key: Keys, person: Ints) -> Ints:
         """When in the day each sitting begins, by the habits of the local clock."""
-        offsets = local_offsets(self.as_of(day).date())
-        assert len(offsets) == len(CITIES)
         local = self.dice.choice("hour", key, HOURS_OF_DAY)
-        hour = (local - offsets[self.people.city[person]] - CLOSING_HOUR) % 24
-        return opens + ((hour + self.dice.uniform("minute", key)) * HOUR).astype(
-            np.int64
-        )
+        hour = (local - scene.clock[person] - CLOSING_HOUR) % 24
+        minute = self.dice.uniform("minute", key)
+        return scene.opens_at + in_milliseconds(hour + minute, HOUR)
 
-    def _returning(self, opens: int, closes: int) -> Sessions:
-        """Those who come back today to the cart they left, to buy it."""
-        due = self.carts.filter(
-            (pl.col("returns_at") >= opens) & (pl.col("returns_at") < closes)
-        )
-        return self._returns(due)
-
-    def _returns(self, carts: pl.DataFrame) -> Sessions:
+    def _returns(self, scene: Scene, carts: pl.DataFrame) -> Sessions:
+        """Those who come back to the cart they left, to buy it."""
         count = carts.height
         cart_key = carts["key"].to_numpy()
         person = carts["person"].to_numpy()
         sessions = self._sitting(
-            self.dice.bits("return", cart_key),
+            scene.dice.bits("return", cart_key),
             person,
             carts["returns_at"].to_numpy(),
             np.full(count, NO_PRODUCT),
             np.zeros(count, dtype=bool),
-            pl.Series([None] * count, dtype=pl.String),
-            self.people.is_member(person, self.day),
         )
         sessions.cart = carts.select("line_0", "line_1", "line_2").to_numpy().copy()
         sessions.product = sessions.cart[:, 0]
@@ -281,73 +274,57 @@ class World:
         sessions.checkout_rate = sessions.order_rate = np.ones(count)
         return sessions
 
-    def _react(
-        self, log: EventLog, reactions: Reactions, day: int, opens: int, closes: int
-    ) -> list[pl.DataFrame]:
-        """Play out the sittings that messages caused; returns their orders' truth."""
+    def _react(self, scene: Scene, reactions: Reactions) -> Orders | None:
+        """Play out the sittings that messages caused; returns their orders."""
         reached = np.concatenate(
             [np.zeros(0, dtype=np.int64)]
             + [truth["person_id"].to_numpy() for truth in reactions.truth]
         )
-        self.fatigue *= 0.86
+        self.fatigue *= FADES
         self.fatigue += np.bincount(reached, minlength=self.customers)
         if not reactions.sessions:
-            return [pl.DataFrame(schema=ORDER_TRUTH)]
-        caused = gather_sessions(reactions.sessions)
-        visit = play_sessions(log, self.dice, self.people, self.catalogue, caused, day)
-        orders = visit.orders
-        truth = self._order(log, orders, day)
+            return None
+        orders = play_sessions(scene, stack(reactions.sessions)).orders
         wakes = ~self.is_alive[orders.person] & self.dice.chance(
             "stays awake", orders.key, 0.6
         )
-        woken = orders.person[wakes]
-        self.woken_until[woken] = day + WOKEN_FOR_DAYS
-        by = self.woken_by.to_list()
-        for person, cause in zip(
-            woken.tolist(), orders.cause.filter(pl.Series(wakes)), strict=True
-        ):
-            by[person] = cause
-        self.woken_by = pl.Series(by, dtype=pl.String)
-        return [truth, self._displaced(orders, day)]
+        self.woken_until[orders.person[wakes]] = self.day + WOKEN_FOR_DAYS
+        causes = np.array(orders.cause.to_pylist(), dtype=object)
+        self.woken_by[orders.person[wakes]] = causes[wakes]
+        return orders
 
-    def _displaced(self, orders: Orders, day: int) -> pl.DataFrame:
+    def _displaced(self, scene: Scene, orders: Orders | None) -> pl.DataFrame:
         """Orders that would have come anyway: the cart's owner was about to return.
 
         The cart is bought now, so nobody returns to it; the order not placed is
         played in a log that nobody reads.
         """
-        causes = pl.DataFrame({"key": orders.cart_key, "cause": orders.cause})
-        bought = self.carts.join(causes.unique("key", keep="first"), on="key")
+        if orders is None:
+            return pl.DataFrame(schema=ORDER_TRUTH)
+        causes = pl.DataFrame(
+            {"key": orders.cart_key, "cause": pl.Series(orders.cause, dtype=pl.String)}
+        ).unique("key", keep="first", maintain_order=True)
+        bought = self.carts.join(causes, on="key").filter(pl.col("returns_at") >= 0)
         self.carts = self.carts.join(causes, on="key", how="anti")
-        bought = bought.filter(pl.col("returns_at") >= 0).sort("key")
         if bought.height == 0:
             return pl.DataFrame(schema=ORDER_TRUTH)
-        unlived = self._returns(bought.drop("cause"))
-        unread = EventLog()
-        visit = play_sessions(
-            unread, self.dice, self.people, self.catalogue, unlived, day
+        bought = bought.sort("key")
+        unlived = scene.unread()
+        visit = play_sessions(unlived, self._returns(unlived, bought))
+        return place_orders(unlived, visit.orders).with_columns(
+            caused_by=bought["cause"], outcome=pl.lit("displaced")
         )
-        return place_orders(
-            unread, self.dice, self.people, self.catalogue, visit.orders, day
-        ).with_columns(caused_by=bought["cause"], outcome=pl.lit("displaced"))
 
-    def _visit_stores(self, log: EventLog, day: int, opens: int) -> Orders:
+    def _visit_stores(self, scene: Scene) -> Orders:
         people = self.people
-        key = self.dice.child("store visit", people.key, day)
+        key = self.dice.child("store visit", people.key, self.day)
         rate = people.store_rate * np.where(self.is_alive, 1.0, ASLEEP_RATE)
-        rows = np.flatnonzero(
-            (people.browses_from <= day) & self.dice.chance("goes to store", key, rate)
-        )
-        offsets = local_offsets(self.as_of(day).date())[people.city[rows]]
+        goes = self.dice.chance("goes to store", key, rate)
+        rows = np.flatnonzero(goes & (people.browses_from <= self.day))
         local = self.dice.between("store hour", key[rows], 9.5, 19.0)
-        hour = (local - offsets - CLOSING_HOUR) % 24
-        starts_at = opens + (hour * HOUR).astype(np.int64)
-        return visit_stores(
-            log, self.dice, people, self.catalogue, rows, key[rows], starts_at, day
-        )
-
-    def _order(self, log: EventLog, orders: Orders, day: int) -> pl.DataFrame:
-        return place_orders(log, self.dice, self.people, self.catalogue, orders, day)
+        hour = (local - scene.clock[rows] - CLOSING_HOUR) % 24
+        starts_at = scene.opens_at + in_milliseconds(hour, HOUR)
+        return visit_stores(scene, StoreVisits(key[rows], rows, starts_at))
 
     def save(self, path: Path) -> None:
         """Write the state to one file, from which `load` goes on."""
@@ -366,7 +343,9 @@ class World:
                 fatigue=self.fatigue,
                 consents=self.consents,
                 woken_until=self.woken_until,
-                woken_by=_packed(self.woken_by.to_frame("woken_by")),
+                woken_by=_packed(
+                    pl.DataFrame({"woken_by": self.woken_by.tolist()}, WOKEN_SCHEMA)
+                ),
                 carts=_packed(self.carts),
                 posts=_packed(self.posts),
                 queue=_packed(self.queue),
@@ -386,7 +365,8 @@ class World:
             world.fatigue = saved["fatigue"]
             world.consents = saved["consents"]
             world.woken_until = saved["woken_until"]
-            world.woken_by = _unpacked(saved["woken_by"]).to_series()
+            woken_by = _unpacked(saved["woken_by"]).to_series().to_list()
+            world.woken_by = np.array(woken_by, dtype=object)
             world.carts = _unpacked(saved["carts"])
             world.posts = _unpacked(saved["posts"])
             world.queue = _unpacked(saved["queue"])
