@@ -139,7 +139,7 @@ def read_sends(settings: Settings, closes_at: datetime) -> pl.DataFrame:
     sent_at = closes_at - timedelta(days=1)
     with Ledger(settings.ledger) as ledger:
         receipts = ledger.receipts_before(closes_at)
-    return receipts.filter(pl.col("sent_at") == sent_at).select(SEND_SCHEMA)
+    return receipts.filter(pl.col("sent_at") == sent_at).select(*SEND_SCHEMA)
 
 
 def naive(moment: datetime) -> datetime:

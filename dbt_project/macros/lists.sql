@@ -16,30 +16,25 @@
     )
 {%- endmacro %}
 
-{# One row per pair of name and value: columns `name_as` and `value_as`. #}
-{% macro unpivot(pairs, name_as, value_as) -%}
-    {{ return(adapter.dispatch('unpivot')(pairs, name_as, value_as)) }}
+{# One row per pair of a name and a value: a struct of `name` and `value`. #}
+{% macro unpivot(pairs) -%}
+    {{ return(adapter.dispatch('unpivot')(pairs)) }}
 {%- endmacro %}
 
-{% macro default__unpivot(pairs, name_as, value_as) -%}
-    unnest(
-        [
-            {%- for name, value in pairs %}
-            {'{{ name_as }}': '{{ name }}', '{{ value_as }}': {{ value }}}
-            {%- if not loop.last %},{% endif -%}
-            {%- endfor %}
-        ],
-        max_depth := 2
-    )
+{% macro default__unpivot(pairs) -%}
+    unnest([
+        {%- for name, value in pairs %}
+        {'name': '{{ name }}', 'value': {{ value }}}
+        {%- if not loop.last %},{% endif -%}
+        {%- endfor %}
+    ])
 {%- endmacro %}
 
-{% macro spark__unpivot(pairs, name_as, value_as) -%}
-    inline(
-        array(
-            {%- for name, value in pairs %}
-            named_struct('{{ name_as }}', '{{ name }}', '{{ value_as }}', {{ value }})
-            {%- if not loop.last %},{% endif -%}
-            {%- endfor %}
-        )
-    )
+{% macro spark__unpivot(pairs) -%}
+    explode(array(
+        {%- for name, value in pairs %}
+        named_struct('name', '{{ name }}', 'value', {{ value }})
+        {%- if not loop.last %},{% endif -%}
+        {%- endfor %}
+    ))
 {%- endmacro %}

@@ -45,27 +45,38 @@ list_identifiers as (
             ('anonymous_id', 'trim(anonymous_id)'),
             ('anonymous_id', "case when type = 'alias' then trim(properties[4]) end"),
             ('device_id', 'trim(device_id)'),
-        ], 'identifier_type', 'identifier') }}
+        ]) }} as pair
     from read_fields
+
+),
+
+name_pairs as (
+
+    select
+        message_id,
+        occurred_at,
+        pair.name as identifier_type,
+        pair.value as identifier
+    from list_identifiers
 
 ),
 
 drop_blocked as (
 
     select distinct
-        list_identifiers.message_id,
-        list_identifiers.occurred_at,
-        list_identifiers.identifier_type,
-        list_identifiers.identifier
-    from list_identifiers
+        name_pairs.message_id,
+        name_pairs.occurred_at,
+        name_pairs.identifier_type,
+        name_pairs.identifier
+    from name_pairs
     left join blocked_identifiers
-        on lower(list_identifiers.identifier) = blocked_identifiers.identifier
+        on lower(name_pairs.identifier) = blocked_identifiers.identifier
     where
-        list_identifiers.identifier <> ''
+        name_pairs.identifier <> ''
         and blocked_identifiers.identifier is null
         and (
-            list_identifiers.identifier_type <> 'email'
-            or list_identifiers.identifier like '%_@_%._%'
+            name_pairs.identifier_type <> 'email'
+            or name_pairs.identifier like '%_@_%._%'
         )
 
 )

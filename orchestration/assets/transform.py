@@ -13,9 +13,11 @@ from dagster_dbt import (
 )
 
 from orchestration.charts import portray
+from orchestration.lineage import column_lineage, read_columns
 from orchestration.resources import Home
 from orchestration.warehouse import fetch_frame
 
+LANDED = dg.AssetKey(["raw", "current_run"])
 AFTER_ACTIVATION = "tag:after_activation"
 
 
@@ -25,6 +27,15 @@ class TableTranslator(DagsterDbtTranslator):
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         """`profiles/rfm` for the table `profiles.rfm`."""
         return dg.AssetKey([dbt_resource_props["schema"], dbt_resource_props["name"]])
+
+    def get_asset_spec(
+        self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None
+    ) -> dg.AssetSpec:
+        """As dbt says; seeds wait for the landing, which saves one run of dbt."""
+        spec = super().get_asset_spec(manifest, unique_id, project)
+        if unique_id.startswith("seed."):
+            return spec.replace_attributes(deps=[dg.AssetDep(LANDED)])
+        return spec
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
         """The layer, which is the schema."""
@@ -58,32 +69,35 @@ def transform(project: DbtProject) -> dg.AssetsDefinition:
             context=context,
             target_path=home.settings.dbt_target,
         )
-        events = list(invocation.stream().fetch_column_metadata())
-        yield from describe_tables(home, events)
+        events = list(invocation.stream())
+        yield from describe_tables(home, invocation.manifest, events)
 
     return dbt_models
 
 
-def describe_tables(home: Home, events: list[Any]) -> Iterator[Any]:
-    """Add to each table's event how many rows it has and how it looks."""
+def describe_tables(
+    home: Home, manifest: Mapping[str, Any], events: list[Any]
+) -> Iterator[Any]:
+    """Add to each table's event how many rows it has, its lineage and how it looks."""
+    compiled = home.settings.dbt_target / "compiled" / "rekindle"
     with home.warehouse.connect(read_only=True) as connection:
+        columns = read_columns(connection)
         for event in events:
             if not isinstance(event, dg.Output | dg.AssetMaterialization):
                 yield event
                 continue
-            address = table_address(event)
+            node = manifest["nodes"][event.metadata["unique_id"].value]
+            address = f"{node['schema']}.{node['name']}"
             count = fetch_frame(connection, f"select count(*) as rows from {address}")
+            lineage = {}
+            if node.get("language") == "sql":
+                sql = (compiled / node["original_file_path"]).read_text()
+                lineage = column_lineage(sql, columns)
             yield event.with_metadata(
                 {
                     **event.metadata,
-                    "dagster/row_count": count.item(),
+                    **lineage,
                     **portray(address, connection),
+                    "dagster/row_count": count.item(),
                 }
             )
-
-
-def table_address(event: dg.Output[Any] | dg.AssetMaterialization) -> str:
-    """`profiles.rfm` for the asset `profiles/rfm`."""
-    if isinstance(event, dg.AssetMaterialization):
-        return ".".join(event.asset_key.path)
-    return event.output_name.replace("__", ".", 1)
