@@ -122,7 +122,7 @@ TABLES = (
     table("runs", "One row per moment that a run ever looked from.", documented(RUNS)),
     table(
         "sends",
-        "One row per send of an earlier run, as the ledger held it at this run's start.",
+        "One row per send of an earlier run, as the ledger held it when this began.",
         documented(SENDS),
     ),
     table("journeys", "One row per journey file.", from_frame(JOURNEY_SCHEMA)),

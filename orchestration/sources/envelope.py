@@ -59,7 +59,7 @@ def take_apart(lines: str) -> str:
             *,
             try(json_extract_string(line, [{paths()}])) as fields
         from ({lines})
-        where problem is not null or line is null or trim(line, e' \\t\\r') <> ''
+        where problem is not null or line is null or regexp_matches(line, '[^ \\t\\r]')
 
     ),
 
@@ -72,6 +72,7 @@ def take_apart(lines: str) -> str:
             problem,
             is_cut,
             fields is not null as is_json,
+            contains(line, '"{{') as has_object_in_quotes,
             nullif(trim({text("messageId")}), '') as message_id,
             lower(trim({text("type")})) as type,
             {text("event")} as event,
@@ -207,6 +208,7 @@ def content_hash() -> str:
 
 
 def paths() -> str:
+    """The JSON path of every field under both its names."""
     names = [name for pair in FIELDS.items() for name in dict.fromkeys(pair)]
     return ", ".join(f"'$.{name}'" for name in names)
 
@@ -246,38 +248,46 @@ def shape(field: str) -> str:
 
 
 def unless_scalar(field: str, column: str) -> str:
+    """The branch that rejects an object or array where a text belongs."""
+    # A string may begin like an object; only what does is looked at closely.
     return f"""when (starts_with({column}, '{{') or starts_with({column}, '['))
                     and {shape(field)} in ('an object', 'an array')
-                    then '{field} is ' || {shape(field)}"""
+                    then '{field} is '
+                        || if(starts_with({column}, '['), 'an array', 'an object')"""
 
 
 def unless_moment(
     field: str, column: str, moment_column: str, needed: str = "true"
 ) -> str:
+    """The branch that rejects a time that is needed and is no time."""
     return f"""when {column} is not null and {moment_column} is null and {needed}
                     then '{field}: "' || left({column}, 40) || '" is not ISO 8601'"""
 
 
 def unless_object(field: str) -> str:
+    """The branch that rejects anything else where an object belongs."""
     # A string that holds an object reads like the object, but for its quotes.
     return f"""when {field}_text is not null and (
                     not starts_with({field}_text, '{{')
                     or {field} is null
-                    or (contains(line, '"{{') and {shape(field)} <> 'an object')
+                    or (has_object_in_quotes and {shape(field)} <> 'an object')
                 ) then '{field} is ' || {shape(field)} || ', not an object'"""
 
 
 def holds_no_number(column: str) -> str:
+    """Whether DuckDB's parser let pass what JSON has no word for."""
     bare = f"""regexp_replace({column}, '"(\\\\.|[^"\\\\])*"', '', 'g')"""
     return f"""(contains({column}, 'NaN') or contains({column}, 'Infinity'))
                     and regexp_matches({bare}, 'NaN|Infinity')"""
 
 
 def with_property(name: str, column: str) -> str:
+    """The properties and one field of the envelope that belongs to them."""
     return f"""json_merge_patch(
                     coalesce(properties, '{{}}'), json_object('{name}', {column})
                 )"""
 
 
 def quoted(values: tuple[str, ...]) -> str:
+    """Texts as a list of SQL literals."""
     return ", ".join(f"'{value}'" for value in values)

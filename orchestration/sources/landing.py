@@ -67,6 +67,8 @@ TABLES = """
     );
 """
 
+NO_ARRIVALS = f"create or replace temp table arrivals ({ARRIVALS})"
+
 EVENT_COLUMNS = """
     message_id,
     type,
@@ -311,10 +313,12 @@ def land_batch(
 ) -> int:
     """Read and keep a group of files; returns how many had to be salvaged."""
     refusal = ""
+    connection.execute(NO_ARRIVALS)
     try:
         doubtful = read_batch(connection, files)
     except DatabaseError as error:
         start_over(connection)
+        connection.execute(NO_ARRIVALS)
         if len(files) > 1:
             middle = len(files) // 2
             return land_batch(connection, files[:middle], landed_at) + land_batch(
@@ -335,7 +339,6 @@ def read_batch(connection: Connection, files: list[NewFile]) -> list[NewFile]:
     Raises:
         DatabaseError: if DuckDB refuses a file as a whole.
     """
-    connection.execute(f"create or replace temp table arrivals ({ARRIVALS})")
     shut = [file for file in files if file.problem]
     for file in files:
         if file.is_parquet and not file.problem:
@@ -541,7 +544,7 @@ def keep_arrivals(
 
         drop table contested;
         drop table winners;
-        truncate arrivals;
+        drop table arrivals;
         """
     )
 

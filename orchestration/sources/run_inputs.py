@@ -11,16 +11,14 @@ import polars as pl
 from orchestration.settings import Settings
 from orchestration.warehouse import Connection, replace_table
 
-CURRENT_RUN = pl.Schema(
-    {
-        "as_of": pl.Datetime("us"),
-        "is_newest": pl.Boolean,
-        "lookback_days": pl.Int32,
-        "base_currency": pl.String,
-        "horizon_days": pl.Int32,
-        "training_cutoff_at": pl.Datetime("us"),
-    }
-)
+CURRENT_RUN: dict[str, pl.DataType] = {
+    "as_of": pl.Datetime("us"),
+    "is_newest": pl.Boolean(),
+    "lookback_days": pl.Int32(),
+    "base_currency": pl.String(),
+    "horizon_days": pl.Int32(),
+    "training_cutoff_at": pl.Datetime("us"),
+}
 
 
 def begin_run(connection: Connection, as_of: datetime, settings: Settings) -> bool:
@@ -29,7 +27,7 @@ def begin_run(connection: Connection, as_of: datetime, settings: Settings) -> bo
     newer = connection.execute(
         "select count(*) from raw.runs where as_of > ?", [as_of]
     ).fetchall()
-    is_newest = newer[0][0] == 0
+    is_newest = bool(newer[0][0] == 0)
     connection.execute(
         "insert into raw.runs select * from (values (cast(? as timestamp))) as run "
         "(as_of) anti join raw.runs using (as_of)",
