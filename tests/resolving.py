@@ -1,0 +1,104 @@
+"""Takes a home from landed files to profiles, without the rest of the loop."""
+
+import os
+import subprocess
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from activations.blueprint import journey_frames, load_journeys
+from activations.ledger import Ledger
+from orchestration.settings import PROJECT
+from orchestration.sources.landing import land
+from orchestration.sources.run_inputs import begin_run, bring_journeys, bring_sends
+from orchestration.warehouse import Warehouse
+from tests.conftest import Event, TestHome
+
+LAYERS = ("path:seeds", "staging", "identity", "profiles")
+
+
+def resolve(home: TestHome, as_of: datetime) -> None:
+    """Land what is there and build staging, identity and profiles, tests included."""
+    settings = home.settings
+    with Ledger(settings.ledger) as ledger:
+        sends = ledger.rows_before(as_of)
+    with Warehouse(settings.warehouse).connect() as connection:
+        land(connection, settings.landing, as_of)
+        begin_run(connection, as_of, settings)
+        bring_sends(connection, sends)
+        journeys = load_journeys(PROJECT / "activations" / "journeys")
+        bring_journeys(connection, *journey_frames(journeys))
+    build = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("dbt")),
+            "build",
+            *("--select", *LAYERS),
+            *("--exclude-resource-type", "unit_test"),
+            *("--indirect-selection", "cautious"),
+            *("--profiles-dir", "."),
+            *("--target-path", str(settings.root / "target")),
+            *("--log-path", str(settings.root / "logs")),
+        ],
+        cwd=PROJECT / "dbt_project",
+        env={**os.environ, "REKINDLE_WAREHOUSE": str(settings.warehouse)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if build.returncode:
+        pytest.fail(build.stdout[-5000:])
+
+
+class Journal:
+    """Writes events of the Segment spec, one id after the other."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.events: list[Event] = []
+
+    def add(
+        self,
+        at: datetime,
+        event: str,
+        properties: dict[str, Any] | None = None,
+        **envelope: Any,
+    ) -> str:
+        """One track call; returns its message id. `user` and `browser` say who."""
+        return self.write(
+            at, type="track", event=event, properties=properties or {}, **envelope
+        )
+
+    def identify(self, at: datetime, **envelope: Any) -> str:
+        """One identify call with `traits`."""
+        return self.write(at, type="identify", **envelope)
+
+    def write(
+        self,
+        at: datetime,
+        *,
+        user: str | None = None,
+        browser: str | None = None,
+        device: str | None = None,
+        context: dict[str, Any] | None = None,
+        **fields: Any,
+    ) -> str:
+        """One call of any type; returns its message id."""
+        message_id = f"{self.prefix}-{len(self.events):04}"
+        context = dict(context or {})
+        if device:
+            context["device"] = {"id": device, **context.get("device", {})}
+        timestamp = at.isoformat() + "Z"
+        event = {
+            "messageId": message_id,
+            "userId": user,
+            "anonymousId": browser,
+            "timestamp": timestamp,
+            "receivedAt": (at + timedelta(seconds=1)).isoformat() + "Z",
+            "context": context,
+            **fields,
+        }
+        self.events.append({k: v for k, v in event.items() if v is not None})
+        return message_id
