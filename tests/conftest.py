@@ -17,6 +17,8 @@ from orchestration.warehouse import Warehouse
 
 Event = Mapping[str, Any]
 
+pytest_plugins = ("tests.deciding",)
+
 
 class TestHome:
     """A home of its own for one test: land events, run commands, read tables."""

@@ -1,0 +1,259 @@
+"""Runs the decision models alone, on hand-made profiles instead of landed events."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import yaml
+
+from activations.blueprint import journey_frames, load_journeys
+from orchestration.settings import PROJECT
+from orchestration.warehouse import Warehouse
+
+Row = Mapping[str, Any]
+
+APPEND_ONLY = ("entries", "decisions", "send_list")
+
+PARENTS = {
+    "staging.stg_run": "as_of timestamp, is_newest boolean",
+    "staging.stg_message_events": """
+        message_id varchar, occurred_at timestamp, channel varchar, interaction varchar,
+        send_id varchar, campaign_id varchar, email_id varchar, is_machine boolean
+    """,
+    "staging.stg_product_views": "message_id varchar",
+    "staging.stg_cart_events": "message_id varchar, action varchar",
+    "staging.stg_checkout_events": "message_id varchar",
+    "staging.stg_orders": """
+        order_id varchar, message_id varchar, ordered_at timestamp, status varchar
+    """,
+    "staging.stg_service_events": "message_id varchar, kind varchar, score integer",
+    "staging.stg_high_stakes_events": "message_id varchar, occurred_at timestamp",
+    "staging.stg_sends": """
+        send_id varchar, enrollment_id varchar, journey varchar, step varchar,
+        channel varchar, profile_id varchar, state varchar, as_of timestamp
+    """,
+    "identity.identity_map": """
+        identifier_type varchar, identifier varchar, profile_id varchar
+    """,
+    "identity.profile_events": """
+        message_id varchar, profile_id varchar, occurred_at timestamp
+    """,
+    "profiles.profiles": """
+        profile_id varchar, is_hub boolean, identifier_type varchar, identifier varchar,
+        first_name varchar, timezone varchar, order_count bigint,
+        churn_cycle_days integer
+    """,
+    "profiles.sessions": """
+        session_id varchar, profile_id varchar, started_at timestamp,
+        ended_at timestamp, product_view_count bigint, order_count bigint,
+        first_message_id varchar, last_message_id varchar, campaign_name varchar,
+        max_category_views bigint, is_store boolean
+    """,
+    "profiles.missteps": """
+        profile_id varchar, kind varchar, opened_at timestamp, resolved_at timestamp,
+        evidence_message_id varchar, is_open boolean
+    """,
+    "profiles.intents": """
+        profile_id varchar, intent varchar, evidence_message_id varchar,
+        intent_at timestamp, product_id varchar, product_name varchar,
+        category varchar, price decimal(18, 2), cart_value_amount decimal(18, 2)
+    """,
+    "profiles.consents": """
+        profile_id varchar, channel varchar, purpose varchar, status varchar,
+        message_id varchar, updated_at timestamp
+    """,
+    "profiles.contact_points": """
+        profile_id varchar, channel varchar, address varchar, is_reachable boolean,
+        unreachable_reason varchar
+    """,
+    "profiles.product_stats": """
+        product_id varchar, product_name varchar, category varchar,
+        price decimal(18, 2), recent_buyer_count bigint
+    """,
+    "profiles.product_affinities": """
+        profile_id varchar, product_id varchar, affinity double
+    """,
+    "profiles.related_products": """
+        product_id varchar, related_product_id varchar, related_product_name varchar,
+        related_price decimal(18, 2), rank bigint
+    """,
+    "ml.scores": "profile_id varchar, purchase_propensity double",
+    "ml.channel_scores": """
+        profile_id varchar, channel varchar, channel_propensity double
+    """,
+}
+
+
+class DecisionLab:
+    """A warehouse that holds only what decisions read, and the compiled models."""
+
+    def __init__(self, path: Path, models: Mapping[str, str]) -> None:
+        self.warehouse = Warehouse(path)
+        self.models = models
+
+    def put(self, table: str, rows: Iterable[Row]) -> None:
+        """Add rows to a parent table; columns left out are null."""
+        rows = list(rows)
+        if not rows:
+            return
+        names = list(rows[0])
+        holes = ", ".join("?" for _ in names)
+        with self.warehouse.connect() as connection:
+            connection.executemany(
+                f"insert into {table} ({', '.join(names)}) values ({holes})",
+                [[row[name] for name in names] for row in rows],
+            )
+
+    def put_frames(self, frames: Mapping[str, pl.DataFrame]) -> None:
+        """Replace all that the parent tables hold by these frames."""
+        with self.warehouse.connect() as connection:
+            for table in PARENTS:
+                connection.execute(f"delete from {table}")
+            for table, frame in frames.items():
+                connection.register("frame", frame.to_arrow())
+                connection.execute(f"insert into {table} by name select * from frame")
+                connection.unregister("frame")
+
+    def change(self, statement: str) -> None:
+        """Run one statement, to age or alter what is there."""
+        with self.warehouse.connect() as connection:
+            connection.execute(statement)
+
+    def build(self, as_of: datetime, *, is_newest: bool = True, only: str = "") -> None:
+        """Build the models whose name begins with `only` as a run at `as_of` would."""
+        with self.warehouse.connect() as connection:
+            connection.execute("delete from staging.stg_run")
+            connection.execute(
+                "insert into staging.stg_run values (?, ?)", [as_of, is_newest]
+            )
+            for name, query in self.models.items():
+                if not name.startswith(only):
+                    continue
+                if name in APPEND_ONLY:
+                    connection.execute(f"insert into decisions.{name} by name {query}")
+                else:
+                    connection.execute(
+                        f"create or replace table decisions.{name} as {query}"
+                    )
+
+    def send(self, as_of: datetime, state: str = "sent") -> None:
+        """Record what this run decided to send, as the ledger would."""
+        self.change(f"""
+            insert into staging.stg_sends by name
+            select
+                send_id, enrollment_id, journey, step, channel, profile_id, as_of,
+                '{state}' as state
+            from decisions.send_list
+            where as_of = '{as_of.isoformat()}'
+        """)
+
+    def read(self, query: str) -> pl.DataFrame:
+        """Rows of the lab's warehouse."""
+        return self.warehouse.read(query)
+
+
+def compile_models(folder: Path) -> tuple[Path, dict[str, str]]:
+    """An empty lab warehouse, and the SQL of the decision models from first to last."""
+    path = folder / "lab.duckdb"
+    steps = journey_frames(load_journeys(PROJECT / "activations" / "journeys"))
+    with Warehouse(path).connect() as connection:
+        for schema in {table.split(".")[0] for table in PARENTS} | {"seeds"}:
+            connection.execute(f"create schema if not exists {schema}")
+        for table, columns in PARENTS.items():
+            connection.execute(f"create table {table} ({columns})")
+        for table, columns in append_only_columns().items():
+            connection.execute(f"create table decisions.{table} ({columns})")
+        for table, frame in zip(("journeys", "journey_steps"), steps, strict=True):
+            connection.register("frame", frame.to_arrow())
+            connection.execute(
+                f"create table staging.stg_{table} as select * from frame"
+            )
+            connection.unregister("frame")
+        seeds = yaml.safe_load(
+            (PROJECT / "dbt_project" / "seeds" / "_decisions.yml").read_text()
+        )
+        for seed in seeds["seeds"]:
+            csv = PROJECT / "dbt_project" / "seeds" / f"{seed['name']}.csv"
+            types = json.dumps(seed["config"]["column_types"])
+            connection.execute(f"""
+                create table seeds.{seed["name"]} as
+                select * from read_csv('{csv}', header = true, columns = {types})
+            """)
+    compiled = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("dbt")),
+            "compile",
+            *("--select", "path:models/decisions", "--profiles-dir", "."),
+            *("--target-path", str(folder / "target")),
+            *("--log-path", str(folder / "logs")),
+        ],
+        cwd=PROJECT / "dbt_project",
+        env={**os.environ, "REKINDLE_WAREHOUSE": str(path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if compiled.returncode:
+        pytest.fail(compiled.stdout[-5000:])
+    manifest = json.loads((folder / "target" / "manifest.json").read_text())
+    return path, in_order(
+        {
+            node_id: node
+            for node_id, node in manifest["nodes"].items()
+            if node["resource_type"] == "model" and node["schema"] == "decisions"
+        }
+    )
+
+
+def in_order(nodes: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Name and compiled SQL of each model, parents before children."""
+    ordered: dict[str, str] = {}
+
+    def visit(node_id: str) -> None:
+        node = nodes[node_id]
+        if node["name"] in ordered:
+            return
+        for parent in node["depends_on"]["nodes"]:
+            if parent in nodes:
+                visit(parent)
+        ordered[node["name"]] = node["compiled_code"]
+
+    for node_id in sorted(nodes):
+        visit(node_id)
+    return ordered
+
+
+def append_only_columns() -> dict[str, str]:
+    """Columns of the append-only tables, as their contracts state them."""
+    columns = {}
+    for path in (PROJECT / "models" / "decisions").glob("_decisions__*.yml"):
+        for model in yaml.safe_load(path.read_text()).get("models", []):
+            if model["name"] in APPEND_ONLY:
+                columns[model["name"]] = ", ".join(
+                    f"{column['name']} {column['data_type']}"
+                    for column in model["columns"]
+                )
+    return columns
+
+
+@pytest.fixture(scope="session")
+def compiled_decisions(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, dict[str, str]]:
+    """The decision models, compiled once for all tests."""
+    return compile_models(tmp_path_factory.mktemp("decisions"))
+
+
+@pytest.fixture
+def lab(compiled_decisions: tuple[Path, dict[str, str]], tmp_path: Path) -> DecisionLab:
+    """A lab of its own for one test."""
+    path, models = compiled_decisions
+    return DecisionLab(Path(shutil.copy(path, tmp_path / path.name)), models)
