@@ -589,7 +589,7 @@ LINES = st.lists(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
-    groups=st.lists(LINES, min_size=1, max_size=4, unique_by=tuple),
+    groups=st.lists(LINES, min_size=2, max_size=3, unique_by=tuple),
     data=st.data(),
 )
 def test_no_order_of_landing_matters(

@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ import polars as pl
 
 from orchestration.sources.envelope import ARRIVALS, FIELDS, content_hash, take_apart
 from orchestration.sources.receipts import RECEIPTS
-from orchestration.sources.salvage import DamagedError, Line, read_lines
+from orchestration.sources.salvage import DamagedError, Line, read_lines, sift
 from orchestration.warehouse import Connection, DatabaseError, fetch_frame
 
 TEXT_SUFFIXES = (".ndjson", ".jsonl", ".json")
@@ -326,8 +327,7 @@ def land_batch(
             )
         refusal = str(error).splitlines()[0]
         doubtful = files
-    for file in doubtful:
-        salvage(connection, file, refusal)
+    look_again(connection, doubtful, refusal)
     keep_arrivals(connection, files, landed_at)
     keep(connection)
     return len(doubtful)
@@ -340,11 +340,10 @@ def read_batch(connection: Connection, files: list[NewFile]) -> list[NewFile]:
         DatabaseError: if DuckDB refuses a file as a whole.
     """
     shut = [file for file in files if file.problem]
-    for file in files:
-        if file.is_parquet and not file.problem:
-            read_parquet(connection, file)
+    tables = [file for file in files if file.is_parquet and not file.problem]
     texts = [file for file in files if not (file.is_parquet or file.problem)]
-    return [*shut, *(read_texts(connection, texts) if texts else [])]
+    read_parquet(connection, tables)
+    return [*shut, *read_texts(connection, texts)]
 
 
 def read_texts(connection: Connection, files: list[NewFile]) -> list[NewFile]:
@@ -353,6 +352,8 @@ def read_texts(connection: Connection, files: list[NewFile]) -> list[NewFile]:
     A line is one value of a CSV file whose separator no JSON can hold, so that it comes
     whole and unparsed, and from many files in parallel.
     """
+    if not files:
+        return []
     register_files(connection, files)
     locations = [str(file.location) for file in files]
     connection.execute(
@@ -404,35 +405,46 @@ def read_texts(connection: Connection, files: list[NewFile]) -> list[NewFile]:
     return [file for file in files if file.file_id in amiss_ids]
 
 
-def read_parquet(connection: Connection, file: NewFile) -> None:
-    """Read one table whose columns are the envelope's fields, cast where they can be.
+def read_parquet(connection: Connection, files: list[NewFile]) -> None:
+    """Read tables whose columns are the envelope's fields, cast where they can be.
 
     Each row is written as the line that it would have been, and judged as one.
     """
-    source = "read_parquet($location, binary_as_string = true, file_row_number = true)"
-    location = {"location": str(file.location)}
-    columns = connection.execute(
-        f"select column_name, column_type from (describe from {source})", location
-    ).fetchall()
     names = {*FIELDS, *FIELDS.values()}
-    values = [
-        f"'{name}', {as_json(name, kind)}" for name, kind in columns if name in names
-    ]
-    connection.execute(
-        "insert into arrivals "
-        + take_apart(
-            f"""
-            select
-                $file_id as file_id,
-                file_row_number + 1 as line_number,
-                cast(json_object({", ".join(values)}) as varchar) as line,
-                cast(null as varchar) as problem,
-                false as is_cut
-            from {source}
-            """
-        ),
-        {**location, "file_id": file.file_id},
-    )
+    alike: dict[tuple[tuple[str, str], ...], list[NewFile]] = {}
+    for file in files:
+        columns = connection.execute(
+            "select column_name, column_type from (describe from read_parquet(?)) "
+            "order by column_name",
+            [str(file.location)],
+        ).fetchall()
+        known = tuple((name, kind) for name, kind in columns if name in names)
+        alike.setdefault(known, []).append(file)
+    for schema, group in alike.items():
+        register_files(connection, group)
+        values = ", ".join(f"'{name}', {as_json(name, kind)}" for name, kind in schema)
+        connection.execute(
+            "insert into arrivals "
+            + take_apart(
+                f"""
+                select
+                    batch_files.file_id,
+                    rows.file_row_number + 1 as line_number,
+                    cast(json_object({values}) as varchar) as line,
+                    cast(null as varchar) as problem,
+                    false as is_cut
+                from read_parquet(
+                    $locations,
+                    binary_as_string = true,
+                    file_row_number = true,
+                    filename = true
+                ) as rows
+                inner join batch_files on rows.filename = batch_files.location
+                """
+            ),
+            {"locations": [str(file.location) for file in group]},
+        )
+        connection.unregister("batch_files")
 
 
 def as_json(name: str, kind: str) -> str:
@@ -444,8 +456,42 @@ def as_json(name: str, kind: str) -> str:
     return f'json_strip_nulls(to_json("{name}"))'
 
 
+def look_again(connection: Connection, files: list[NewFile], refusal: str) -> None:
+    """Number the bad lines of doubtful files; salvage a file that was not read well."""
+    ids = [file.file_id for file in files]
+    good_counts = dict(
+        connection.execute(
+            "select file_id, count(*) from arrivals "
+            "where reason is null and list_contains(?, file_id) group by file_id",
+            [ids],
+        ).fetchall()
+    )
+    bad_lines: dict[str, set[str]] = {file_id: set() for file_id in ids}
+    for file_id, raw in connection.execute(
+        "select file_id, raw from arrivals "
+        "where reason is not null and list_contains(?, file_id)",
+        [ids],
+    ).fetchall():
+        bad_lines[file_id].add(raw)
+    suspects: list[tuple[str, Line]] = []
+    for file in files:
+        sifted = None
+        if not (refusal or file.problem):
+            with suppress(DamagedError, OSError):
+                sifted = sift(file.location, bad_lines[file.file_id])
+        if sifted and sifted.sound_count == good_counts.get(file.file_id, 0):
+            connection.execute(
+                "delete from arrivals where file_id = ? and reason is not null",
+                [file.file_id],
+            )
+            suspects += [(file.file_id, line) for line in sifted.suspects]
+        else:
+            salvage(connection, file, refusal)
+    insert_lines(connection, suspects)
+
+
 def salvage(connection: Connection, file: NewFile, refusal: str) -> None:
-    """Read one doubtful file for all that can be had of it."""
+    """Read one file line by line for all that can be had of it."""
     connection.execute("delete from arrivals where file_id = ?", [file.file_id])
     problem = file.problem
     if file.is_parquet and not problem:
@@ -453,11 +499,7 @@ def salvage(connection: Connection, file: NewFile, refusal: str) -> None:
     if not problem:
         try:
             for lines in in_chunks(read_lines(file.location)):
-                register_lines(connection, file, lines)
-                connection.execute(
-                    f"insert into arrivals {take_apart('select * from chunk_lines')}"
-                )
-                connection.unregister("chunk_lines")
+                insert_lines(connection, [(file.file_id, line) for line in lines])
         except (DamagedError, OSError) as error:
             problem = str(error)
     if problem:
@@ -561,18 +603,24 @@ def register_files(connection: Connection, files: list[NewFile]) -> None:
     connection.register("batch_files", frame.to_arrow())
 
 
-def register_lines(connection: Connection, file: NewFile, lines: list[Line]) -> None:
-    """Make `chunk_lines` hold some lines of a file."""
+def insert_lines(connection: Connection, lines: list[tuple[str, Line]]) -> None:
+    """Take lines of files, given as (file_id, line), into `arrivals`."""
+    if not lines:
+        return
     frame = pl.DataFrame(
         {
-            "file_id": [file.file_id] * len(lines),
-            "line_number": [line.line_number for line in lines],
-            "line": [line.line for line in lines],
-            "problem": pl.Series([line.problem for line in lines], dtype=pl.String),
-            "is_cut": [line.is_cut for line in lines],
+            "file_id": [file_id for file_id, _ in lines],
+            "line_number": [line.line_number for _, line in lines],
+            "line": [line.line for _, line in lines],
+            "problem": pl.Series([line.problem for _, line in lines], dtype=pl.String),
+            "is_cut": [line.is_cut for _, line in lines],
         }
     )
     connection.register("chunk_lines", frame.to_arrow())
+    connection.execute(
+        f"insert into arrivals {take_apart('select * from chunk_lines')}"
+    )
+    connection.unregister("chunk_lines")
 
 
 def remember_paths(

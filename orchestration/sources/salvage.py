@@ -25,6 +25,22 @@ class Line(NamedTuple):
     is_cut: bool = False
 
 
+class Sifted(NamedTuple):
+    """A file read beside a first reading: the lines at fault, a count of the rest."""
+
+    suspects: list[Line]
+    sound_count: int
+
+
+class RawLine(NamedTuple):
+    """A line before it is decoded."""
+
+    line_number: int
+    raw: bytes
+    problem: str | None = None
+    is_cut: bool = False
+
+
 class DamagedError(Exception):
     """The rest of a compressed file cannot be read; the message says why."""
 
@@ -38,9 +54,44 @@ def read_lines(path: Path) -> Iterator[Line]:
     Raises:
         DamagedError: if nothing at all can be read.
     """
-    if (array := read_document(path)) is not None:
-        yield from array
-        return
+    return read_document(path) or map(to_line, raw_lines(path))
+
+
+def sift(path: Path, bad_lines: set[str]) -> Sifted | None:
+    """Find the lines that a first reading found bad; None for a JSON document.
+
+    A first reading knows no line numbers and may have mistaken where lines end: unless
+    its count of good lines is `sound_count`, the file must be read as a whole.
+
+    Raises:
+        DamagedError: if nothing at all can be read.
+    """
+    if read_document(path):
+        return None
+    bad = {line.encode() for line in bad_lines}
+    bad |= {line + b"\r" for line in bad}
+    lengths = {len(line) for line in bad}
+    suspects = []
+    sound_count = 0
+    for line in raw_lines(path):
+        raw = line.raw
+        if (
+            line.problem
+            or (len(raw) in lengths and raw in bad)
+            or not (raw.isascii() or is_utf8(raw))
+        ):
+            suspects.append(to_line(line))
+        elif raw.strip(b" \t\r"):
+            sound_count += 1
+    return Sifted(suspects, sound_count)
+
+
+def raw_lines(path: Path) -> Iterator[RawLine]:
+    """Every line as bytes, without a byte order mark before the first.
+
+    Raises:
+        DamagedError: if nothing at all can be read.
+    """
     pieces: list[bytes] = []
     line_number = 1
     damage = ""
@@ -49,7 +100,7 @@ def read_lines(path: Path) -> Iterator[Line]:
             first, *rest = block.split(b"\n")
             pieces.append(first)
             for piece in rest:
-                yield to_line(line_number, b"".join(pieces))
+                yield RawLine(line_number, b"".join(pieces))
                 pieces = [piece]
                 line_number += 1
     except DamagedError as error:
@@ -58,21 +109,33 @@ def read_lines(path: Path) -> Iterator[Line]:
     if damage and line_number == 1 and not last:
         raise DamagedError(damage)
     if last and not (damage and not is_json(last)):
-        yield to_line(line_number, last)._replace(is_cut=True)
+        yield RawLine(line_number, last, is_cut=True)
         line_number, last = line_number + 1, b""
     if damage:
-        yield to_line(line_number, last)._replace(problem=damage)
+        yield RawLine(line_number, last, damage)
 
 
-def to_line(line_number: int, raw: bytes) -> Line:
-    """Decode one line; a byte order mark before the first is no part of it."""
-    if line_number == 1:
-        raw = raw.removeprefix(codecs.BOM_UTF8)
+def to_line(line: RawLine) -> Line:
+    """Decode one line."""
     try:
-        return Line(line_number, raw.decode())
+        return Line(line.line_number, line.raw.decode(), line.problem, line.is_cut)
     except UnicodeDecodeError as error:
-        problem = f"not UTF-8: byte 0x{raw[error.start]:02x} at {error.start + 1}"
-        return Line(line_number, raw.decode(errors="backslashreplace"), problem)
+        position, byte = error.start + 1, line.raw[error.start]
+        return Line(
+            line.line_number,
+            line.raw.decode(errors="backslashreplace"),
+            line.problem or f"not UTF-8: byte 0x{byte:02x} at {position}",
+            line.is_cut,
+        )
+
+
+def is_utf8(raw: bytes) -> bool:
+    """Whether bytes are text."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def text_blocks(path: Path) -> Iterator[bytes]:
@@ -80,12 +143,12 @@ def text_blocks(path: Path) -> Iterator[bytes]:
     blocks = raw_blocks(path)
     first = next(blocks, b"")
     if first.startswith(UTF_16):
-        decoder = codecs.getincrementaldecoder("utf-16")(errors="backslashreplace")
+        decoder = codecs.getincrementaldecoder("utf-16")(errors="replace")
         yield decoder.decode(first).encode()
         for block in blocks:
             yield decoder.decode(block).encode()
     else:
-        yield first
+        yield first.removeprefix(codecs.BOM_UTF8)
         yield from blocks
 
 
