@@ -96,7 +96,7 @@ class Renderer:
     """Renders sends from a content folder for one shop."""
 
     def __init__(
-        self, *, shop_url: str, currency: str | None, content: Path = CONTENT
+        self, *, shop_url: str, currency: str, content: Path = CONTENT
     ) -> None:
         self._content = content
         self._shop_url = shop_url.rstrip("/")
@@ -212,7 +212,7 @@ class Renderer:
             "step": send.step,
             "channel": send.channel,
             "message_class": send.message_class,
-            "currency": self._currency or "",
+            "currency": self._currency,
             "brand": self.brand,
             "tracked": lambda path: self._tracked(path, send),
         }
@@ -309,7 +309,7 @@ def refuse_missing(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @with_context
 def money(value: object, *, context: RenderContext) -> str:
-    """`12.5` as `$12.50`, in the shop's currency where it has one."""
+    """`12.5` as `$12.50`, in the shop's currency."""
     currency = str(context.resolve("currency"))
     places = 0 if currency in WITHOUT_MINOR_UNIT else 2
     try:
@@ -317,7 +317,7 @@ def money(value: object, *, context: RenderContext) -> str:
     except InvalidOperation:
         raise UndefinedError("money: not a number", token=None) from None
     symbol = SYMBOLS.get(currency)
-    return f"{symbol}{amount}" if symbol else f"{amount} {currency}".rstrip()
+    return f"{symbol}{amount}" if symbol else f"{amount} {currency}"
 
 
 @with_context

@@ -234,7 +234,7 @@ def test_who_cannot_be_rendered_is_not_sent_and_the_others_are(ledger, tmp_path)
         ],
         how="vertical_relaxed",
     )
-    renderer = Renderer(shop_url="https://s.example", currency=None, content=content)
+    renderer = Renderer(shop_url="https://s.example", currency="USD", content=content)
     wire = Wire(batch_size=10)
     run(ledger, send_list, wire, channel="push", renderer=renderer)
     assert wire.taken == ["push0001", "push0003"]
