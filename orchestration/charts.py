@@ -56,7 +56,8 @@ def bar_chart(
     series: str | None = None,
 ) -> dg.MarkdownMetadataValue:
     """Horizontal bars of `value` by `label`, grouped by `series` where given."""
-    shown = frame.with_columns(pl.col(value).cast(pl.Float64), pl.col(label).cast(str))
+    names = [label, *([series] if series else [])]
+    shown = frame.select(pl.col(names).cast(pl.String), pl.col(value).cast(pl.Float64))
     chart = (
         altair.Chart(altair.Data(values=shown.to_dicts()), title=title, width=520)
         .mark_bar(color=BRAND)
@@ -75,7 +76,8 @@ def line_chart(
     frame: pl.DataFrame, *, title: str, x: str, y: str, series: str | None = None
 ) -> dg.MarkdownMetadataValue:
     """A line of `y` over the number `x`, one for each `series` where given."""
-    shown = frame.with_columns(pl.col(x, y).cast(pl.Float64))
+    names = [series] if series else []
+    shown = frame.select(pl.col(names), pl.col(x, y).cast(pl.Float64))
     chart = (
         altair.Chart(altair.Data(values=shown.to_dicts()), title=title, width=520)
         .mark_line(point=True, color=BRAND)

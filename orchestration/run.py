@@ -45,7 +45,7 @@ def run_loop(settings: Settings, as_of: datetime | None = None) -> None:
     land = {"config": {"as_of": as_of.isoformat()}} if as_of else {}
     log = settings.dagster_home / "run.log"
     with dg.DagsterInstance.get() as instance, quiet(log):
-        result = defs.get_job_def("loop").execute_in_process(
+        result = defs.resolve_job_def("loop").execute_in_process(
             instance=instance,
             run_config={
                 "ops": {"land": land},

@@ -81,7 +81,8 @@ def fetch_frame(
     connection: Connection, query: str, parameters: object = None
 ) -> pl.DataFrame:
     """The rows of one query as a frame, on an open connection."""
-    return pl.DataFrame(connection.sql(query, params=parameters))
+    frame: pl.DataFrame = connection.sql(query, params=parameters).pl()
+    return frame
 
 
 def replace_table(connection: Connection, table: str, frame: pl.DataFrame) -> None:
