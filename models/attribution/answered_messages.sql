@@ -13,7 +13,7 @@ message_touches as (
 
 ),
 
-find_their_newest_message as (
+find_their_message as (
 
     select
         session_touches.session_id,
@@ -33,10 +33,14 @@ find_their_newest_message as (
     qualify row_number() over (
         partition by session_touches.session_id
         order by
+            case
+                when session_touches.campaign_id = message_touches.campaign_id then 0
+                else 1
+            end asc nulls last,
             message_touches.touched_at desc nulls last,
             message_touches.touchpoint_id asc nulls last
     ) = 1
 
 )
 
-select * from find_their_newest_message
+select * from find_their_message

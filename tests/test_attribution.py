@@ -1,0 +1,580 @@
+"""Touches, paths and credits against separate computations and published examples."""
+
+import os
+import random
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ml.markov import CONVERSION, NULL, START, removal_effects
+from orchestration.settings import PROJECT
+from orchestration.warehouse import Warehouse, replace_table
+from tests.conftest import moment
+
+RULE_MODELS = ("first_touch", "last_touch", "linear", "position_based", "time_decay")
+LOOKBACK = timedelta(days=30)
+HALF_LIFE = timedelta(days=7)
+SECOND = timedelta(seconds=1)
+NEW_YEAR = moment("2024-01-01")
+
+
+def transitions(paths: list[tuple[list[str], bool]]) -> pl.DataFrame:
+    steps: Counter[tuple[str, str]] = Counter()
+    for channels, converts in paths:
+        steps.update(pairwise([START, *channels, CONVERSION if converts else NULL]))
+    return pl.DataFrame(
+        [(*step, count) for step, count in steps.items()],
+        schema={
+            "from_state": pl.String,
+            "to_state": pl.String,
+            "transition_count": pl.Int64,
+        },
+        orient="row",
+    )
+
+
+def conversion_rate(steps: pl.DataFrame, without: str | None = None) -> float:
+    """The chance to convert, by letting a crowd walk until nobody is left."""
+    leaving: dict[str, Counter[str]] = defaultdict(Counter)
+    for origin, target, count in steps.iter_rows():
+        leaving[origin][NULL if target == without else target] += count
+    crowd, converted = {START: 1.0}, 0.0
+    while sum(crowd.values()) > 1e-13:
+        moved: dict[str, float] = defaultdict(float)
+        for state, people in crowd.items():
+            total = sum(leaving[state].values())
+            for target, count in leaving[state].items():
+                moved[target] += people * count / total
+        moved.pop(NULL, None)
+        converted += moved.pop(CONVERSION, 0.0)
+        crowd = moved
+    return converted
+
+
+def test_removal_effects_equal_the_published_example() -> None:
+    # https://www.analyzecore.com/2016/08/03/attribution-model-r-part-1/
+    paths = [(["C1", "C2", "C3"], True), (["C1"], False), (["C2", "C3"], False)]
+    effects = removal_effects(transitions(paths))
+    assert effects["channel"].to_list() == ["C1", "C2", "C3"]
+    assert effects["removal_effect"].to_list() == pytest.approx([0.5, 1, 1])
+    assert effects["share"].to_list() == pytest.approx([0.2, 0.4, 0.4])
+
+
+@given(
+    st.lists(
+        st.tuples(st.lists(st.sampled_from("abcdef"), min_size=1), st.booleans()),
+        min_size=1,
+        max_size=20,
+    )
+)
+@settings(deadline=None, max_examples=60)
+def test_removal_effects_equal_those_of_a_crowd_that_walks_the_chain(
+    paths: list[tuple[list[str], bool]],
+) -> None:
+    steps = transitions(paths)
+    effects = removal_effects(steps)
+    everybody = conversion_rate(steps)
+    for channel, effect in effects.select("channel", "removal_effect").iter_rows():
+        if everybody == 0:
+            assert effect == 0
+        else:
+            lost = 1 - conversion_rate(steps, without=channel) / everybody
+            assert effect == pytest.approx(lost, abs=1e-6)
+    shares = effects["share"].drop_nulls()
+    assert len(shares) in (0, len(effects))
+    assert len(shares) == 0 or sum(shares) == pytest.approx(1)
+
+
+@given(st.randoms())
+def test_removal_effects_do_not_depend_on_the_order_of_steps(
+    dice: random.Random,
+) -> None:
+    paths = [(["a", "b", "a"], True), (["b", "c"], False), (["c", "a", "c"], True)]
+    steps = transitions(paths)
+    order = list(range(len(steps)))
+    dice.shuffle(order)
+    assert removal_effects(steps[order]).equals(removal_effects(steps))
+
+
+def test_without_touches_there_are_no_removal_effects() -> None:
+    assert removal_effects(transitions([])).is_empty()
+
+
+def test_a_state_that_leads_nowhere_is_an_error() -> None:
+    with pytest.raises(ValueError, match="email"):
+        removal_effects(transitions([(["email"], True)])[:1])
+
+
+@dataclass
+class Touch:
+    """A touch as the oracle sees it; `name` says which one it is."""
+
+    name: str
+    profile: str
+    channel: str
+    at: datetime
+    depth: int
+    campaigns: set[str] = field(default_factory=set)
+
+
+@dataclass
+class RandomWorld:
+    """Random messages, sessions and orders, as the layers below would hold them."""
+
+    tables: dict[str, pl.DataFrame]
+    touches: list[Touch]
+    orders: list[dict[str, Any]]
+
+
+# what happened to a message, hours later, and how likely
+HAPPENINGS = (
+    ("delivered", 1, 0.8),
+    ("bounced", 2, 0.15),
+    ("opened", 5, 0.4),
+    ("clicked", 8, 0.2),
+    ("unsubscribed", 9, 0.02),
+)
+DEPTHS = {"delivered": 1, "unsubscribed": 1, "opened": 2, "clicked": 3}
+SCHEMAS = {
+    "staging.stg_run": {
+        "as_of": pl.Datetime("us"),
+        "is_newest": pl.Boolean,
+        "lookback_days": pl.Int32,
+        "base_currency": pl.String,
+    },
+    "staging.stg_message_events": {
+        "message_id": pl.String,
+        "occurred_at": pl.Datetime("us"),
+        "channel": pl.String,
+        "interaction": pl.String,
+        "send_id": pl.String,
+        "campaign_id": pl.String,
+        "campaign_name": pl.String,
+        "step": pl.String,
+        "email_id": pl.String,
+        "is_machine": pl.Boolean,
+    },
+    "staging.stg_orders": {
+        "order_id": pl.String,
+        "message_id": pl.String,
+        "ordered_at": pl.Datetime("us"),
+        "source": pl.String,
+        "base_revenue_amount": pl.Decimal(18, 2),
+        "is_conversion": pl.Boolean,
+    },
+    "identity.profile_events": {"message_id": pl.String, "profile_id": pl.String},
+    "profiles.sessions": {
+        "session_id": pl.String,
+        "profile_id": pl.String,
+        "started_at": pl.Datetime("us"),
+        "campaign_name": pl.String,
+        "campaign_id": pl.String,
+        "campaign_medium": pl.String,
+        "campaign_source": pl.String,
+    },
+    "profiles.rfm": {"profile_id": pl.String, "rfm_segment": pl.String},
+    "decisions.enrollments": {
+        "enrollment_id": pl.String,
+        "journey": pl.String,
+        "profile_id": pl.String,
+        "entered_at": pl.Datetime("us"),
+        "assignment": pl.String,
+    },
+}
+
+
+class WorldMaker:
+    """Deals a world and, beside it, the touches that it must hold."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+        self.rows: dict[str, list[dict[str, Any]]] = {table: [] for table in SCHEMAS}
+        self.touches: list[Touch] = []
+        self.rows["staging.stg_run"] = [
+            {"as_of": moment("2024-07-01"), "is_newest": True, "base_currency": "EUR"}
+        ]
+
+    def make(self) -> RandomWorld:
+        for number in range(150):
+            profile = f"p{number:03}"
+            for message in range(self.dice.randrange(8)):
+                self.send(profile, f"{profile}-{message}")
+            for session in range(self.dice.randrange(4)):
+                self.visit(profile, f"{profile}-visit-{session}")
+            for order in range(self.dice.randrange(4)):
+                self.buy(profile, f"{profile}-order-{order}", self.some_time())
+            if number % 2:
+                self.row("profiles.rfm", profile_id=profile, rfm_segment="loyal")
+        self.enter_a_published_trial()
+        tables = {
+            table: pl.DataFrame(self.rows[table], schema=schema)
+            for table, schema in SCHEMAS.items()
+        }
+        return RandomWorld(tables, self.touches, self.rows["staging.stg_orders"])
+
+    def row(self, table: str, **values: Any) -> None:
+        self.rows[table].append({**dict.fromkeys(SCHEMAS[table]), **values})
+
+    def some_time(self) -> datetime:
+        return NEW_YEAR + timedelta(
+            microseconds=self.dice.randrange(86400 * 10**6 * 150)
+        )
+
+    def send(self, profile: str, name: str) -> None:
+        """A message and what comes of it; push reports no delivery."""
+        dice = self.dice
+        channel = dice.choice(["email", "sms", "push"])
+        is_ours = dice.random() < 0.5
+        campaign = dice.choice(["spring", "summer"])
+        # noon, so that all that happens to it happens on one day
+        at = self.some_time().replace(hour=12)
+        happened = {"sent": at} | {
+            interaction: at + timedelta(hours=hours)
+            for interaction, hours, chance in HAPPENINGS
+            if dice.random() < chance
+        }
+        if channel == "push":
+            happened.pop("delivered", None)
+        is_machine = dice.random() < 0.3
+        for interaction, happened_at in happened.items():
+            self.event(
+                profile,
+                f"{name}-{interaction}",
+                occurred_at=happened_at,
+                channel=channel,
+                interaction=interaction,
+                send_id=name if is_ours else None,
+                campaign_id=f"{campaign}-id",
+                campaign_name=campaign,
+                step="first" if is_ours else None,
+                email_id=name,
+                is_machine=interaction == "opened" and is_machine,
+            )
+        if is_machine:
+            happened.pop("opened", None)
+        known = {
+            interaction: DEPTHS[interaction]
+            for interaction in happened
+            if interaction in DEPTHS
+        }
+        if channel == "push":
+            known["sent"] = 1
+        depth = max(known.values(), default=0)
+        if depth >= 2 or (depth == 1 and "bounced" not in happened):
+            first = min(happened[interaction] for interaction in known)
+            touch = Touch(name, profile, channel, first, depth)
+            touch.campaigns = {campaign, f"{campaign}-id"}
+            self.touches.append(touch)
+
+    def visit(self, profile: str, name: str) -> None:
+        """A session, from a campaign or not; its message, if any, is the touch."""
+        campaign = self.dice.choice([None, "spring", "summer"])
+        medium = self.dice.choice(["Email", "sms", None])
+        at = self.some_time()
+        self.row(
+            "profiles.sessions",
+            session_id=name,
+            profile_id=profile,
+            started_at=at,
+            campaign_name=campaign,
+            campaign_medium=medium if campaign else None,
+            campaign_source="partner" if campaign else None,
+        )
+        if campaign is None:
+            return
+        channel = (medium or "partner").lower()
+        answers = [
+            touch
+            for touch in self.touches
+            if (touch.profile, touch.channel) == (profile, channel)
+            and campaign in touch.campaigns
+            and touch.at <= at <= touch.at + LOOKBACK
+        ]
+        if answers:
+            max(answers, key=lambda touch: touch.at).depth = 4
+        else:
+            self.touches.append(Touch(name, profile, channel, at, 4))
+
+    def buy(
+        self, profile: str, name: str, at: datetime, *, simply: bool = False
+    ) -> None:
+        cents = self.dice.randrange(0, 50_000)
+        has_rate = simply or self.dice.random() < 0.9
+        self.row(
+            "staging.stg_orders",
+            order_id=name,
+            message_id=name,
+            ordered_at=at,
+            source="online",
+            base_revenue_amount=Decimal(cents) / 100 if has_rate else None,
+            is_conversion=simply or self.dice.random() < 0.9,
+        )
+        self.row("identity.profile_events", message_id=name, profile_id=profile)
+
+    def event(self, profile: str, message_id: str, **values: Any) -> None:
+        self.row("staging.stg_message_events", message_id=message_id, **values)
+        self.row("identity.profile_events", message_id=message_id, profile_id=profile)
+
+    def enter_a_published_trial(self) -> None:
+        """56 of 70 treated convert, 48 of 80 in control: Newcombe (1998), table II."""
+        for arm, people, buyers in (("treated", 70, 56), ("holdout", 80, 48)):
+            for number in range(people):
+                profile = f"{arm}-{number}"
+                self.row(
+                    "decisions.enrollments",
+                    enrollment_id=profile,
+                    journey="trial",
+                    profile_id=profile,
+                    entered_at=NEW_YEAR,
+                    assignment=arm,
+                )
+                if number < buyers:
+                    at = NEW_YEAR + timedelta(days=1 + number % 29)
+                    self.buy(profile, f"{profile}-order", at, simply=True)
+
+
+def attribute(world: RandomWorld, warehouse: Warehouse, target: Path) -> None:
+    """Build the attribution models, data tests included, on a world."""
+    with warehouse.connect() as connection:
+        for table, frame in world.tables.items():
+            replace_table(connection, table, frame)
+    build = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("dbt")),
+            "build",
+            *("--select", "path:models/attribution"),
+            *("lookback_windows", "attribution_rules"),
+            *("--indirect-selection", "cautious"),
+            *("--exclude-resource-type", "unit_test"),
+            *("--profiles-dir", ".", "--target-path", str(target)),
+            *("--log-path", str(target)),
+        ],
+        cwd=PROJECT / "dbt_project",
+        env={**os.environ, "REKINDLE_WAREHOUSE": str(warehouse.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if build.returncode:
+        pytest.fail(build.stdout[-5000:])
+
+
+@pytest.fixture(scope="module")
+def world() -> RandomWorld:
+    return WorldMaker(seed=20240101).make()
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("attribution_target")
+
+
+@pytest.fixture(scope="module")
+def attributed(
+    world: RandomWorld, target: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Warehouse:
+    warehouse = Warehouse(tmp_path_factory.mktemp("attribution") / "world.duckdb")
+    attribute(world, warehouse, target)
+    return warehouse
+
+
+def conversions(world: RandomWorld) -> Iterator[tuple[dict[str, Any], list[Touch]]]:
+    """Each order that counts and the touches within look-back before it, in order."""
+    profiles = {
+        row["message_id"]: row["profile_id"]
+        for row in world.tables["identity.profile_events"].iter_rows(named=True)
+    }
+    for order in world.orders:
+        if order["is_conversion"]:
+            at = order["ordered_at"]
+            yield (
+                order,
+                sorted(
+                    (
+                        touch
+                        for touch in world.touches
+                        if touch.profile == profiles[order["message_id"]]
+                        and touch.at <= at <= touch.at + LOOKBACK
+                    ),
+                    key=lambda touch: touch.at,
+                ),
+            )
+
+
+def rule_weights(path: list[Touch], at: datetime) -> dict[str, list[float]]:
+    """Each rule as its textbook states it."""
+    count = len(path)
+    middle = [0.2 / (count - 2)] * (count - 2) if count > 2 else []
+    return {
+        "first_touch": [1.0] + [0.0] * (count - 1),
+        "last_touch": [0.0] * (count - 1) + [1.0],
+        "linear": [1.0] * count,
+        "position_based": [1.0] if count == 1 else [0.4, *middle, 0.4],
+        "time_decay": [
+            0.5 ** ((at - touch.at) // SECOND * SECOND / HALF_LIFE) for touch in path
+        ],
+    }
+
+
+def led_nowhere(world: RandomWorld, claimed: set[str]) -> Iterator[list[str]]:
+    """The channels of each run of unclaimed touches that look-back ties together."""
+    unclaimed: dict[str, list[Touch]] = defaultdict(list)
+    for touch in sorted(world.touches, key=lambda touch: touch.at):
+        if touch.name not in claimed:
+            unclaimed[touch.profile].append(touch)
+    for touches in unclaimed.values():
+        path = [touches[0].channel]
+        for before, touch in pairwise(touches):
+            if touch.at > before.at + LOOKBACK:
+                yield path
+                path = []
+            path.append(touch.channel)
+        yield path
+
+
+def test_touchpoints_are_the_messages_and_sessions_that_reached_someone(
+    world: RandomWorld, attributed: Warehouse
+) -> None:
+    expected = {
+        (
+            touch.profile,
+            touch.channel,
+            touch.at,
+            ("", "delivered", "opened", "clicked", "session")[touch.depth],
+        )
+        for touch in world.touches
+    }
+    found = attributed.read(
+        """
+        select profile_id, channel, touched_at, interaction
+        from attribution.touchpoints
+        """
+    )
+    assert len(found) == len(world.touches)
+    assert set(found.iter_rows()) == expected
+
+
+def test_credits_equal_the_textbook_rules_and_the_chain(
+    world: RandomWorld, attributed: Warehouse
+) -> None:
+    paths = list(conversions(world))
+    claimed = {touch.name for _, path in paths for touch in path}
+    steps = transitions(
+        [([touch.channel for touch in path], True) for _, path in paths if path]
+        + [(channels, False) for channels in led_nowhere(world, claimed)]
+    )
+    effects = removal_effects(steps)
+    assert attributed.read(
+        "select * from attribution.removal_effects order by channel"
+    ).equals(effects)
+
+    effect_of = dict(effects.select("channel", "removal_effect").iter_rows())
+    expected: dict[tuple[Any, ...], tuple[float, float | None]] = {}
+    for order, path in paths:
+        revenue = order["base_revenue_amount"]
+        amount = None if revenue is None else float(revenue)
+        weights = rule_weights(path, order["ordered_at"]) if path else {}
+        weights["markov"] = [effect_of[touch.channel] for touch in path]
+        for attribution_model in (*RULE_MODELS, "markov"):
+            if not path:
+                key = (order["order_id"], attribution_model, "none", None)
+                expected[key] = 1.0, amount
+            total = sum(weights.get(attribution_model, []))
+            for touch, weight in zip(
+                path, weights.get(attribution_model, []), strict=True
+            ):
+                key = (order["order_id"], attribution_model, touch.channel, touch.at)
+                part = weight / total
+                if part > 0:
+                    expected[key] = part, None if amount is None else part * amount
+
+    found = attributed.read(
+        """
+        select
+            conversions.order_id, credits.attribution_model, credits.channel,
+            touchpoints.touched_at, credits.credit, credits.revenue_amount
+        from attribution.credits
+        inner join attribution.conversions using (conversion_id)
+        left join attribution.touchpoints using (touchpoint_id)
+        """
+    )
+    credits = {tuple(row[:4]): row[4:] for row in found.iter_rows()}
+    assert len(credits) == len(found)
+    assert credits.keys() == expected.keys()
+    for key, (credit, revenue) in credits.items():
+        part, amount = expected[key]
+        assert float(credit) == pytest.approx(part, abs=2e-9)
+        assert (revenue is None) == (amount is None)
+        if amount is not None:
+            assert float(revenue) == pytest.approx(amount, abs=0.0101)
+
+
+def test_lift_equals_the_published_interval(attributed: Warehouse) -> None:
+    lift = attributed.read("select * from attribution.lift where journey = 'trial'")
+    row = lift.row(0, named=True)
+    assert (row["treated_count"], row["control_count"]) == (70, 80)
+    assert row["incremental_lift"] == pytest.approx(0.2)
+    # Newcombe (1998), method 10, example (a)
+    assert row["lift_low"] == pytest.approx(0.0524, abs=5e-5)
+    assert row["lift_high"] == pytest.approx(0.3339, abs=5e-5)
+    spent = attributed.read(
+        """
+        select
+            sum(revenue_amount) filter (where profile_id like 'treated%') as treated,
+            sum(revenue_amount) filter (where profile_id like 'holdout%') as control
+        from attribution.conversions
+        """
+    ).row(0)
+    caused = float(spent[0]) - 70 * float(spent[1]) / 80
+    assert float(row["incremental_revenue_amount"]) == pytest.approx(caused, abs=0.01)
+
+
+def test_nobody_in_control_of_all_leaves_its_lift_unknown(
+    attributed: Warehouse,
+) -> None:
+    lift = attributed.read("select * from attribution.lift where journey = 'all'")
+    row = lift.row(0, named=True)
+    assert (row["treated_count"], row["control_count"]) == (150, 0)
+    assert row["incremental_lift"] is None
+    assert row["incremental_revenue_amount"] is None
+
+
+def test_attribution_does_not_depend_on_the_order_of_landing(
+    world: RandomWorld,
+    attributed: Warehouse,
+    target: Path,
+    tmp_path: Path,
+) -> None:
+    shuffled = RandomWorld(
+        {
+            table: frame.sample(fraction=1, shuffle=True, seed=7)
+            for table, frame in world.tables.items()
+        },
+        world.touches,
+        world.orders,
+    )
+    # under the same name, since the name is part of what dbt compiles
+    again = Warehouse(tmp_path / "world.duckdb")
+    attribute(shuffled, again, target)
+    tables = attributed.read(
+        """
+        select table_name from information_schema.tables
+        where table_schema = 'attribution' order by table_name
+        """
+    )["table_name"].to_list()
+    assert len(tables) > 20
+    for table in tables:
+        query = f"select * from attribution.{table} order by all"
+        assert attributed.read(query).equals(again.read(query)), table
