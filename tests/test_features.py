@@ -1,0 +1,331 @@
+"""Features know nothing of what comes at their cutoff or later; labels nothing else."""
+
+import random
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from itertools import pairwise
+from statistics import median
+from typing import Any, NamedTuple
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestration.resources import DBT_FOLDER, run_dbt
+from orchestration.warehouse import Warehouse, fetch_frame, replace_table
+from tests.conftest import TestHome, moment
+
+AS_OF = moment("2026-06-10T14:35:07")
+TRAINED_AT = moment("2026-06-04")
+HORIZON = timedelta(days=30)
+CUTOFFS = [AS_OF, *(TRAINED_AT - back * HORIZON for back in (1, 2, 3, 4))]
+MODELS = (
+    *("cutoffs", "activities", "activity_hours", "order_rhythms"),
+    *("features", "labels"),
+)
+PERSONS = ("ann", "bob", "hub")
+STAGING: dict[str, dict[str, Any]] = {
+    "stg_product_views": {"action": pl.String},
+    "stg_cart_events": {"action": pl.String},
+    "stg_checkout_events": {"action": pl.String},
+    "stg_coupons": {"action": pl.String},
+    "stg_message_events": {"interaction": pl.String, "is_machine": pl.Boolean},
+    "stg_service_events": {"kind": pl.String},
+    "stg_order_events": {"action": pl.String, "revenue_amount": pl.Int64},
+    "stg_refunds": {"base_refund_amount": pl.Int64},
+}
+FACTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "product_view": ("stg_product_views", {"action": "viewed"}),
+    "cart_add": ("stg_cart_events", {"action": "added"}),
+    "cart_remove": ("stg_cart_events", {"action": "removed"}),
+    "checkout": ("stg_checkout_events", {"action": "started"}),
+    "coupon": ("stg_coupons", {"action": "applied"}),
+    "click": ("stg_message_events", {"interaction": "clicked", "is_machine": False}),
+    "open": ("stg_message_events", {"interaction": "opened", "is_machine": False}),
+    "scan": ("stg_message_events", {"interaction": "opened", "is_machine": True}),
+    "issue": ("stg_service_events", {"kind": "ticket_opened"}),
+    "order": ("stg_order_events", {"action": "completed"}),
+    "refund": ("stg_order_events", {"action": "refunded"}),
+    "cancellation": ("stg_order_events", {"action": "cancelled"}),
+}
+
+
+class Event(NamedTuple):
+    """One thing that happened to one person."""
+
+    kind: str
+    person: str
+    at: datetime
+    amount: int
+
+
+Build = Callable[[list[Event]], dict[str, pl.DataFrame]]
+
+moments = st.one_of(
+    st.integers(-3 * 86_400, 200 * 86_400).map(
+        lambda seconds: AS_OF - timedelta(seconds=seconds)
+    ),
+    st.builds(
+        lambda cutoff, shift: cutoff + timedelta(seconds=shift),
+        st.sampled_from(CUTOFFS),
+        st.integers(-1, 1),
+    ),
+)
+histories = st.lists(
+    st.builds(
+        Event,
+        st.sampled_from([*FACTS, "order", "order", "session", "identify"]),
+        st.sampled_from(PERSONS),
+        moments,
+        st.integers(0, 90),
+    ),
+    unique=True,
+    max_size=30,
+)
+
+
+def seed(name: str) -> pl.DataFrame:
+    return pl.read_csv(DBT_FOLDER / "seeds" / f"{name}.csv")
+
+
+RULES = seed("profile_rules").row(0, named=True)
+
+
+def tables_of(events: list[Event]) -> dict[str, pl.DataFrame]:
+    """What the feature models read, as staging and identity would hold it.
+
+    As in staging, what an order is worth and whether it stands is known with
+    hindsight: a cancellation of a person undoes all its orders here.
+    """
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in STAGING}
+    profile_events, sessions, orders = [], [], []
+    undone = {event.person for event in events if event.kind == "cancellation"}
+    for event in events:
+        message_id = "/".join(map(str, event))
+        if event.kind == "session":
+            sessions.append({"profile_id": event.person, "started_at": event.at})
+            continue
+        profile_events.append(
+            {
+                "message_id": message_id,
+                "profile_id": event.person,
+                "occurred_at": event.at,
+            }
+        )
+        if event.kind in FACTS:
+            table, fact = FACTS[event.kind]
+            rows[table].append(
+                {"message_id": message_id, "revenue_amount": event.amount, **fact}
+            )
+        if event.kind == "refund":
+            rows["stg_refunds"].append(
+                {"message_id": message_id, "base_refund_amount": event.amount}
+            )
+        if event.kind == "order":
+            orders.append(
+                {
+                    "message_id": message_id,
+                    "ordered_at": event.at,
+                    "source": "store" if event.amount % 2 else "online",
+                    "status": "cancelled" if event.person in undone else "completed",
+                    "currency": "USD",
+                }
+            )
+    stamp = pl.Datetime("us")
+    text = pl.String
+    return {
+        "staging.stg_run": pl.DataFrame(
+            {
+                "as_of": [AS_OF],
+                "training_cutoff_at": [TRAINED_AT],
+                "horizon_days": [HORIZON.days],
+                "base_currency": ["USD"],
+            }
+        ),
+        "identity.profile_events": pl.DataFrame(
+            profile_events,
+            {"message_id": text, "profile_id": text, "occurred_at": stamp},
+        ),
+        "profiles.sessions": pl.DataFrame(
+            sessions, {"profile_id": text, "started_at": stamp}
+        ),
+        "profiles.profiles": pl.DataFrame(
+            {"profile_id": PERSONS, "is_hub": [name == "hub" for name in PERSONS]}
+        ),
+        "staging.stg_orders": pl.DataFrame(
+            orders,
+            {
+                "message_id": text,
+                "ordered_at": stamp,
+                "source": text,
+                "status": text,
+                "currency": text,
+            },
+        ),
+        **{
+            f"staging.{name}": pl.DataFrame(rows[name], {"message_id": text, **columns})
+            for name, columns in STAGING.items()
+        },
+        **{
+            f"seeds.{name}": seed(name)
+            for name in ("training_cutoffs", "profile_rules", "exchange_rates")
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def build(new_home: Callable[[str], TestHome]) -> Build:
+    """Runs the compiled models over made-up events and reads what they hold."""
+    home = new_home("features")
+    run_dbt(home.settings, "compile", "--select", *MODELS)
+    compiled = home.settings.dbt_target / "compiled/rekindle/models/profiles"
+    queries = {name: (compiled / f"{name}.sql").read_text() for name in MODELS}
+    warehouse = Warehouse(home.settings.warehouse)
+
+    def build_models(events: list[Event]) -> dict[str, pl.DataFrame]:
+        with warehouse.connect() as connection:
+            connection.execute("create schema if not exists seeds")
+            for table, frame in tables_of(events).items():
+                replace_table(connection, table, frame)
+            for name, query in queries.items():
+                connection.execute(
+                    f"create or replace table profiles.{name} as {query}"
+                )
+            return {
+                name: fetch_frame(
+                    connection,
+                    f"select * from profiles.{name} order by profile_id, cutoff_at",
+                )
+                for name in ("features", "labels")
+            }
+
+    return build_models
+
+
+@settings(max_examples=12, deadline=None)
+@given(histories, st.sampled_from(CUTOFFS))
+def test_what_happens_from_a_cutoff_on_changes_no_feature_of_it(
+    build: Build, history: list[Event], cutoff_at: datetime
+) -> None:
+    at_cutoff = pl.col("cutoff_at") == cutoff_at
+    with_future = build(history)["features"].filter(at_cutoff)
+    past = [event for event in history if event.at < cutoff_at]
+    assert with_future.equals(build(past)["features"].filter(at_cutoff))
+
+
+@settings(max_examples=5, deadline=None)
+@given(histories, st.randoms(use_true_random=False))
+def test_the_order_of_events_changes_no_feature_and_no_label(
+    build: Build, history: list[Event], dice: random.Random
+) -> None:
+    built = build(history)
+    again = build(dice.sample(history, len(history)))
+    assert all(built[name].equals(again[name]) for name in built)
+
+
+@settings(max_examples=25, deadline=None)
+@given(histories)
+def test_features_and_labels_equal_a_count_by_hand(
+    build: Build, history: list[Event]
+) -> None:
+    built = build(history)
+    features = {
+        (row["profile_id"], row["cutoff_at"]): row
+        for row in built["features"].iter_rows(named=True)
+    }
+    expected = {
+        (person, cutoff_at): describe(history, person, cutoff_at)
+        for person in PERSONS[:-1]
+        for cutoff_at in CUTOFFS
+        if any(event.person == person and event.at < cutoff_at for event in history)
+    }
+    assert features.keys() == expected.keys()
+    for key, row in expected.items():
+        assert {name: features[key][name] for name in row} == row
+    labels = {
+        (row["profile_id"], row["cutoff_at"]): (row["has_ordered"], row["has_churned"])
+        for row in built["labels"].iter_rows(named=True)
+    }
+    assert labels == {
+        (person, cutoff_at): label(history, person, cutoff_at, row["churn_cycle_days"])
+        for (person, cutoff_at), row in expected.items()
+        if cutoff_at != AS_OF
+    }
+
+
+def describe(history: list[Event], person: str, cutoff_at: datetime) -> dict[str, Any]:
+    """Features of one person at one cutoff, counted in plain Python."""
+    past = [event for event in history if event.person == person]
+    past = [event for event in past if event.at < cutoff_at]
+
+    def of(*kinds: str) -> list[Event]:
+        return [event for event in past if event.kind in kinds]
+
+    def since(days: int, *kinds: str) -> int:
+        begins_at = cutoff_at - timedelta(days=days)
+        return sum(
+            event.at.replace(minute=0, second=0) >= begins_at for event in of(*kinds)
+        )
+
+    def age(found: list[Event], choose: Callable[[Any], datetime] = max) -> int | None:
+        if not found:
+            return None
+        return (cutoff_at - choose(event.at for event in found)).days
+
+    orders = of("order")
+    placed = sorted(event.at for event in orders)
+    gaps = [(later - earlier).days for earlier, later in pairwise(placed)]
+    spent = sum(event.amount for event in orders)
+    cycle = RULES["churn_cycle_default_days"]
+    if gaps:
+        cycle = -(-RULES["churn_cycle_gap_multiple"] * median(gaps) // 1)
+        cycle = max(cycle, RULES["churn_cycle_min_days"])
+        cycle = min(cycle, RULES["churn_cycle_max_days"])
+    return {
+        "days_since_first_seen": age(past, min),
+        "days_since_last_seen": age(past),
+        "days_since_last_session": age(of("session")),
+        "days_since_last_order": age(orders),
+        "order_count": len(orders),
+        "store_order_count": sum(event.amount % 2 for event in orders),
+        "refund_count": len(of("refund")),
+        "cancellation_count": len(of("cancellation")),
+        "coupon_count": len(of("coupon")),
+        "revenue_amount": spent - sum(event.amount for event in of("refund")),
+        "days_between_orders": median(gaps) if gaps else None,
+        "churn_cycle_days": cycle,
+        **{
+            f"{kind}_{days}d_count": since(days, kind)
+            for kind in ("session", "product_view", "cart_add", "checkout")
+            for days in (7, 30, 90)
+        },
+        "online_order_90d_count": since(90, "order")
+        - sum(
+            event.amount % 2
+            for event in orders
+            if event.at.replace(minute=0, second=0) >= cutoff_at - timedelta(days=90)
+        ),
+        "message_click_90d_count": since(90, "click"),
+        "message_open_90d_count": since(90, "open"),
+        "service_issue_90d_count": since(90, "issue"),
+    }
+
+
+def label(
+    history: list[Event], person: str, cutoff_at: datetime, cycle_days: int
+) -> tuple[bool, bool | None]:
+    """What one person did from a cutoff on, as far as it was known when training."""
+    mine = [event for event in history if event.person == person]
+    stands = not any(event.kind == "cancellation" for event in mine)
+
+    def has_ordered_by(end: datetime) -> bool:
+        return stands and any(
+            event.kind == "order" and cutoff_at <= event.at < end for event in mine
+        )
+
+    cycle_ends_at = cutoff_at + timedelta(days=cycle_days)
+    return (
+        has_ordered_by(cutoff_at + HORIZON),
+        None if cycle_ends_at > TRAINED_AT else not has_ordered_by(cycle_ends_at),
+    )
