@@ -1,4 +1,5 @@
 -- No cent is lost or made up when revenue is split over touches.
+{{ config(meta={'dagster': {'ref': {'name': 'credits'}}}) }}
 with
 
 conversions as (

@@ -1,4 +1,5 @@
 -- Every conversion is credited once, whole, under every attribution model.
+{{ config(meta={'dagster': {'ref': {'name': 'credits'}}}) }}
 with
 
 conversions as (

@@ -1,4 +1,5 @@
 -- Every performance table is the same money, cut another way.
+{{ config(meta={'dagster': {'ref': {'name': 'channel_performance'}}}) }}
 {%- set performances = [
     'channel_performance', 'campaign_performance', 'segment_performance',
     'step_performance', 'path_performance', 'profile_performance',
