@@ -93,6 +93,7 @@ write_payloads as (
         choose_products.candidate_id,
         {{ struct_json(make_struct({
             'first_name': 'profiles.first_name',
+            'timezone': 'profiles.timezone',
             'phase_name': 'phases.phase_name',
             'product_id': 'choose_products.product_id',
             'product_name': 'product_stats.product_name',
