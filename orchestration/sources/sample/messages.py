@@ -35,14 +35,20 @@ from orchestration.sources.sample.scene import (
     Scene,
     in_milliseconds,
 )
-from orchestration.sources.sample.sessions import NO_PRODUCT, Sessions, empty_lines
+from orchestration.sources.sample.sessions import (
+    CART_RATE,
+    NO_PRODUCT,
+    Sessions,
+    empty_lines,
+)
 
 EMAIL, SMS, PUSH, IN_APP, ONSITE, ADS, MAIL = range(7)
 #: days that a message waits for the next visit to the app or the site
 WAITS_DAYS = 3
 POST_DAYS = 2
-#: a broadcast speaks to nobody in particular
-BROADCAST_RELEVANCE = 0.35
+#: a broadcast speaks to nobody in particular; a message about the cart left there does
+BROADCAST_RELEVANCE, JOURNEY_RELEVANCE = 0.35, 1.4
+CART_RELEVANCE = 1.4
 CART_IS_WARM_FOR = 10 * DAY
 
 SEND_SCHEMA = pl.Schema(
@@ -93,10 +99,10 @@ BROADCASTS = (
     (EMAIL, 1, 9, 1, "Weekly newsletter"),
     (EMAIL, 4, 15, 2, "Weekend offers"),
     (SMS, 3, 16, 2, "Flash sale text"),
-    (PUSH, 5, 11, 1, "Saturday push"),
+    (PUSH, 5, 11, 2, "Saturday push"),
     (IN_APP, 0, 8, 2, "New season in the app"),
     (ONSITE, 2, 8, 2, "Free returns banner"),
-    (ADS, 4, 6, 1, "Autumn retargeting"),
+    (ADS, 4, 6, 2, "Autumn retargeting"),
     (MAIL, 0, 7, 4, "Printed catalogue"),
 )
 HELD_OUT = 0.2
@@ -344,7 +350,7 @@ class Postman:
         due = posts.filter(pl.col("due_day") <= self.scene.day)
         waiting = [posts.filter(pl.col("due_day") > self.scene.day)]
         for (channel,), of_channel in due.partition_by(
-            "channel", as_dict=True, maintain_order=False
+            "channel", as_dict=True, maintain_order=True
         ).items():
             if channel in (IN_APP, ONSITE):
                 waiting.append(self._show(of_channel, organic))
@@ -356,10 +362,10 @@ class Postman:
         """The true probability that each message is answered."""
         person, mood = batch.person, self.mood
         likelihood = self.scene.people.answer_rate[person, batch.channel]
-        relevance = np.where(batch.is_broadcast, BROADCAST_RELEVANCE, 1.0)
+        relevance = np.where(batch.is_broadcast, BROADCAST_RELEVANCE, JOURNEY_RELEVANCE)
         lines, _ = mood.carts.at(person, at)
         has_cart = (lines[:, 0] != NO_PRODUCT) & ~batch.is_broadcast
-        likelihood = likelihood * relevance * np.where(has_cart, 1.7, 1.0)
+        likelihood = likelihood * relevance * np.where(has_cart, CART_RELEVANCE, 1.0)
         likelihood = likelihood * np.where(mood.is_alive[person], 1.15, 0.5)
         likelihood = likelihood / (1 + 0.12 * mood.fatigue[person])
         allowed = mood.consents[person, batch.channel]
@@ -382,7 +388,7 @@ class Postman:
         message = gather(batch.message, rows)
         context = gather(self.scene.people.contexts[slot], batch.person[rows])
         signed = f',"userAgent":"{agent}"}}' if agent else "}"
-        what = f"event {event} {agent} {sorted(more)}"
+        what = f"event {event} {slot} {agent} {sorted(more)}"
         user_id, anonymous_id = texts.pop("user_id"), texts.pop("anonymous_id")
         self.scene.log.add(
             self.scene.dice.bits(what, batch.key[rows]),
@@ -434,7 +440,7 @@ class Postman:
         if channel == EMAIL:
             self._open_emails(batch, answers, delivered_at)
         if channel == ADS:
-            again = ~fails & dice.chance("second impression", key, 0.5)
+            again = ~fails & dice.chance("second impression", key, 0.2)
             self._tell(batch, again, delivered_at + 3 * HOUR, delivered, APP)
         if channel in CLICK_EVENTS:
             link = "https://shop.example.com/back" if channel != PUSH else None
@@ -591,7 +597,7 @@ class Postman:
                 cart=lines,
                 product=lines[:, 0],
                 cart_key=np.where(has_cart, cart_key, dice.bits("cart", key)),
-                cart_rate=np.minimum(0.26 * people.appetite[person], 0.75),
+                cart_rate=np.minimum(CART_RATE * people.appetite[person], 0.75),
                 checkout_rate=np.where(has_cart, 0.75, 0.6),
                 order_rate=np.where(has_cart, 0.75, 0.62),
                 is_sign_up=np.zeros(count, dtype=bool),

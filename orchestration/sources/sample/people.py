@@ -178,7 +178,7 @@ def build_people(dice: Dice, customers: int, start: date) -> People:
     browses_from = np.where(is_newcomer, arrival, 0)
 
     appetite = np.exp(0.55 * dice.normal("appetite", key))
-    session_rate = 0.085 * np.exp(0.9 * dice.normal("session rate", key))
+    session_rate = 0.105 * np.exp(0.9 * dice.normal("session rate", key))
     near_store = dice.chance("near store", key, 0.5)
     store_rate = np.where(near_store, 0.022 * dice.uniform("store rate", key) * 2, 0.0)
 

@@ -30,6 +30,8 @@ from orchestration.sources.sample.people import APP, TABLET, WEB
 from orchestration.sources.sample.scene import HOUR, SECOND, Scene, in_milliseconds
 
 NO_PRODUCT = -1
+#: how often somebody of average appetite who has seen products puts one in the cart
+CART_RATE = 0.32
 NOT_LOGGED_IN = 10**9
 #: when things happen in a sitting, in seconds of an average pace
 LOGIN, SEARCH, LIST, VIEW, WISH, SHARE = 12, 16, 24, 40, 215, 225
@@ -236,7 +238,7 @@ def _arrive(sitting: Sitting) -> None:
     )
 
     variation = dice.choice("variation", people.key[s.person], [0.5, 0.5])
-    sees = is_web & starts & (scene.day % 60 >= 30)
+    sees = is_web & starts & (scene.day % 30 >= 15)
     rows = np.flatnonzero(sees & dice.chance("experiment", s.key, 0.35))
     sitting.tell(
         "experiment",
@@ -247,7 +249,7 @@ def _arrive(sitting: Sitting) -> None:
         page="/",
         properties=json_object(
             len(rows),
-            experiment_id=f"exp-{scene.day // 60}",
+            experiment_id=f"exp-{scene.day // 30}",
             experiment_name="Free shipping banner",
             variation_id=digits(variation[rows]),
             variation_name=gather(text(["Control", "Banner"]), variation[rows]),

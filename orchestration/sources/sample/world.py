@@ -39,6 +39,7 @@ from orchestration.sources.sample.people import (
 )
 from orchestration.sources.sample.scene import DAY, HOUR, Scene, in_milliseconds
 from orchestration.sources.sample.sessions import (
+    CART_RATE,
     CART_SCHEMA,
     NO_PRODUCT,
     Sessions,
@@ -147,18 +148,14 @@ class World:
         self.orders = pl.concat(truth).sort("ordered_at", "order_id")
         self.messages = pl.concat(
             [pl.DataFrame(schema=MESSAGE_TRUTH), *postman.reactions.truth]
-        )
+        ).sort("sent_at", "message")
         self.day += 1
         travelling = pl.concat(
             [self.queue, arrival.send_off(scene.dice, scene.log.frame())]
         )
         arrives = pl.col("received_at")
         self.queue = travelling.filter(arrives >= scene.closes_at)
-        return arrival.in_order(
-            travelling.filter(
-                arrives.is_between(scene.opens_at, scene.closes_at, closed="left")
-            )
-        )
+        return arrival.in_order(travelling.filter(arrives < scene.closes_at))
 
     def _scene(self, day: int) -> Scene:
         closes_at = self.as_of(day)
@@ -239,9 +236,9 @@ class World:
             cart=empty_lines(count),
             product=np.where(in_mind, product, NO_PRODUCT),
             cart_key=dice.bits("cart", key),
-            cart_rate=np.minimum(0.26 * appetite, 0.75),
+            cart_rate=np.minimum(CART_RATE * appetite, 0.75),
             checkout_rate=np.full(count, 0.58),
-            order_rate=np.full(count, 0.60),
+            order_rate=np.full(count, 0.55),
             is_sign_up=joins,
             continues=np.zeros(count, dtype=bool),
             session_id=names(dice.bits("session", key), "s-", 12),
