@@ -1,8 +1,6 @@
 -- One row per conversion and touch: where its weight begins and ends in the sum.
 {{ config(materialized='view') }}
-{%- set attribution_models = [
-    'first_touch', 'last_touch', 'linear', 'position_based', 'time_decay', 'markov'
-] %}
+{%- set spread_models = ['linear', 'position_based', 'time_decay', 'markov'] %}
 
 with
 
@@ -37,7 +35,13 @@ add_up_weights as (
         touchpoints.campaign,
         touchpoints.journey,
         touchpoints.step,
-        {%- for attribution_model in attribution_models %}
+        coalesce(touch_weights.first_touch, 1) as first_touch_weight,
+        cast(1 as bigint) as first_touch_so_far,
+        cast(1 as bigint) as first_touch_total,
+        coalesce(touch_weights.last_touch, 1) as last_touch_weight,
+        coalesce(touch_weights.last_touch, 1) as last_touch_so_far,
+        cast(1 as bigint) as last_touch_total,
+        {%- for attribution_model in spread_models %}
         coalesce({{ attribution_model }}, 1) as {{ attribution_model }}_weight,
         cast(
             sum(coalesce({{ attribution_model }}, 1)) over path_so_far as bigint
