@@ -221,6 +221,13 @@ BAD_LINES = [
         json.dumps(track("a", properties="{}")),
         "properties is a string, not an object",
     ),
+    *(
+        (
+            json.dumps(track("a", properties=quoted)),
+            "properties is a string, not an object",
+        )
+        for quoted in ('{"a": 1}', '{ "a": 1}', "{ }", '{\n"a": 1}')
+    ),
     (
         json.dumps(track("a", properties=" text")),
         "properties is a string, not an object",
