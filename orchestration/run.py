@@ -58,14 +58,15 @@ def run_loop(settings: Settings, as_of: datetime | None = None) -> None:
 
 
 def describe_failure(result: "dg.ExecuteInProcessResult") -> str:
-    """The step that failed and the innermost error, in one line."""
+    """The step that failed and its innermost error, in one line."""
     for event in result.all_events:
         if event.is_step_failure:
             error = event.step_failure_data.error
             while error and error.cause:
                 error = error.cause
-            first = error.message.strip().splitlines()[0] if error else "no error"
-            return f"{event.step_key} failed: {first}"
+            message = error.message if error else "no error was recorded"
+            told = message.rpartition("Errors parsed from dbt logs:")[2]
+            return f"{event.step_key} failed: {' '.join(told.split())}"
     return "the run failed before its first step"
 
 

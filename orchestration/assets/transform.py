@@ -65,7 +65,11 @@ def transform(project: DbtProject) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, dbt: DbtCliResource, home: Home
     ) -> Iterator[Any]:
         invocation = dbt.cli(
-            ["build", "--exclude-resource-type", "unit_test"],
+            [
+                "build",
+                *("--exclude-resource-type", "unit_test"),
+                *("--exclude", AFTER_ACTIVATION),
+            ],
             context=context,
             target_path=home.settings.dbt_target,
         )
