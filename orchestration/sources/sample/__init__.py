@@ -62,7 +62,7 @@ def write_sample(
     *,
     end: date | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[SampleSummary, World]:
+) -> SampleSummary:
     """Write `days` of history under the old broadcasts to `out`.
 
     Events go to `out/landing`, the truth to `out/truth`. The last day ends on `end`.
@@ -77,4 +77,4 @@ def write_sample(
         if progress:
             progress(day + 1, days)
     write_truth(world, out / "truth")
-    return SampleSummary(customers, days, events, broken), world
+    return SampleSummary(customers, days, events, broken)
