@@ -202,7 +202,10 @@ class Renderer:
         )
 
     def _context(self, send: Send) -> dict[str, Any]:
-        payload = json.loads(send.payload or "{}")
+        try:
+            payload = json.loads(send.payload or "{}")
+        except ValueError:
+            raise RenderError("the payload is no JSON") from None
         if not isinstance(payload, dict):
             raise RenderError("the payload is no object")
         return {
@@ -330,7 +333,12 @@ def local_date(value: object, pattern: str, *, context: RenderContext) -> str:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     zone = context.resolve("timezone")
-    return moment.astimezone(ZoneInfo(str(zone)) if zone else UTC).strftime(pattern)
+    try:
+        local = moment.astimezone(ZoneInfo(str(zone)) if zone else UTC)
+    except (KeyError, ValueError):
+        # devices report all sorts of zones; one that nobody knows counts as none
+        local = moment.astimezone(UTC)
+    return local.strftime(pattern)
 
 
 @with_context

@@ -231,6 +231,7 @@ def test_who_cannot_be_rendered_is_not_sent_and_the_others_are(ledger, tmp_path)
             a_send_list(2, channel="push", payload='{"first_name": null}'),
             a_send_list(4, channel="push", address=None),
             a_send_list(5, channel="push", payload="[1]"),
+            a_send_list(6, channel="push", payload="{"),
         ],
         how="vertical_relaxed",
     )
@@ -245,6 +246,7 @@ def test_who_cannot_be_rendered_is_not_sent_and_the_others_are(ledger, tmp_path)
         "push0003": None,
         "push0004": "render_failed: no address",
         "push0005": "render_failed: the payload is no object",
+        "push0006": "render_failed: the payload is no JSON",
     }
     assert set(states(ledger).values()) == {"sent", "dead"}
 

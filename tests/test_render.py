@@ -350,7 +350,8 @@ def test_a_deadline_is_told_in_the_persons_own_time(write):
     ends = {"incentive_ends_at": "2026-07-03T20:00:00"}
     sydney = renderer.render(a_send(ends | {"timezone": "Australia/Sydney"}))
     assert sydney.fields["body"] == "Saturday 06:00"
-    assert renderer.render(a_send(ends)).fields["body"] == "Friday 20:00"
+    for zone in ({}, {"timezone": "Nowhere/Atlantis"}, {"timezone": "../etc"}):
+        assert renderer.render(a_send(ends | zone)).fields["body"] == "Friday 20:00"
 
 
 @pytest.mark.parametrize(
