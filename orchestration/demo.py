@@ -110,9 +110,7 @@ def write_history(world: World, settings: Settings) -> None:
     ) as bar:
         bar.update(world.day)
         while world.day < HISTORY_DAYS:
-            live_day(
-                world, settings.landing, settings.root / "truth", broadcasts=True
-            )
+            live_day(world, settings.landing, settings.root / "truth", broadcasts=True)
             bar.update(1)
     world.save(settings.demo_marker)
 

@@ -146,7 +146,9 @@ def test_who_bought_between_two_steps_gets_no_further_cart_message(
 def test_every_model_attributes_and_lift_has_a_control_group(
     demo_home: TestHome,
 ) -> None:
-    models = demo_home.read("select distinct attribution_model from attribution.credits")
+    models = demo_home.read(
+        "select distinct attribution_model from attribution.credits"
+    )
     assert set(models["attribution_model"]) == MODELS
     lift = demo_home.read("select * from attribution.lift")
     assert "all" in set(lift["journey"])

@@ -35,7 +35,9 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def served(demo_home: TestHome, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def served(
+    demo_home: TestHome, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     port = free_port()
     log = tmp_path_factory.mktemp("ui") / "dagster.log"
     with log.open("w") as stream:
