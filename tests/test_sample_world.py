@@ -254,6 +254,14 @@ def test_reactions_name_the_send_they_answer_and_its_step() -> None:
     assert not sent["properties"].str.contains('"send_id"').any()
 
 
+def test_history_and_the_closed_loop_react_in_the_same_events(history: History) -> None:
+    world = grown_world()
+    live(world, 1, members(world))
+    events, _ = live(world, 5, [])
+    answers = events.filter(pl.col("properties").str.contains('"send_id"'))
+    assert set(answers["event"]) <= set(history.events["event"])
+
+
 def test_unsubscribed_persons_no_longer_answer() -> None:
     world = grown_world()
     world.consents[:] = False
