@@ -61,11 +61,9 @@ LAST_NAMES = [
 class Catalogue:
     """The products: ordered by category, then by rank."""
 
-    category: Ints
     price_cents: Ints
     product_id: Text
-    product_name: Text
-    category_name: Text
+    #: what an event says about each product
     members: Text
 
     def pick(self, dice: Dice, purpose: str, keys: Keys, category: Ints) -> Ints:
@@ -94,15 +92,13 @@ def build_catalogue(dice: Dice) -> Catalogue:
         rank = number % PRODUCTS_PER_CATEGORY
         noun, edition = nouns[rank % len(nouns)], rank // len(nouns) + 1
         product_names.append(f"{BRANDS[brand[number]]} {noun} {edition}")
-    product_name = text(product_names)
-    category_name = text([labels[c] for c in category])
     content = members(
         count,
         product_id=ids,
         sku=text([f"SKU{number:05d}" for number in numbers]),
-        name=product_name,
-        category=category_name,
+        name=text(product_names),
+        category=text([labels[c] for c in category]),
         brand=brands,
         price=money(price_cents),
     )
-    return Catalogue(category, price_cents, ids, product_name, category_name, content)
+    return Catalogue(price_cents, ids, content)

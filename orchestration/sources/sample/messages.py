@@ -102,7 +102,7 @@ BROADCASTS = (
     (PUSH, 5, 11, 2, "Saturday push"),
     (IN_APP, 0, 8, 2, "New season in the app"),
     (ONSITE, 2, 8, 2, "Free returns banner"),
-    (ADS, 4, 6, 2, "Autumn retargeting"),
+    (ADS, 4, 6, 2, "Always-on retargeting"),
     (MAIL, 0, 7, 4, "Printed catalogue"),
 )
 HELD_OUT = 0.2

@@ -385,7 +385,7 @@ def _days(first: date, days: Ints) -> Text:
 
 
 def local_offsets(day: date) -> Ints:
-    """Hours that each city's clock is ahead of UTC on that day."""
+    """Whole hours by which each city's clock is ahead of UTC on that day."""
     noon = datetime.combine(day, time(12), UTC)
     offsets = []
     for place in CITIES:
