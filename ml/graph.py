@@ -20,7 +20,8 @@ def smallest_members(node_count: int, left: Nodes, right: Nodes) -> Nodes:
     component_count, labels = connected_components(edges, directed=False)
     smallest = np.full(component_count, node_count, dtype=np.int64)
     np.minimum.at(smallest, labels, np.arange(node_count, dtype=np.int64))
-    return smallest[labels]
+    members: Nodes = smallest[labels]
+    return members
 
 
 def limited_members(

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import yaml
 
 from activations.blueprint import journey_frames, load_journeys
 from orchestration.settings import PROJECT
-from orchestration.warehouse import Warehouse
+from orchestration.warehouse import Connection, Warehouse, fetch_frame
 
 Row = Mapping[str, Any]
 
@@ -95,54 +95,43 @@ PARENTS = {
 class DecisionLab:
     """A warehouse that holds only what decisions read, and the compiled models."""
 
-    def __init__(self, path: Path, models: Mapping[str, str]) -> None:
-        self.warehouse = Warehouse(path)
+    def __init__(self, connection: Connection, models: Mapping[str, str]) -> None:
+        self.connection = connection
         self.models = models
 
     def put(self, table: str, rows: Iterable[Row]) -> None:
         """Add rows to a parent table; columns left out are null."""
-        rows = list(rows)
-        if not rows:
-            return
-        names = list(rows[0])
-        holes = ", ".join("?" for _ in names)
-        with self.warehouse.connect() as connection:
-            connection.executemany(
-                f"insert into {table} ({', '.join(names)}) values ({holes})",
-                [[row[name] for name in names] for row in rows],
+        for row in rows:
+            holes = ", ".join("?" for _ in row)
+            self.connection.execute(
+                f"insert into {table} ({', '.join(row)}) values ({holes})",
+                list(row.values()),
             )
 
     def put_frames(self, frames: Mapping[str, pl.DataFrame]) -> None:
         """Replace all that the parent tables hold by these frames."""
-        with self.warehouse.connect() as connection:
-            for table in PARENTS:
-                connection.execute(f"delete from {table}")
-            for table, frame in frames.items():
-                connection.register("frame", frame.to_arrow())
-                connection.execute(f"insert into {table} by name select * from frame")
-                connection.unregister("frame")
+        for table in PARENTS:
+            self.change(f"delete from {table}")
+        for table, frame in frames.items():
+            self.connection.register("frame", frame.to_arrow())
+            self.change(f"insert into {table} by name select * from frame")
+            self.connection.unregister("frame")
 
     def change(self, statement: str) -> None:
         """Run one statement, to age or alter what is there."""
-        with self.warehouse.connect() as connection:
-            connection.execute(statement)
+        self.connection.execute(statement)
 
     def build(self, as_of: datetime, *, is_newest: bool = True, only: str = "") -> None:
         """Build the models whose name begins with `only` as a run at `as_of` would."""
-        with self.warehouse.connect() as connection:
-            connection.execute("delete from staging.stg_run")
-            connection.execute(
-                "insert into staging.stg_run values (?, ?)", [as_of, is_newest]
-            )
-            for name, query in self.models.items():
-                if not name.startswith(only):
-                    continue
-                if name in APPEND_ONLY:
-                    connection.execute(f"insert into decisions.{name} by name {query}")
-                else:
-                    connection.execute(
-                        f"create or replace table decisions.{name} as {query}"
-                    )
+        self.change("delete from staging.stg_run")
+        self.put("staging.stg_run", [{"as_of": as_of, "is_newest": is_newest}])
+        for name, query in self.models.items():
+            if not name.startswith(only):
+                continue
+            if name in APPEND_ONLY:
+                self.change(f"insert into decisions.{name} by name {query}")
+            else:
+                self.change(f"create or replace table decisions.{name} as {query}")
 
     def send(self, as_of: datetime, state: str = "sent") -> None:
         """Record what this run decided to send, as the ledger would."""
@@ -157,7 +146,7 @@ class DecisionLab:
 
     def read(self, query: str) -> pl.DataFrame:
         """Rows of the lab's warehouse."""
-        return self.warehouse.read(query)
+        return fetch_frame(self.connection, query)
 
 
 def compile_models(folder: Path) -> tuple[Path, dict[str, str]]:
@@ -253,7 +242,11 @@ def compiled_decisions(
 
 
 @pytest.fixture
-def lab(compiled_decisions: tuple[Path, dict[str, str]], tmp_path: Path) -> DecisionLab:
+def lab(
+    compiled_decisions: tuple[Path, dict[str, str]], tmp_path: Path
+) -> Iterator[DecisionLab]:
     """A lab of its own for one test."""
     path, models = compiled_decisions
-    return DecisionLab(Path(shutil.copy(path, tmp_path / path.name)), models)
+    copy = Path(shutil.copy(path, tmp_path / path.name))
+    with Warehouse(copy).connect() as connection:
+        yield DecisionLab(connection, models)

@@ -1,5 +1,5 @@
--- No profile holds two user ids, a hub is alone in its profile, and every link is either
--- inside one profile or listed as a conflict.
+-- No profile holds two user ids, a hub is alone in its profile, and every link is
+-- either inside one profile or listed as a conflict.
 with
 
 identity_map as (

@@ -17,10 +17,7 @@ find_refused as (
 
     select
         identity_edges.*,
-        ends.is_hub as is_end_hub,
-        linked_ends.is_hub as is_linked_end_hub,
-        ends.profile_id,
-        linked_ends.profile_id as linked_profile_id
+        linked_ends.is_hub or not ends.is_hub as is_linked_end_culprit
     from identity_edges
     inner join identity_map as ends
         on identity_edges.identifier_seq = ends.identifier_seq
@@ -33,14 +30,22 @@ find_refused as (
 turn_to_culprit as (
 
     select
-        case when is_linked_end_hub or not is_end_hub then linked_identifier_type
-            else identifier_type end as identifier_type,
-        case when is_linked_end_hub or not is_end_hub then linked_identifier
-            else identifier end as identifier,
-        case when is_linked_end_hub or not is_end_hub then identifier_type
-            else linked_identifier_type end as refused_identifier_type,
-        case when is_linked_end_hub or not is_end_hub then identifier
-            else linked_identifier end as refused_identifier,
+        case
+            when is_linked_end_culprit then linked_identifier_type
+            else identifier_type
+        end as identifier_type,
+        case
+            when is_linked_end_culprit then linked_identifier
+            else identifier
+        end as identifier,
+        case
+            when is_linked_end_culprit then identifier_type
+            else linked_identifier_type
+        end as refused_identifier_type,
+        case
+            when is_linked_end_culprit then identifier
+            else linked_identifier
+        end as refused_identifier,
         case when is_hub_link then 'several_user_ids' else 'second_user_id' end
             as reason,
         evidence_count,

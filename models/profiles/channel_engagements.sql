@@ -44,12 +44,16 @@ gather_messages as (
             end
         ) as is_confirmed,
         max(
-            case when message_events.interaction in ('bounced', 'failed') then 1
-                else 0 end
+            case
+                when message_events.interaction in ('bounced', 'failed') then 1
+                else 0
+            end
         ) as is_failed,
         max(
             case
-                when message_events.interaction = 'opened' and not message_events.is_machine
+                when
+                    message_events.interaction = 'opened'
+                    and not message_events.is_machine
                     then profile_events.occurred_at
             end
         ) as opened_at,

@@ -114,8 +114,10 @@ find_reasons as (
         on
             list_addresses.address = identifiers.identifier
             and identifiers.identifier_type
-            = case list_addresses.channel when 'email' then 'email'
-                when 'sms' then 'phone' end
+            = case list_addresses.channel
+                when 'email' then 'email'
+                when 'sms' then 'phone'
+            end
 
 ),
 

@@ -111,12 +111,18 @@ describe_intents as (
         choose_intents.occurred_at as intent_at,
         choose_intents.session_id,
         coalesce(products.product_id, sum_carts.product_id) as product_id,
-        case when products.product_id is not null then products.product_name
-            else sum_carts.product_name end as product_name,
-        case when products.product_id is not null then products.category
-            else sum_carts.category end as category,
-        case when products.product_id is not null then products.price
-            else sum_carts.price end as price,
+        case
+            when products.product_id is null then sum_carts.product_name
+            else products.product_name
+        end as product_name,
+        case
+            when products.product_id is null then sum_carts.category
+            else products.category
+        end as category,
+        case
+            when products.product_id is null then sum_carts.price
+            else products.price
+        end as price,
         coalesce(checkout_events.revenue_amount, sum_carts.cart_value_amount)
             as cart_value_amount
     from identity_map

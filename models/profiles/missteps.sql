@@ -1,4 +1,4 @@
--- One row per misstep: something that went wrong for a customer, and whether it is over.
+-- One row per misstep: what went wrong for a customer, and whether it is over.
 with
 
 service_events as (
@@ -104,8 +104,9 @@ list_resolutions as (
             when service_events.kind = 'ticket_resolved' then 'unresolved_ticket'
             else 'detractor_score'
         end as kind,
-        case when service_events.kind = 'ticket_resolved'
-            then service_events.ticket_id end as ticket_id,
+        case
+            when service_events.kind = 'ticket_resolved' then service_events.ticket_id
+        end as ticket_id,
         profile_events.occurred_at as resolved_at
     from service_events
     inner join profile_events on service_events.message_id = profile_events.message_id

@@ -57,10 +57,14 @@ rank_values as (
                     then 1
                 else 0
             end asc,
-            case when survivorship_rules.strategy = 'oldest'
-                then profile_events.occurred_at end asc nulls last,
-            case when survivorship_rules.strategy = 'newest'
-                then profile_events.occurred_at end desc nulls last,
+            case
+                when survivorship_rules.strategy = 'oldest'
+                    then profile_events.occurred_at
+            end asc nulls last,
+            case
+                when survivorship_rules.strategy = 'newest'
+                    then profile_events.occurred_at
+            end desc nulls last,
             list_values.message_id asc
     ) = 1
 
