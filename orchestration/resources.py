@@ -5,12 +5,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster_dbt import DbtCliResource, DbtProject
 from filelock import FileLock
+from packaging.version import Version
 
 from orchestration.settings import PROJECT, Settings
 from orchestration.warehouse import Warehouse
@@ -119,6 +122,15 @@ def dbt_executable() -> str:
     return str(beside) if beside.exists() else "dbt"
 
 
-def dbt_resource(project: DbtProject) -> DbtCliResource:
+class InstalledDbt(DbtCliResource):
     """dbt as a subprocess, so that it lets go of the warehouse when it ends."""
-    return DbtCliResource(project_dir=project, dbt_executable=dbt_executable())
+
+    @cached_property
+    def _cli_version(self) -> Version:
+        # `dbt --version` asks the package index and takes seconds
+        return Version(version("dbt-core"))
+
+
+def dbt_resource(project: DbtProject) -> DbtCliResource:
+    """The dbt that builds the models."""
+    return InstalledDbt(project_dir=project, dbt_executable=dbt_executable())
