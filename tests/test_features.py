@@ -203,14 +203,40 @@ def build(new_home: Callable[[str], TestHome]) -> Build:
     return build_models
 
 
-@settings(max_examples=12, deadline=None)
-@given(histories, st.sampled_from(CUTOFFS))
+def around(cutoff_at: datetime, *, before: bool) -> st.SearchStrategy[list[Event]]:
+    """Some events of two persons, all before a cutoff or all from it on."""
+    seconds = st.one_of(st.integers(0, 2), st.integers(0, 120 * 86_400))
+    return st.lists(
+        st.builds(
+            Event,
+            st.sampled_from(["order", "order", "cancellation", "session", *FACTS]),
+            st.sampled_from(["ann", "ann", "bob"]),
+            seconds.map(
+                lambda passed: (
+                    cutoff_at - timedelta(seconds=passed + 1)
+                    if before
+                    else cutoff_at + timedelta(seconds=passed)
+                )
+            ),
+            st.integers(0, 90),
+        ),
+        unique=True,
+        min_size=3,
+        max_size=12,
+    )
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.data(), st.sampled_from(CUTOFFS))
 def test_what_happens_from_a_cutoff_on_changes_no_feature_of_it(
-    build: Build, history: list[Event], cutoff_at: datetime
+    build: Build, data: st.DataObject, cutoff_at: datetime
 ) -> None:
+    past = data.draw(around(cutoff_at, before=True))
+    future = data.draw(around(cutoff_at, before=False))
     at_cutoff = pl.col("cutoff_at") == cutoff_at
-    with_future = build(history)["features"].filter(at_cutoff)
-    past = [event for event in history if event.at < cutoff_at]
+    with_future = build(past + future)["features"].filter(at_cutoff)
+    known = {event.person for event in past}
+    assert set(with_future["profile_id"]) == known
     assert with_future.equals(build(past)["features"].filter(at_cutoff))
 
 
