@@ -204,6 +204,14 @@ KINDS = [
     "misstep",
 ]
 AS_OF = START + 130 * DAY
+SIGNAL_TABLES: dict[str, tuple[str, dict[str, Any]]] = {
+    "engaged": ("stg_message_events", {"interaction": "clicked", "is_machine": False}),
+    "viewed_content": ("stg_product_views", {}),
+    "carted": ("stg_cart_events", {"action": "added"}),
+    "checked_out": ("stg_checkout_events", {}),
+    "ordered": ("stg_orders", {"status": "completed"}),
+    "promoted": ("stg_service_events", {"kind": "nps", "score": 9}),
+}
 
 
 def tables(people: list[Person]) -> dict[str, pl.DataFrame]:
@@ -252,17 +260,7 @@ def tables(people: list[Person]) -> dict[str, pl.DataFrame]:
             )
         for minute, signal in person.signals:
             message_id = message(profile_id, at(minute))
-            table, facts = {
-                "engaged": (
-                    "stg_message_events",
-                    {"interaction": "clicked", "is_machine": False},
-                ),
-                "viewed_content": ("stg_product_views", {}),
-                "carted": ("stg_cart_events", {"action": "added"}),
-                "checked_out": ("stg_checkout_events", {}),
-                "ordered": ("stg_orders", {"status": "completed"}),
-                "promoted": ("stg_service_events", {"kind": "nps", "score": 9}),
-            }[signal]
+            table, facts = SIGNAL_TABLES[signal]
             rows[f"staging.{table}"].append({"message_id": message_id, **facts})
         for opened, resolved in person.missteps:
             resolved_at = (

@@ -98,5 +98,5 @@
 
 {# A struct as JSON text, without the fields that are null on Spark. #}
 {% macro struct_json(struct) -%}
-    cast(to_json({{ struct }}) as {{ dbt.type_string() }})
+    cast(to_json({{ struct }}) as varchar)
 {%- endmacro %}

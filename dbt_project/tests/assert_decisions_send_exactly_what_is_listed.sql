@@ -3,7 +3,11 @@ with
 
 decided as (
 
-    select decision_id, enrollment_id, step, channel
+    select
+        decision_id,
+        enrollment_id,
+        step,
+        channel
     from {{ ref('decisions') }}
     where verdict = 'send'
 
@@ -11,7 +15,12 @@ decided as (
 
 listed as (
 
-    select send_id, decision_id, enrollment_id, step, channel
+    select
+        send_id,
+        decision_id,
+        enrollment_id,
+        step,
+        channel
     from {{ ref('send_list') }}
 
 )

@@ -1,4 +1,4 @@
--- The ledger knows every send that was ever decided, in one of its states, and no other.
+-- The ledger knows every send that was ever decided, in one of its states, no other.
 -- Runs after activation, so not in the build before it: --exclude tag:after_activation.
 {{ config(tags=['after_activation']) }}
 

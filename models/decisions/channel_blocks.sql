@@ -111,7 +111,7 @@ apply_rules as (
                 then 'suppression_list'
             else 'unreachable'
         end as rule,
-        cast(null as {{ dbt.type_string() }}) as evidence_message_id
+        cast(null as varchar) as evidence_message_id
     from describe_channels
     where not is_reachable
 
@@ -141,7 +141,7 @@ apply_rules as (
         profile_id,
         channel,
         'consent_missing' as rule,
-        cast(null as {{ dbt.type_string() }}) as evidence_message_id
+        cast(null as varchar) as evidence_message_id
     from describe_channels
     where needs_opt_in and coalesce(consent_status, '') not in ('granted', 'denied')
 

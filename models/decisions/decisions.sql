@@ -35,18 +35,18 @@ rules as (
 
 {% if is_incremental() %}
 
-latest_decisions as (
+    latest_decisions as (
 
-    select decisions.*
-    from {{ this }} as decisions
-    cross join run
-    where decisions.as_of < run.as_of
-    qualify row_number() over (
-        partition by decisions.enrollment_id, decisions.step, decisions.channel
-        order by decisions.as_of desc, decisions.decision_id asc
-    ) = 1
+        select decisions.*
+        from {{ this }} as decisions
+        cross join run
+        where decisions.as_of < run.as_of
+        qualify row_number() over (
+            partition by decisions.enrollment_id, decisions.step, decisions.channel
+            order by decisions.as_of desc, decisions.decision_id asc
+        ) = 1
 
-),
+    ),
 
 {% endif %}
 
@@ -86,15 +86,15 @@ name_fields as (
 
 select * from name_fields
 {% if is_incremental() %}
-where
-    decision_id not in (select decisions.decision_id from {{ this }} as decisions)
-    and not exists (
-        select 1 from latest_decisions
-        where
-            latest_decisions.enrollment_id = name_fields.enrollment_id
-            and latest_decisions.step = name_fields.step
-            and latest_decisions.channel = name_fields.channel
-            and latest_decisions.verdict = name_fields.verdict
-            and latest_decisions.reason = name_fields.reason
-    )
+    where
+        decision_id not in (select decisions.decision_id from {{ this }} as decisions)
+        and not exists (
+            select 1 from latest_decisions
+            where
+                latest_decisions.enrollment_id = name_fields.enrollment_id
+                and latest_decisions.step = name_fields.step
+                and latest_decisions.channel = name_fields.channel
+                and latest_decisions.verdict = name_fields.verdict
+                and latest_decisions.reason = name_fields.reason
+        )
 {% endif %}

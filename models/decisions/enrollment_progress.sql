@@ -21,7 +21,11 @@ identity_map as (
 
 steps as (
 
-    select distinct journey, step, step_position, is_escalation
+    select distinct
+        journey,
+        step,
+        step_position,
+        is_escalation
     from {{ ref('stg_journey_steps') }}
 
 ),

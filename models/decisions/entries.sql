@@ -28,22 +28,22 @@ identity_map as (
 
 {% if is_incremental() %}
 
-earlier_entries as (
+    earlier_entries as (
 
-    select
-        identity_map.profile_id,
-        entries.journey,
-        max(entries.entered_at) as last_entered_at
-    from {{ this }} as entries
-    cross join run
-    inner join identity_map
-        on
-            entries.identifier_type = identity_map.identifier_type
-            and entries.identifier = identity_map.identifier
-    where entries.entered_at < run.as_of
-    group by 1, 2
+        select
+            identity_map.profile_id,
+            entries.journey,
+            max(entries.entered_at) as last_entered_at
+        from {{ this }} as entries
+        cross join run
+        inner join identity_map
+            on
+                entries.identifier_type = identity_map.identifier_type
+                and entries.identifier = identity_map.identifier
+        where entries.entered_at < run.as_of
+        group by 1, 2
 
-),
+    ),
 
 {% endif %}
 
@@ -87,24 +87,24 @@ assign_groups as (
     where
         run.is_newest
         {% if is_incremental() %}
-        and not exists (
-            select 1 from earlier_entries
-            where
-                earlier_entries.profile_id = entry_matches.profile_id
-                and earlier_entries.journey = entry_matches.journey
-                and (
-                    entry_matches.re_eligible_after_seconds is null
-                    or {{ add_seconds(
+            and not exists (
+                select 1 from earlier_entries
+                where
+                    earlier_entries.profile_id = entry_matches.profile_id
+                    and earlier_entries.journey = entry_matches.journey
+                    and (
+                        entry_matches.re_eligible_after_seconds is null
+                        or {{ add_seconds(
                         'earlier_entries.last_entered_at',
                         'entry_matches.re_eligible_after_seconds'
                     ) }} > run.as_of
-                )
-        )
+                    )
+            )
         {% endif %}
 
 )
 
 select * from assign_groups
 {% if is_incremental() %}
-where enrollment_id not in (select entries.enrollment_id from {{ this }} as entries)
+    where enrollment_id not in (select entries.enrollment_id from {{ this }} as entries)
 {% endif %}

@@ -74,14 +74,14 @@ try_channels as (
 
     select
         list_steps_ahead.*,
-        exists (
+        exists(
             select 1 from sends
             where
                 sends.enrollment_id = list_steps_ahead.enrollment_id
                 and sends.step = list_steps_ahead.step
                 and sends.channel = list_steps_ahead.channel
         ) as is_tried,
-        exists (
+        exists(
             select 1 from closed_channels
             where
                 closed_channels.profile_id = list_steps_ahead.profile_id

@@ -1,4 +1,4 @@
--- One row per move of a profile from one phase to another, with its reason and evidence.
+-- One row per move of a profile from one phase to another, with reason and evidence.
 -- The rules in words, the first that fits:
 --   1. an open misstep leads to 6 from anywhere, at once, and keeps there
 --   2. put right, 6 leads back to where it came from; an order leads from 1–4 to 5
@@ -101,7 +101,7 @@ describe_moves as (
             as phase_change_id,
         steps.profile_id,
         cast(row_number() over moves as integer) as change_number,
-        list_moves.move.phase as phase,
+        list_moves.move.phase,
         lag(list_moves.move.phase) over moves as previous_phase,
         steps.occurred_at as changed_at,
         steps.reason,

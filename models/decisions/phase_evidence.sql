@@ -32,35 +32,47 @@ service_events as (
 
 collect_message_signals as (
 
-    select message_id, 'engaged' as signal
+    select
+        message_id,
+        'engaged' as signal
     from {{ ref('stg_message_events') }}
     where interaction = 'clicked' and not is_machine
 
     union all
 
-    select message_id, 'viewed_content' as signal
+    select
+        message_id,
+        'viewed_content' as signal
     from {{ ref('stg_product_views') }}
 
     union all
 
-    select message_id, 'carted' as signal
+    select
+        message_id,
+        'carted' as signal
     from {{ ref('stg_cart_events') }}
     where action = 'added'
 
     union all
 
-    select message_id, 'checked_out' as signal
+    select
+        message_id,
+        'checked_out' as signal
     from {{ ref('stg_checkout_events') }}
 
     union all
 
-    select message_id, 'ordered' as signal
+    select
+        message_id,
+        'ordered' as signal
     from {{ ref('stg_orders') }}
     where status <> 'cancelled'
 
     union all
 
-    select message_id, 'promoted' as signal
+    select
+        message_id,
+        'promoted' as signal
     from service_events
     where
         kind in ('referral_sent', 'referral_converted')
@@ -82,7 +94,11 @@ find_profiles as (
 
     union all
 
-    select profile_id, signal, message_id, occurred_at
+    select
+        profile_id,
+        signal,
+        message_id,
+        occurred_at
     from {{ ref('phase_spells') }}
 
 ),
@@ -112,8 +128,8 @@ name_fields as (
     select
         profile_id,
         signal,
-        first_moment.message_id as message_id,
-        first_moment.occurred_at as occurred_at,
+        first_moment.message_id,
+        first_moment.occurred_at,
         last_moment.message_id as last_message_id,
         last_moment.occurred_at as last_occurred_at
     from count_once_a_day

@@ -63,8 +63,8 @@ collect_signals as (
     select
         profile_id,
         'seen' as signal,
-        first_message.message_id as message_id,
-        first_message.occurred_at as occurred_at
+        first_message.message_id,
+        first_message.occurred_at
     from find_first_messages
 
     union all

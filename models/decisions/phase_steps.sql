@@ -22,11 +22,21 @@ signals as (
 
 line_up as (
 
-    select profile_id, signal, message_id, occurred_at from evidence
+    select
+        profile_id,
+        signal,
+        message_id,
+        occurred_at
+    from evidence
 
     union all
 
-    select profile_id, signal, message_id, occurred_at from ticks
+    select
+        profile_id,
+        signal,
+        message_id,
+        occurred_at
+    from ticks
 
 ),
 
@@ -55,8 +65,10 @@ look_back as (
         sum(case signal when 'promoted' then 1 else 0 end) over so_far
             as promotion_count,
         sum(
-            case signal when 'misstep_opened' then 1 when 'misstep_resolved' then -1
-                else 0 end
+            case signal
+                when 'misstep_opened' then 1 when 'misstep_resolved' then -1
+                else 0
+            end
         ) over so_far as open_misstep_count,
         sum(case when signal in ('ordered', 'silent') then 1 else 0 end) over so_far
             as fresh_start_count

@@ -47,7 +47,7 @@ measure_silences as (
 
     select
         list_active_days.profile_id,
-        list_active_days.last_activity.message_id as message_id,
+        list_active_days.last_activity.message_id,
         list_active_days.last_activity.occurred_at as silent_since,
         profiles.churn_cycle_days,
         least(

@@ -67,7 +67,7 @@ find_moments as (
     select
         profile_id,
         'hub_profile' as rule,
-        cast(null as {{ dbt.type_string() }}) as evidence_message_id,
+        cast(null as varchar) as evidence_message_id,
         cast(null as timestamp) as occurred_at
     from {{ ref('profiles') }}
     where is_hub

@@ -36,7 +36,7 @@ collect_hits as (
     select
         candidate_id,
         assignment as rule,
-        cast(null as {{ dbt.type_string() }}) as evidence_message_id
+        cast(null as varchar) as evidence_message_id
     from due_steps
     where assignment in ('global_control', 'holdout')
 
@@ -66,7 +66,7 @@ collect_hits as (
     select
         candidate_id,
         'quiet_hours' as rule,
-        cast(null as {{ dbt.type_string() }}) as evidence_message_id
+        cast(null as varchar) as evidence_message_id
     from quiet_hours
 
 ),

@@ -73,5 +73,5 @@ address_sends as (
 
 select * from address_sends
 {% if is_incremental() %}
-where send_id not in (select sends.send_id from {{ this }} as sends)
+    where send_id not in (select sends.send_id from {{ this }} as sends)
 {% endif %}

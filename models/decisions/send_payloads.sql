@@ -87,37 +87,47 @@ choose_products as (
 
 ),
 
-write_payloads as (
+gather_facts as (
 
     select
-        choose_products.candidate_id,
-        {{ struct_json(make_struct({
-            'first_name': 'profiles.first_name',
-            'timezone': 'profiles.timezone',
-            'phase_name': 'phases.phase_name',
-            'product_id': 'choose_products.product_id',
-            'product_name': 'product_stats.product_name',
-            'category': 'product_stats.category',
-            'product_price': 'product_stats.price',
-            'recent_buyer_count': 'product_stats.recent_buyer_count',
-            'related_products': 'related_products.related_products',
-            'cart_value_amount': 'choose_products.cart_value_amount',
-            'order_id': 'choose_products.order_id',
-            'incentive_code':
-                'case when has_incentive then choose_products.incentive_code end',
-            'incentive_percent':
-                'case when has_incentive then choose_products.incentive_percent end',
-            'incentive_ends_at': 'case when has_incentive then '
-                ~ add_seconds(
-                    'choose_products.as_of', 'choose_products.incentive_valid_seconds'
-                ) ~ ' end',
-        })) }} as payload
+        choose_products.*,
+        profiles.first_name,
+        phases.phase_name,
+        product_stats.product_name,
+        product_stats.category,
+        product_stats.price as product_price,
+        product_stats.recent_buyer_count,
+        related_products.related_products
     from choose_products
     inner join profiles on choose_products.profile_id = profiles.profile_id
     left join phases on choose_products.profile_id = phases.profile_id
     left join product_stats on choose_products.product_id = product_stats.product_id
     left join related_products
         on choose_products.product_id = related_products.product_id
+
+),
+
+write_payloads as (
+
+    select
+        candidate_id,
+        {{ struct_json(make_struct({
+            'first_name': 'first_name',
+            'phase_name': 'phase_name',
+            'product_id': 'product_id',
+            'product_name': 'product_name',
+            'category': 'category',
+            'product_price': 'product_price',
+            'recent_buyer_count': 'recent_buyer_count',
+            'related_products': 'related_products',
+            'cart_value_amount': 'cart_value_amount',
+            'order_id': 'order_id',
+            'incentive_code': 'case when has_incentive then incentive_code end',
+            'incentive_percent': 'case when has_incentive then incentive_percent end',
+            'incentive_ends_at': 'case when has_incentive then '
+                ~ add_seconds('as_of', 'incentive_valid_seconds') ~ ' end',
+        })) }} as payload
+    from gather_facts
 
 )
 

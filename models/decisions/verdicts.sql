@@ -93,7 +93,12 @@ lose_to_others as (
 
 collect_hits as (
 
-    select candidate_id, rule, rule_order, verdict, evidence_message_id
+    select
+        candidate_id,
+        rule,
+        rule_order,
+        verdict,
+        evidence_message_id
     from rule_hits
 
     union all
