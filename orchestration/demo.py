@@ -5,7 +5,7 @@ that is not the demo's is refused.
 """
 
 import sys
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import polars as pl
 import typer
@@ -21,6 +21,7 @@ from orchestration.warehouse import Warehouse
 
 SEED = 7
 HISTORY_DAYS = 120
+FIRST_DAY = date(2026, 3, 1)
 FOUND = {
     "Where people are": """
         select phase, phase_name, count(*) as profiles
@@ -95,7 +96,7 @@ def open_world(settings: Settings, customers: int) -> World:
             "set REKINDLE_HOME to a new folder, or remove this one yourself"
         )
     settings.root.mkdir(parents=True, exist_ok=True)
-    world = World.create(SEED, customers)
+    world = World.create(SEED, customers, FIRST_DAY)
     world.save(settings.demo_marker)
     return world
 

@@ -59,7 +59,7 @@ PARENTS = {
     """,
     "profiles.missteps": """
         profile_id varchar, kind varchar, opened_at timestamp, resolved_at timestamp,
-        evidence_message_id varchar, is_open boolean
+        evidence_message_id varchar, resolved_message_id varchar, is_open boolean
     """,
     "profiles.intents": """
         profile_id varchar, intent varchar, evidence_message_id varchar,

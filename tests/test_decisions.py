@@ -319,6 +319,20 @@ def test_the_same_as_of_twice_changes_nothing(town: Town) -> None:
     assert {name: contents(town, name) for name in tables} == before
 
 
+def test_what_lands_between_two_runs_at_one_as_of_sends_no_second_message(
+    town: Town,
+) -> None:
+    town.move_in("ann")
+    town.leave_cart("ann", NOON - HOUR)
+    assert town.run(NOON) == [("push_reminder", "push")]
+    town.lab.change("delete from staging.stg_sends")
+    town.suffer("ann", NOON - HOUR)
+    town.lab.build(NOON)
+    sends = town.lab.read("select step from decisions.send_list")
+    assert sends["step"].to_list() == ["push_reminder"]
+    assert town.verdicts("ann")["apology", "email"] == ("held", "arbitration")
+
+
 def test_looking_at_an_older_moment_decides_nothing(town: Town) -> None:
     town.move_in("ann")
     town.leave_cart("ann", NOON - HOUR)

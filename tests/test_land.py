@@ -1,7 +1,5 @@
 """Landing loses no good line, keeps no message twice and says what is wrong."""
 
-# ruff: noqa: DTZ001
-
 import gzip
 import hashlib
 import json

@@ -48,7 +48,45 @@ rules as (
 
     ),
 
+    -- files may land between two runs at the same as_of: who was written to is busy
+    sends_of_this_run as (
+
+        select
+            decisions.decision_id,
+            decisions.profile_id
+        from {{ this }} as decisions
+        cross join run
+        where decisions.as_of = run.as_of and decisions.verdict = 'send'
+
+    ),
+
+{% else %}
+
+    sends_of_this_run as (
+
+        select
+            verdicts.candidate_id as decision_id,
+            verdicts.profile_id
+        from verdicts
+        inner join run on verdicts.as_of = run.as_of
+        where verdicts.verdict = 'send'
+
+    ),
+
 {% endif %}
+
+find_busy as (
+
+    select verdicts.candidate_id
+    from verdicts
+    inner join sends_of_this_run
+        on
+            verdicts.profile_id = sends_of_this_run.profile_id
+            and verdicts.candidate_id <> sends_of_this_run.decision_id
+    where verdicts.verdict = 'send'
+    group by verdicts.candidate_id
+
+),
 
 fingerprint_rules as (
 
@@ -73,14 +111,20 @@ name_fields as (
         verdicts.journey,
         verdicts.step,
         verdicts.channel,
-        verdicts.verdict,
-        verdicts.reason,
+        case
+            when find_busy.candidate_id is null then verdicts.verdict else 'held'
+        end as verdict,
+        case
+            when find_busy.candidate_id is null then verdicts.reason
+            else 'arbitration'
+        end as reason,
         verdicts.verdict_evidence_message_id as evidence_message_id,
         journeys.version || '-' || substr(journeys.definition_hash, 1, 8)
         || '-' || substr(fingerprint_rules.rules_hash, 1, 8) as rule_version
     from verdicts
     inner join journeys on verdicts.journey = journeys.journey
     cross join fingerprint_rules
+    left join find_busy on verdicts.candidate_id = find_busy.candidate_id
 
 )
 

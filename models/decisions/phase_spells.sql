@@ -106,7 +106,7 @@ collect_signals as (
     select
         profile_id,
         'misstep_resolved' as signal,
-        evidence_message_id as message_id,
+        coalesce(resolved_message_id, evidence_message_id) as message_id,
         resolved_at as occurred_at
     from missteps
     where resolved_at is not null

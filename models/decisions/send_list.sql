@@ -11,13 +11,13 @@ with
 verdicts as (
 
     select * from {{ ref('verdicts') }}
-    where verdict = 'send'
 
 ),
 
-candidates as (
+decisions as (
 
-    select * from {{ ref('candidates') }}
+    select * from {{ ref('decisions') }}
+    where verdict = 'send'
 
 ),
 
@@ -45,7 +45,7 @@ address_sends as (
         {{ surrogate_key([
             'verdicts.enrollment_id', 'verdicts.step', 'verdicts.channel'
         ]) }} as send_id,
-        candidates.decision_id,
+        decisions.decision_id,
         verdicts.as_of,
         verdicts.enrollment_id,
         verdicts.profile_id,
@@ -61,7 +61,7 @@ address_sends as (
         contact_points.address,
         payloads.payload
     from verdicts
-    inner join candidates on verdicts.candidate_id = candidates.candidate_id
+    inner join decisions on verdicts.candidate_id = decisions.decision_id
     inner join profiles on verdicts.profile_id = profiles.profile_id
     inner join contact_points
         on

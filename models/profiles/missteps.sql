@@ -107,7 +107,8 @@ list_resolutions as (
         case
             when service_events.kind = 'ticket_resolved' then service_events.ticket_id
         end as ticket_id,
-        profile_events.occurred_at as resolved_at
+        profile_events.occurred_at as resolved_at,
+        profile_events.message_id
     from service_events
     inner join profile_events on service_events.message_id = profile_events.message_id
     cross join profile_rules
@@ -125,7 +126,11 @@ find_resolutions as (
     select
         date_missteps.message_id,
         date_missteps.kind,
-        min(list_resolutions.resolved_at) as resolved_at
+        min(list_resolutions.resolved_at) as resolved_at,
+        min_by(
+            list_resolutions.message_id,
+            (list_resolutions.resolved_at, list_resolutions.message_id)
+        ) as resolved_message_id
     from date_missteps
     inner join list_resolutions
         on
@@ -136,7 +141,7 @@ find_resolutions as (
                 or list_resolutions.ticket_id is null
                 or date_missteps.ticket_id = list_resolutions.ticket_id
             )
-            and list_resolutions.resolved_at >= date_missteps.opened_at
+            and date_missteps.opened_at <= list_resolutions.resolved_at
     group by date_missteps.message_id, date_missteps.kind
 
 ),
@@ -146,6 +151,8 @@ time_out as (
     select
         date_missteps.*,
         run.as_of,
+        find_resolutions.resolved_at as answered_at,
+        find_resolutions.resolved_message_id,
         least(
             coalesce(
                 find_resolutions.resolved_at,
@@ -176,6 +183,9 @@ state_missteps as (
         opened_at,
         case when over_at <= as_of then over_at end as resolved_at,
         message_id as evidence_message_id,
+        case
+            when over_at = answered_at and over_at <= as_of then resolved_message_id
+        end as resolved_message_id,
         ticket_id,
         order_id,
         over_at > as_of as is_open

@@ -66,7 +66,7 @@ def transform(project: DbtProject) -> dg.AssetsDefinition:
     ) -> Iterator[Any]:
         invocation = dbt.cli(
             [
-                "build",
+                *("build", "--no-write-json"),
                 *("--exclude-resource-type", "unit_test"),
                 *("--exclude", AFTER_ACTIVATION),
             ],
