@@ -49,16 +49,17 @@ lock: $(VENV)/uv.stamp
 		-c requirements.txt -o requirements-dev.txt
 
 # uv installs the pinned wheels several times faster than pip; pip installs uv.
+# Bytecode is compiled once here, not by each of the processes that a run starts.
 $(VENV)/uv.stamp:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	touch $@
 
 $(VENV)/run.stamp: requirements.txt pyproject.toml $(VENV)/uv.stamp
-	VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --require-hashes -r requirements.txt
+	VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --compile-bytecode --require-hashes -r requirements.txt
 	VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps --editable .
 	touch $@
 
 $(VENV)/dev.stamp: requirements-dev.txt pyproject.toml $(VENV)/run.stamp
-	VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --require-hashes -r requirements-dev.txt
+	VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --compile-bytecode --require-hashes -r requirements-dev.txt
 	touch $@

@@ -1,6 +1,9 @@
 """Which columns a column of a model comes from, read off the compiled SQL."""
 
+import hashlib
+import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import dagster as dg
 import polars as pl
@@ -69,14 +72,44 @@ def find_leaves(
     return sorted(found)
 
 
-def column_lineage(sql: str, columns: Columns) -> dict[str, dg.TableColumnLineage]:
-    """What the Dagster UI draws as column lineage; nothing where nothing is known."""
-    traced = {
-        column: [
-            dg.TableColumnDep(asset_key=dg.AssetKey([schema, table]), column_name=name)
-            for schema, table, name in ends
+class LineageCache:
+    """Origins by model, kept in a file until its SQL or a parent's columns change."""
+
+    def __init__(self, path: Path, columns: Columns) -> None:
+        self.path, self.columns = path, columns
+        self.known: dict[str, Origins] = (
+            json.loads(path.read_text()) if path.exists() else {}
+        )
+
+    def metadata(self, sql: str) -> dict[str, dg.TableColumnLineage]:
+        """What the Dagster UI draws as column lineage; nothing where none is known."""
+        parents = [
+            (schema, table, names)
+            for schema, tables in self.columns.items()
+            for table, names in tables.items()
+            if f'"{schema}"."{table}"' in sql
         ]
-        for column, ends in read_origins(sql, columns).items()
-        if ends
-    }
-    return {"dagster/column_lineage": dg.TableColumnLineage(traced)} if traced else {}
+        text = f"{sql}\n{sorted(map(repr, parents))}"
+        key = hashlib.sha256(text.encode()).hexdigest()
+        if key not in self.known:
+            self.known[key] = read_origins(sql, self.columns)
+        origins = self.known[key]
+        traced = {
+            column: [
+                dg.TableColumnDep(
+                    asset_key=dg.AssetKey([schema, table]), column_name=name
+                )
+                for schema, table, name in ends
+            ]
+            for column, ends in origins.items()
+            if ends
+        }
+        return (
+            {"dagster/column_lineage": dg.TableColumnLineage(traced)} if traced else {}
+        )
+
+    def save(self) -> None:
+        """Write what was read, for the next run."""
+        partial = self.path.with_suffix(".tmp")
+        partial.write_text(json.dumps(self.known))
+        partial.replace(self.path)

@@ -1,9 +1,10 @@
 """What the assets are handed: the home they work in and the dbt that builds it."""
 
+import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import version
@@ -22,7 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 DBT_FOLDER = PROJECT / "dbt_project"
-DBT_SOURCES = (DBT_FOLDER, PROJECT / "models")
+DBT_SOURCES = (
+    DBT_FOLDER / "dbt_project.yml",
+    DBT_FOLDER / "profiles.yml",
+    DBT_FOLDER / "macros",
+    DBT_FOLDER / "seeds",
+    DBT_FOLDER / "tests",
+    PROJECT / "models",
+)
 DBT_SUFFIXES = {".sql", ".py", ".yml", ".csv"}
 
 
@@ -65,24 +73,24 @@ def dbt_project(settings: Settings) -> DbtProject:
         profiles_dir=DBT_FOLDER,
     )
     settings.dbt_target.mkdir(parents=True, exist_ok=True)
+    parsed = settings.dbt_target / "parsed.sha256"
     with FileLock(settings.dbt_target / "parse.lock"):
-        if not is_fresh(project.manifest_path):
+        current = fingerprint_sources()
+        if not parsed.exists() or parsed.read_text() != current:
             run_dbt(settings, "parse")
+            parsed.write_text(current)
     return project
 
 
-def is_fresh(manifest: Path) -> bool:
-    """Whether the manifest is newer than every file that it was parsed from."""
-    if not manifest.exists():
-        return False
-    parsed_at = manifest.stat().st_mtime
-    return all(
-        path.stat().st_mtime < parsed_at
-        for folder in DBT_SOURCES
-        for path in (folder, *folder.rglob("*"))
-        if (path.is_dir() or path.suffix in DBT_SUFFIXES)
-        and not path.is_relative_to(DBT_FOLDER / "target")
-    )
+def fingerprint_sources() -> str:
+    """A digest of every file that dbt parses."""
+    digest = hashlib.sha256()
+    for source in DBT_SOURCES:
+        for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
+            if path.suffix in DBT_SUFFIXES:
+                content = path.read_bytes()
+                digest.update(f"{path}\n{len(content)}\n".encode() + content)
+    return digest.hexdigest()
 
 
 def export_to_dbt(settings: Settings) -> None:
@@ -131,6 +139,10 @@ class InstalledDbt(DbtCliResource):
     def _cli_version(self) -> Version:
         # `dbt --version` asks the package index and takes seconds
         return Version(version("dbt-core"))
+
+    def _initialize_dbt_core_adapter(self, args: Sequence[str]) -> None:
+        # nothing here asks the warehouse through dbt; loading its adapter takes seconds
+        return None
 
 
 def dbt_resource(project: DbtProject) -> DbtCliResource:

@@ -13,7 +13,7 @@ from dagster_dbt import (
 )
 
 from orchestration.charts import portray
-from orchestration.lineage import column_lineage, read_columns
+from orchestration.lineage import LineageCache, read_columns
 from orchestration.resources import Home
 from orchestration.warehouse import fetch_frame
 
@@ -73,35 +73,39 @@ def transform(project: DbtProject) -> dg.AssetsDefinition:
             context=context,
             target_path=home.settings.dbt_target,
         )
-        events = list(invocation.stream())
-        yield from describe_tables(home, invocation.manifest, events)
+        built = []
+        for event in invocation.stream():
+            if isinstance(event, dg.Output | dg.AssetMaterialization):
+                built.append(event)
+            else:
+                yield event
+        yield from describe_tables(home, invocation.manifest, built)
 
     return dbt_models
 
 
 def describe_tables(
-    home: Home, manifest: Mapping[str, Any], events: list[Any]
+    home: Home, manifest: Mapping[str, Any], built: list[Any]
 ) -> Iterator[Any]:
-    """Add to each table's event how many rows it has, its lineage and how it looks."""
-    compiled = home.settings.dbt_target / "compiled" / "rekindle"
+    """Add to each table's event how many rows it has, its lineage and how it looks.
+
+    Comes after dbt has ended: only then the warehouse can be opened.
+    """
+    target = home.settings.dbt_target
     with home.warehouse.connect(read_only=True) as connection:
-        columns = read_columns(connection)
-        for event in events:
-            if not isinstance(event, dg.Output | dg.AssetMaterialization):
-                yield event
-                continue
+        lineage = LineageCache(target / "lineage.json", read_columns(connection))
+        for event in built:
             node = manifest["nodes"][event.metadata["unique_id"].value]
             address = f"{node['schema']}.{node['name']}"
             count = fetch_frame(connection, f"select count(*) as rows from {address}")
-            lineage = {}
-            if node.get("language") == "sql":
-                sql = (compiled / node["original_file_path"]).read_text()
-                lineage = column_lineage(sql, columns)
+            compiled = target / "compiled" / "rekindle" / node["original_file_path"]
+            is_sql = node.get("language") == "sql"
             yield event.with_metadata(
                 {
                     **event.metadata,
-                    **lineage,
+                    **(lineage.metadata(compiled.read_text()) if is_sql else {}),
                     **portray(address, connection),
                     "dagster/row_count": count.item(),
                 }
             )
+    lineage.save()
