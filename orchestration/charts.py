@@ -59,7 +59,7 @@ def bar_chart(
     names = [label, *([series] if series else [])]
     shown = frame.select(pl.col(names).cast(pl.String), pl.col(value).cast(pl.Float64))
     chart = (
-        altair.Chart(altair.Data(values=shown.to_dicts()), title=title, width=520)
+        altair.Chart(shown, title=title, width=520)
         .mark_bar(color=BRAND)
         .encode(
             x=altair.X(f"{value}:Q", title=value.replace("_", " ")),
@@ -79,7 +79,7 @@ def line_chart(
     names = [series] if series else []
     shown = frame.select(pl.col(names), pl.col(x, y).cast(pl.Float64))
     chart = (
-        altair.Chart(altair.Data(values=shown.to_dicts()), title=title, width=520)
+        altair.Chart(shown, title=title, width=520)
         .mark_line(point=True, color=BRAND)
         .encode(
             x=altair.X(f"{x}:Q", title=x.replace("_", " ")),

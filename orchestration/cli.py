@@ -76,7 +76,7 @@ def demo(
     ] = 3,
     customers: Annotated[
         int, typer.Option(min=50, help="customers of a new sample world")
-    ] = 2000,
+    ] = 1500,
 ) -> None:
     """Live some days of the closed loop in a sample world."""
     from orchestration.demo import NotADemoHomeError, live

@@ -20,8 +20,8 @@ from orchestration.sources.sample.truth import write_truth
 from orchestration.warehouse import Warehouse
 
 SEED = 7
-HISTORY_DAYS = 120
-FIRST_DAY = date(2026, 3, 1)
+HISTORY_DAYS = 90
+FIRST_DAY = date(2026, 3, 31)
 FOUND = {
     "Where people are": """
         select phase, phase_name, count(*) as profiles
@@ -90,7 +90,7 @@ def open_world(settings: Settings, customers: int) -> World:
     """The world of this home, made anew if the home is empty."""
     if settings.demo_marker.exists():
         return World.load(settings.demo_marker)
-    if settings.root.exists() and any(settings.root.iterdir()):
+    if any(path.is_file() for path in settings.root.rglob("*")):
         raise NotADemoHomeError(
             f"{settings.root} is not a demo home; "
             "set REKINDLE_HOME to a new folder, or remove this one yourself"

@@ -9,9 +9,9 @@ import dagster as dg
 import polars as pl
 from sqlglot import exp, parse_one
 from sqlglot.errors import SqlglotError
-from sqlglot.lineage import lineage
+from sqlglot.lineage import Node, lineage
 from sqlglot.optimizer.qualify import qualify
-from sqlglot.optimizer.scope import Scope, build_scope
+from sqlglot.optimizer.scope import build_scope
 
 from orchestration.warehouse import Connection, fetch_frame
 
@@ -47,26 +47,25 @@ def read_origins(sql: str, columns: Columns) -> Origins:
         query = parse_one(sql, dialect=DIALECT)
         for table in query.find_all(exp.Table):
             table.set("catalog", None)
-        query = qualify(query, schema=columns, dialect=DIALECT)
-        scope = build_scope(query)
-        return {
-            select.alias_or_name: find_leaves(select.alias_or_name, query, scope)
-            for select in query.selects
-        }
+        query = qualify(query, schema={**columns}, dialect=DIALECT)
+        traces = lineage(
+            None,
+            query,
+            {},
+            scope=build_scope(query),
+            dialect=DIALECT,
+            trim_selects=False,
+        )
     except SqlglotError:
         return {}
+    return {column: find_leaves(trace) for column, trace in traces.items()}
 
 
-def find_leaves(
-    column: str, query: exp.Expression, scope: Scope | None
-) -> list[tuple[str, str, str]]:
+def find_leaves(trace: Node) -> list[tuple[str, str, str]]:
     """The table columns at the ends of a column's trace, each once."""
-    node = lineage(
-        column, query, None, scope=scope, dialect=DIALECT, trim_selects=False
-    )
     found = {
         (end.source.db, end.source.name, end.name.rpartition(".")[2].strip('"'))
-        for end in node.walk()
+        for end in trace.walk()
         if isinstance(end.source, exp.Table) and not end.downstream
     }
     return sorted(found)

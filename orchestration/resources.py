@@ -137,14 +137,17 @@ class InstalledDbt(DbtCliResource):
 
     @cached_property
     def _cli_version(self) -> Version:
-        # `dbt --version` asks the package index and takes seconds
+        """As installed; `dbt --version` asks the package index and takes seconds."""
         return Version(version("dbt-core"))
 
-    def _initialize_dbt_core_adapter(self, args: Sequence[str]) -> None:
-        # nothing here asks the warehouse through dbt; loading its adapter takes seconds
-        return None
+    def _initialize_dbt_core_adapter(  # type: ignore[override]
+        self, args: Sequence[str]
+    ) -> None:
+        """Load none: nothing here asks the warehouse through dbt, and it takes long."""
 
 
 def dbt_resource(project: DbtProject) -> DbtCliResource:
     """The dbt that builds the models."""
-    return InstalledDbt(project_dir=project, dbt_executable=dbt_executable())
+    return InstalledDbt(
+        project_dir=str(project.project_dir), dbt_executable=dbt_executable()
+    )

@@ -3,7 +3,7 @@
 import gzip
 import hashlib
 import json
-import shutil
+import tempfile
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestration.settings import Settings
@@ -588,36 +588,32 @@ LINES = st.lists(
 )
 
 
-@settings(
-    max_examples=10,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(max_examples=10, deadline=None)
 @given(
     groups=st.lists(LINES, min_size=2, max_size=3, unique_by=tuple),
     data=st.data(),
 )
 def test_no_order_of_landing_matters(
-    tmp_path: Path, groups: list[list[str]], data: st.DataObject
+    groups: list[list[str]], data: st.DataObject
 ) -> None:
     contents = ["".join(f"{line}\n" for line in lines) for lines in groups]
     results = []
     for turn in ("together", "one by one"):
-        house = House(tmp_path / turn)
         order = data.draw(st.permutations(range(len(contents))))
-        for at in order:
-            house.put(f"{at}.ndjson", contents[at])
-            if turn == "one by one":
-                house.land()
-        house.land()
-        results.append(
-            [
-                house.rows(f"from raw.{name} order by all")
-                for name in ("events", "rejected_events")
-            ]
-            + [house.counts()]
-        )
-        shutil.rmtree(tmp_path / turn)
+        with tempfile.TemporaryDirectory() as folder:
+            house = House(Path(folder))
+            for at in order:
+                house.put(f"{at}.ndjson", contents[at])
+                if turn == "one by one":
+                    house.land()
+            house.land()
+            results.append(
+                [
+                    house.rows(f"from raw.{name} order by all")
+                    for name in ("events", "rejected_events")
+                ]
+                + [house.counts()]
+            )
     assert results[0] == results[1]
     kept = {row[0]: row[6] for row in results[0][0]}
     assert kept == earliest_receipts(groups)

@@ -1,4 +1,6 @@
 -- Every candidate has exactly one decision, about the very same step and channel.
+{{ config(meta={'dagster': {'ref': {'name': 'candidates'}}}) }}
+
 select
     candidates.candidate_id,
     count(decisions.decision_id) as decision_count

@@ -1,4 +1,6 @@
 -- Nobody gets a marketing message in this run who had as many as the cap allows.
+{{ config(meta={'dagster': {'ref': {'name': 'send_list'}}}) }}
+
 with
 
 run as (

@@ -1,4 +1,6 @@
 -- No run decides to send one person two messages: arbitration let one win.
+{{ config(meta={'dagster': {'ref': {'name': 'send_list'}}}) }}
+
 select
     as_of,
     profile_id,

@@ -1,4 +1,6 @@
 -- What is decided to be sent is on the send list, and nothing else is.
+{{ config(meta={'dagster': {'ref': {'name': 'send_list'}}}) }}
+
 with
 
 decided as (

@@ -1,5 +1,7 @@
 -- Every message that names somebody belongs to exactly one profile of identity_map, and
 -- profiles.profiles holds exactly the profiles of identity_map.
+{{ config(meta={'dagster': {'ref': {'name': 'profile_events'}}}) }}
+
 with
 
 named_messages as (

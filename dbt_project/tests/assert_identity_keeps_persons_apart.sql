@@ -1,5 +1,7 @@
 -- No profile holds two user ids, a hub is alone in its profile, and every link is
 -- either inside one profile or listed as a conflict.
+{{ config(meta={'dagster': {'ref': {'name': 'identity_map'}}}) }}
+
 with
 
 identity_map as (

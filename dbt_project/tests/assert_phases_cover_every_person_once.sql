@@ -1,4 +1,6 @@
 -- Every profile that is no hub is in exactly one phase, and no hub is in any.
+{{ config(meta={'dagster': {'ref': {'name': 'phases'}}}) }}
+
 select
     profiles.profile_id,
     count(phases.phase) as phase_count

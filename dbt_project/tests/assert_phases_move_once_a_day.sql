@@ -1,4 +1,6 @@
 -- A person moves at most one phase a day, except into 5 and 6.
+{{ config(meta={'dagster': {'ref': {'name': 'phase_changes'}}}) }}
+
 select
     profile_id,
     cast(changed_at as date) as changed_on,

@@ -1,5 +1,7 @@
 -- The money of all profiles is that of all orders that are not cancelled, less the
 -- refunds that no order has and whose profile has an order.
+{{ config(meta={'dagster': {'ref': {'name': 'rfm'}}}) }}
+
 with
 
 orders as (
