@@ -34,9 +34,8 @@ def fingerprints(path: Path) -> dict[str, str]:
                 f"""
                 select
                     count(*) as row_count,
-                    coalesce(bit_xor(md5_number_lower(
-                        to_json(struct_pack({", ".join(compared)}))::varchar
-                    )), 0)::varchar as digest,
+                    coalesce(bit_xor(hash({", ".join(compared)})), 0)::varchar
+                        as digest,
                     coalesce(sum(hash({", ".join(compared)})), 0)::varchar as checksum
                 from {schema}.{table}
                 """,

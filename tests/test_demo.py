@@ -214,7 +214,7 @@ def test_no_email_and_no_phone_reaches_dagster(demo_home: TestHome) -> None:
         """
     )
     words = {*people["email"], *people["phone"]}
-    addresses = re.compile(r"[\w.+-]+@[\w-]+\.[\w.]+|\+\d{9,15}")
+    addresses = re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+\.[\w.]+|\+\d{9,15}")
     for path in demo_home.settings.dagster_home.rglob("*"):
         if not path.is_file():
             continue
