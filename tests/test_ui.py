@@ -90,6 +90,7 @@ def page(chromium: str, served: str) -> Iterator[Page]:
             base_url=served, viewport={"width": 1500, "height": 1100}
         )
         page.set_default_timeout(60_000)
+        expect.set_options(timeout=60_000)
         yield page
         browser.close()
 
@@ -97,8 +98,9 @@ def page(chromium: str, served: str) -> Iterator[Page]:
 def test_the_attribution_asset_shows_a_chart_and_a_table(page: Page) -> None:
     page.goto("/assets/attribution/channel_performance")
     expect(page.get_by_text("One row per").first).to_be_visible()
-    expect(page.locator("img[src^='data:image/svg+xml']").first).to_be_visible()
     expect(page.locator("table", has_text="markov").first).to_be_visible()
+    page.get_by_text("Show Markdown").first.click()
+    expect(page.locator("img[src^='data:image/svg+xml']").first).to_be_visible()
 
 
 def test_the_lineage_leads_from_touchpoints_to_channels(page: Page) -> None:

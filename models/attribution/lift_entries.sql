@@ -1,4 +1,4 @@
--- One row per profile and journey that it entered, and one for its first journey of all.
+-- One row per profile and journey it entered, and one for its first journey of all.
 with
 
 enrollments as (
@@ -60,7 +60,9 @@ add_horizon as (
         unite_entries.profile_id,
         unite_entries.is_treated,
         unite_entries.entered_at,
-        {{ add_days('unite_entries.entered_at', 'attribution_rules.lift_horizon_days') }}
+        {{ add_days(
+            'unite_entries.entered_at', 'attribution_rules.lift_horizon_days'
+        ) }}
             as horizon_ends_at
     from unite_entries
     cross join attribution_rules

@@ -1,5 +1,5 @@
 -- One row per message in which a customer did, or met with, something that features
--- count, as it was known at that moment: later refunds and corrections do not reach back.
+-- count, as known at that moment: later refunds and corrections do not reach back.
 with
 
 orders as (
@@ -56,11 +56,23 @@ value_orders as (
 
 list_activities as (
 
-    select message_id, activity, amount from value_orders
+    select
+        message_id,
+        activity,
+        amount
+    from value_orders
     union all
-    select message_id, 'refund' as activity, base_refund_amount as amount from refunds
+    select
+        message_id,
+        'refund' as activity,
+        base_refund_amount as amount
+    from refunds
     union all
-    select message_id, 'cancellation' as activity, null as amount from order_events
+    select
+        message_id,
+        'cancellation' as activity,
+        null as amount
+    from order_events
     where action = 'cancelled'
     {%- for relation, activity, condition in [
         ('stg_product_views', 'product_view', "action <> 'price_checked'"),

@@ -1,4 +1,5 @@
--- One row per moment from which features look back: this run's `as_of`, and the training
+-- One row per moment from which features look back: this run's `as_of`, and the
+-- training
 -- cutoffs, whose labels are known at the run's `training_cutoff_at`.
 with
 

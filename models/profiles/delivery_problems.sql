@@ -44,4 +44,5 @@ find_newest as (
 
 )
 
-select * from find_newest where problem is not null
+select * from find_newest
+where problem is not null

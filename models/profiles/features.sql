@@ -3,7 +3,9 @@
 -- from the past is what they will see in use.
 {%- set windows = [] -%}
 {%- for thing in ['session', 'product_view', 'cart_add', 'checkout'] -%}
-    {%- for days in [7, 30, 90] -%}{%- do windows.append((thing, days)) -%}{%- endfor -%}
+    {%- for days in [7, 30, 90] -%}
+        {%- do windows.append((thing, days)) -%}
+    {%- endfor -%}
 {%- endfor -%}
 {%- for thing in ['online_order', 'message_click', 'message_open', 'service_issue'] -%}
     {%- do windows.append((thing, 90)) -%}

@@ -16,9 +16,11 @@ profile_events as (
 
 store_visits as (
 
-    select message_id from {{ ref('stg_orders') }} where source = 'store'
+    select message_id from {{ ref('stg_orders') }}
+    where source = 'store'
     union
-    select message_id from {{ ref('stg_product_views') }} where store_id is not null
+    select message_id from {{ ref('stg_product_views') }}
+    where store_id is not null
 
 ),
 
