@@ -108,7 +108,10 @@ def sample(
     if out.exists() and any(out.iterdir()):
         fail(f"{out} is not empty; name a new folder")
     summary = write_sample(out, customers=customers, days=days, seed=seed, end=last_day)
-    typer.echo(summary)
+    typer.echo(
+        f"{summary.events:,} events and {summary.broken_lines:,} broken lines "
+        f"in {out / 'landing'}, the truth in {out / 'truth'}"
+    )
 
 
 @app.command()
@@ -127,7 +130,10 @@ def real(
         summary = write_complete_journey(Settings().landing, households=households)
     except ExtraMissingError as error:
         fail(error)
-    typer.echo(summary)
+    typer.echo(
+        f"{summary.households:,} households: {summary.orders:,} orders, "
+        f"{summary.mailings:,} mailings, {summary.redemptions:,} redemptions"
+    )
 
 
 @app.command(
