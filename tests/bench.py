@@ -88,7 +88,7 @@ def run_loop(home: Path) -> Measure:
 def main() -> None:
     """Print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--customers", type=int, default=14_000)
+    parser.add_argument("--customers", type=int, default=8_500)
     parser.add_argument("--days", type=int, default=120)
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
