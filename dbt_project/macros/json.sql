@@ -13,22 +13,9 @@
     get_json_object({{ column }}, '{{ path }}')
 {%- endmacro %}
 
-{# The value as a double; null where it is no number. #}
-{% macro json_number(column, path) -%}
-    try_cast({{ json_text(column, path) }} as double)
-{%- endmacro %}
-
 {# The value as money; null where it is no number. #}
 {% macro json_amount(column, path, scale=2) -%}
     try_cast({{ json_text(column, path) }} as decimal(18, {{ scale }}))
-{%- endmacro %}
-
-{# The value as a timestamp in UTC; null where it is none. #}
-{% macro json_timestamp(column, path) -%}
-    cast(
-        try_cast({{ json_text(column, path) }} as timestamp with time zone)
-        as timestamp
-    )
 {%- endmacro %}
 
 {# A JSON array as a list of JSON objects; null where it is no array. #}
