@@ -45,7 +45,7 @@ lock: $(VENV)/uv.stamp
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header pyproject.toml -o requirements.txt
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-header pyproject.toml --group dev --extra real \
+		--no-emit-index-url --no-header pyproject.toml --group dev --extra real --extra match \
 		-c requirements.txt -o requirements-dev.txt
 
 # uv installs the pinned wheels several times faster than pip; pip installs uv.
