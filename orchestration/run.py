@@ -20,6 +20,9 @@ nux:
 concurrency:
   runs:
     max_concurrent_runs: 1
+event_log_storage:
+  module: orchestration.event_log
+  class: KeptEventLog
 """
 
 
