@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
-.PHONY: demo run ui real test check bench fmt lint types lock
+.PHONY: demo run ui real test check bench bench-identity evaluate-matching fmt lint types lock
 
 demo: $(VENV)/run.stamp
 	$(BIN)/rekindle demo
@@ -27,6 +27,12 @@ check: lint types test
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.bench
+
+bench-identity: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.bench_identity
+
+evaluate-matching: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.evaluate_matching
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

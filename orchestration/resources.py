@@ -1,6 +1,5 @@
 """What the assets are handed: the home they work in and the dbt that builds it."""
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from dagster_dbt import DbtCliResource, DbtProject
 from filelock import FileLock
 from packaging.version import Version
 
+from orchestration.fingerprint import fingerprint
 from orchestration.settings import PROJECT, Settings
 from orchestration.warehouse import Warehouse
 
@@ -31,7 +31,7 @@ DBT_SOURCES = (
     DBT_FOLDER / "tests",
     PROJECT / "models",
 )
-DBT_SUFFIXES = {".sql", ".py", ".yml", ".csv"}
+DBT_SUFFIXES = frozenset({".sql", ".py", ".yml", ".csv"})
 
 
 class Home(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -75,22 +75,11 @@ def dbt_project(settings: Settings) -> DbtProject:
     settings.dbt_target.mkdir(parents=True, exist_ok=True)
     parsed = settings.dbt_target / "parsed.sha256"
     with FileLock(settings.dbt_target / "parse.lock"):
-        current = fingerprint_sources()
+        current = fingerprint(DBT_SOURCES, DBT_SUFFIXES)
         if not parsed.exists() or parsed.read_text() != current:
             run_dbt(settings, "parse")
             parsed.write_text(current)
     return project
-
-
-def fingerprint_sources() -> str:
-    """A digest of every file that dbt parses."""
-    digest = hashlib.sha256()
-    for source in DBT_SOURCES:
-        for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
-            if path.suffix in DBT_SUFFIXES:
-                content = path.read_bytes()
-                digest.update(f"{path}\n{len(content)}\n".encode() + content)
-    return digest.hexdigest()
 
 
 def export_to_dbt(settings: Settings) -> None:

@@ -39,6 +39,16 @@ class Settings(BaseSettings):
     retrain_days: int = Field(
         default=7, ge=1, description="days after which an estimator is trained anew"
     )
+    matching: bool = Field(
+        default=False,
+        description="propose links on name, address and birthday (rekindle[match])",
+    )
+    match_threshold: float = Field(
+        default=0.95,
+        gt=0.5,
+        lt=1,
+        description="probability from which a proposed link is accepted",
+    )
     live: bool = Field(
         default=False, description="send for real; off: only files are written"
     )

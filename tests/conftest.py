@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import polars as pl
 import pytest
 
 from orchestration.settings import Settings
-from orchestration.warehouse import Warehouse
+from orchestration.warehouse import Connection, Warehouse
 
 Event = Mapping[str, Any]
 
@@ -59,6 +60,10 @@ class TestHome:
     def run(self, as_of: str, **settings: str) -> None:
         """One run of the loop."""
         self.rekindle("run", "--as-of", as_of, **settings)
+
+    def warehouse(self) -> AbstractContextManager[Connection]:
+        """The warehouse, opened to be written."""
+        return Warehouse(self.settings.warehouse).connect()
 
     def read(self, query: str) -> pl.DataFrame:
         """Rows of the warehouse."""

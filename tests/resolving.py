@@ -13,15 +13,28 @@ from activations.blueprint import journey_frames, load_journeys
 from activations.ledger import Ledger
 from orchestration.settings import PROJECT
 from orchestration.sources.landing import land
-from orchestration.sources.run_inputs import begin_run, bring_journeys, bring_sends
+from orchestration.sources.run_inputs import (
+    begin_run,
+    bring_journeys,
+    bring_sends,
+    forget_stale_identity,
+)
 from orchestration.warehouse import Warehouse
 from tests.conftest import Event, TestHome
 
 LAYERS = ("path:seeds", "staging", "identity", "profiles")
+IDENTITY_MODELS = (
+    *("stg_run", "stg_events", "stg_identifiers", "stg_identify_calls"),
+    "identity",
+)
+IDENTITY = (
+    *("identifier_types", "identity_rules", "semantic_events"),
+    *IDENTITY_MODELS,
+)
 
 
-def resolve(home: TestHome, as_of: datetime) -> None:
-    """Land what is there and build staging, identity and profiles, tests included."""
+def resolve(home: TestHome, as_of: datetime, layers: tuple[str, ...] = LAYERS) -> None:
+    """Land what is there and build up to profiles, or less, tests included."""
     settings = home.settings
     with Ledger(settings.ledger) as ledger:
         sends = ledger.rows_before(as_of)
@@ -31,11 +44,13 @@ def resolve(home: TestHome, as_of: datetime) -> None:
         bring_sends(connection, sends)
         journeys = load_journeys(PROJECT / "activations" / "journeys")
         bring_journeys(connection, *journey_frames(journeys))
+        starts_afresh = forget_stale_identity(connection)
     build = subprocess.run(
         [
             str(Path(sys.executable).with_name("dbt")),
             "build",
-            *("--select", *LAYERS),
+            *(["--full-refresh"] if starts_afresh else []),
+            *("--select", *layers),
             *("--exclude-resource-type", "unit_test"),
             *("--indirect-selection", "cautious"),
             *("--profiles-dir", "."),

@@ -1,5 +1,5 @@
--- No profile holds two user ids, a hub is alone in its profile, and every link is
--- either inside one profile or listed as a conflict.
+-- Without rules that allow more, no profile holds two user ids and a hub is alone in
+-- its profile; and every link is either inside one profile or listed as a conflict.
 {{ config(meta={'dagster': {'ref': {'name': 'identity_map'}}}) }}
 
 with
@@ -7,6 +7,18 @@ with
 identity_map as (
 
     select * from {{ ref('identity_map') }}
+
+),
+
+identifiers as (
+
+    select * from {{ ref('identifiers') }}
+
+),
+
+identity_components as (
+
+    select * from {{ ref('identity_components') }}
 
 ),
 
@@ -25,12 +37,22 @@ identity_conflicts as (
 count_members as (
 
     select
-        profile_id,
+        identity_map.profile_id,
         count(*) as member_count,
-        count(case when identifier_type = 'user_id' then 1 end) as user_id_count,
-        bool_or(is_hub) as has_hub
+        count(case when identifiers.identifier_type = 'user_id' then 1 end)
+            as user_id_count,
+        bool_or(identifiers.is_hub) as has_hub
     from identity_map
-    group by profile_id
+    inner join identifiers
+        on identity_map.identifier_seq = identifiers.identifier_seq
+    group by identity_map.profile_id
+    having not bool_or(
+        identity_map.identifier_seq in (
+            select identity_components.identifier_seq
+            from identity_components
+            where identity_components.is_ruled
+        )
+    )
 
 ),
 

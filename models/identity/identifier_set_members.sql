@@ -1,4 +1,10 @@
 -- One row per set of identifiers seen in one message and member of it.
+{{ config(
+    materialized='incremental',
+    incremental_strategy='append',
+    on_schema_change='fail',
+) }}
+
 with
 
 message_identifiers as (
@@ -13,15 +19,20 @@ message_identifier_sets as (
 
 ),
 
-summarise_sets as (
+find_new_sets as (
 
     select
         identifier_set_id,
-        min(message_id) as evidence_message_id,
-        min(occurred_at) as first_seen_at,
-        max(occurred_at) as last_seen_at,
-        count(*) as message_count
+        min(batch_seq) as batch_seq,
+        min(message_id) as message_id
     from message_identifier_sets
+    where
+        batch_seq > {{ last_batch() }}
+        {%- if is_incremental() %}
+        and identifier_set_id not in (
+            select known.identifier_set_id from {{ this }} as known
+        )
+        {%- endif %}
     group by identifier_set_id
 
 ),
@@ -29,16 +40,13 @@ summarise_sets as (
 list_members as (
 
     select
-        summarise_sets.identifier_set_id,
+        find_new_sets.identifier_set_id,
         message_identifiers.identifier_type,
         message_identifiers.identifier,
-        summarise_sets.evidence_message_id,
-        summarise_sets.first_seen_at,
-        summarise_sets.last_seen_at,
-        summarise_sets.message_count
+        find_new_sets.batch_seq
     from message_identifiers
-    inner join summarise_sets
-        on message_identifiers.message_id = summarise_sets.evidence_message_id
+    inner join find_new_sets
+        on message_identifiers.message_id = find_new_sets.message_id
 
 )
 

@@ -1,59 +1,85 @@
 -- One row per link that was refused, with the reason.
 with
 
-identity_edges as (
+refused_links as (
 
-    select * from {{ ref('identity_edges') }}
-
-),
-
-identity_map as (
-
-    select * from {{ ref('identity_map') }}
+    select * from {{ ref('refused_links') }}
 
 ),
 
-find_refused as (
+identifiers as (
+
+    select * from {{ ref('identifiers') }}
+
+),
+
+contested_profiles as (
+
+    select * from {{ ref('contested_profiles') }}
+
+),
+
+identifier_types as (
+
+    select * from {{ ref('identifier_types') }}
+
+),
+
+find_overflows as (
 
     select
-        identity_edges.*,
-        linked_ends.is_hub or not ends.is_hub as is_linked_end_culprit
-    from identity_edges
-    inner join identity_map as ends
-        on identity_edges.identifier_seq = ends.identifier_seq
-    inner join identity_map as linked_ends
-        on identity_edges.linked_identifier_seq = linked_ends.identifier_seq
-    where ends.profile_id <> linked_ends.profile_id
+        refused_links.identifier_seq,
+        refused_links.linked_identifier_seq,
+        min_by(identifier_types.identifier_type, identifier_types.rank)
+            as identifier_type
+    from refused_links
+    inner join contested_profiles as profiles
+        on refused_links.component_seq = profiles.component_seq
+    inner join contested_profiles as linked_profiles
+        on
+            refused_links.linked_component_seq = linked_profiles.component_seq
+            and profiles.identifier_type = linked_profiles.identifier_type
+    inner join identifier_types
+        on profiles.identifier_type = identifier_types.identifier_type
+    where
+        profiles.member_count + linked_profiles.member_count
+        > identifier_types.profile_limit
+    group by
+        refused_links.identifier_seq, refused_links.linked_identifier_seq
 
 ),
 
-turn_to_culprit as (
+name_ends as (
 
     select
+        culprits.identifier_type,
+        culprits.identifier,
+        others.identifier_type as refused_identifier_type,
+        others.identifier as refused_identifier,
         case
-            when is_linked_end_culprit then linked_identifier_type
-            else identifier_type
-        end as identifier_type,
+            when culprits.is_hub then 'hub'
+            when refused_links.is_denied then 'denied'
+            else 'limit'
+        end as reason,
         case
-            when is_linked_end_culprit then linked_identifier
-            else identifier
-        end as identifier,
-        case
-            when is_linked_end_culprit then identifier_type
-            else linked_identifier_type
-        end as refused_identifier_type,
-        case
-            when is_linked_end_culprit then identifier
-            else linked_identifier
-        end as refused_identifier,
-        case when is_hub_link then 'several_user_ids' else 'second_user_id' end
-            as reason,
-        evidence_count,
-        evidence_message_id,
-        first_seen_at,
-        last_seen_at
-    from find_refused
+            when culprits.is_hub then culprits.hub_reason
+            when not refused_links.is_denied then find_overflows.identifier_type
+        end as reason_detail,
+        refused_links.evidence_count,
+        refused_links.evidence_message_id,
+        refused_links.first_seen_at,
+        refused_links.last_seen_at
+    from refused_links
+    inner join identifiers as culprits
+        on refused_links.culprit_seq = culprits.identifier_seq
+    inner join identifiers as others
+        on refused_links.other_seq = others.identifier_seq
+    left join find_overflows
+        on
+            refused_links.identifier_seq = find_overflows.identifier_seq
+            and refused_links.linked_identifier_seq
+            = find_overflows.linked_identifier_seq
 
 )
 
-select * from turn_to_culprit
+select * from name_ends

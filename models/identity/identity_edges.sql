@@ -1,5 +1,18 @@
--- One row per pair of identifiers that occurred together in a message.
+-- One row per pair of identifiers that belong together by some evidence.
+{{ config(
+    materialized='incremental',
+    incremental_strategy='delete+insert',
+    unique_key=['identifier_seq', 'linked_identifier_seq'],
+    on_schema_change='fail',
+) }}
+
 with
+
+message_identifier_sets as (
+
+    select * from {{ ref('message_identifier_sets') }}
+
+),
 
 identifier_set_members as (
 
@@ -7,31 +20,67 @@ identifier_set_members as (
 
 ),
 
-identifiers as (
+identifier_sightings as (
 
-    select * from {{ ref('identifiers') }}
+    select * from {{ ref('identifier_sightings') }}
+
+),
+
+match_pairs as (
+
+    select * from {{ ref('match_pairs') }}
+
+),
+
+known as (
+
+    {% if is_incremental() %}
+        select * from {{ this }}
+    {% else %}
+        select
+            cast(null as bigint) as identifier_seq,
+            cast(null as bigint) as linked_identifier_seq,
+            cast(null as timestamp) as first_seen_at,
+            cast(null as timestamp) as last_seen_at,
+            cast(0 as bigint) as evidence_count,
+            cast(null as varchar) as evidence_message_id,
+            cast(null as double) as match_weight,
+            cast(null as bigint) as new_seq,
+            cast(null as bigint) as moved_seq
+    {% endif %}
+
+),
+
+summarise_sets as (
+
+    select
+        identifier_set_id,
+        max(batch_seq) as batch_seq,
+        min(occurred_at) as first_seen_at,
+        max(occurred_at) as last_seen_at,
+        count(*) as message_count,
+        min(message_id) as evidence_message_id
+    from message_identifier_sets
+    where batch_seq > {{ last_batch() }}
+    group by identifier_set_id
 
 ),
 
 number_members as (
 
     select
-        identifier_set_members.identifier_set_id,
-        identifier_set_members.evidence_message_id,
-        identifier_set_members.first_seen_at,
-        identifier_set_members.last_seen_at,
-        identifier_set_members.message_count,
-        identifiers.identifier_seq,
-        identifiers.identifier_type,
-        identifiers.identifier,
-        identifiers.type_rank,
-        identifiers.strength,
-        identifiers.is_hub
-    from identifier_set_members
-    inner join identifiers
+        summarise_sets.*,
+        identifier_sightings.identifier_seq,
+        identifier_sightings.identifier,
+        identifier_sightings.type_rank,
+        identifier_sightings.strength
+    from summarise_sets
+    inner join identifier_set_members as members
+        on summarise_sets.identifier_set_id = members.identifier_set_id
+    inner join identifier_sightings
         on
-            identifier_set_members.identifier_type = identifiers.identifier_type
-            and identifier_set_members.identifier = identifiers.identifier
+            members.identifier_type = identifier_sightings.identifier_type
+            and members.identifier = identifier_sightings.identifier
 
 ),
 
@@ -40,20 +89,18 @@ pair_members as (
     select
         stronger.identifier_seq,
         weaker.identifier_seq as linked_identifier_seq,
-        stronger.identifier_type,
-        stronger.identifier,
-        weaker.identifier_type as linked_identifier_type,
-        weaker.identifier as linked_identifier,
+        'message' as source,
         case
             when stronger.strength = 'strong' and weaker.strength = 'strong' then 1
             when stronger.strength = 'strong' or weaker.strength = 'strong' then 2
             else 3
         end as link_class,
-        stronger.is_hub or weaker.is_hub as is_hub_link,
         min(stronger.first_seen_at) as first_seen_at,
         max(stronger.last_seen_at) as last_seen_at,
-        cast(sum(stronger.message_count) as bigint) as evidence_count,
-        min(stronger.evidence_message_id) as evidence_message_id
+        sum(stronger.message_count) as evidence_count,
+        min(stronger.evidence_message_id) as evidence_message_id,
+        cast(null as double) as match_weight,
+        max(stronger.batch_seq) as batch_seq
     from number_members as stronger
     inner join number_members as weaker
         on
@@ -62,11 +109,67 @@ pair_members as (
                 stronger.type_rank < weaker.type_rank
                 or (
                     stronger.type_rank = weaker.type_rank
-                    and stronger.identifier_seq < weaker.identifier_seq
+                    and stronger.identifier < weaker.identifier
                 )
             )
-    group by all
+    group by 1, 2, 3, 4
+
+),
+
+add_matches as (
+
+    select * from pair_members
+    union all
+    select
+        match_pairs.identifier_seq,
+        match_pairs.linked_identifier_seq,
+        'match' as source,
+        4 as link_class,
+        match_pairs.first_seen_at,
+        cast(null as timestamp) as last_seen_at,
+        0 as evidence_count,
+        cast(null as varchar) as evidence_message_id,
+        match_pairs.match_weight,
+        match_pairs.batch_seq
+    from match_pairs
+    left join known
+        on
+            match_pairs.identifier_seq = known.identifier_seq
+            and match_pairs.linked_identifier_seq = known.linked_identifier_seq
+    left join pair_members
+        on
+            match_pairs.identifier_seq = pair_members.identifier_seq
+            and match_pairs.linked_identifier_seq = pair_members.linked_identifier_seq
+    where known.identifier_seq is null and pair_members.identifier_seq is null
+
+),
+
+add_to_known as (
+
+    select
+        pairs.identifier_seq,
+        pairs.linked_identifier_seq,
+        pairs.source,
+        pairs.link_class,
+        least(pairs.first_seen_at, known.first_seen_at) as first_seen_at,
+        greatest(pairs.last_seen_at, known.last_seen_at) as last_seen_at,
+        cast(pairs.evidence_count + coalesce(known.evidence_count, 0) as bigint)
+            as evidence_count,
+        least(pairs.evidence_message_id, known.evidence_message_id)
+            as evidence_message_id,
+        coalesce(pairs.match_weight, known.match_weight) as match_weight,
+        coalesce(known.new_seq, pairs.batch_seq) as new_seq,
+        case
+            when pairs.first_seen_at >= known.first_seen_at then known.moved_seq
+            else pairs.batch_seq
+        end as moved_seq,
+        pairs.batch_seq
+    from add_matches as pairs
+    left join known
+        on
+            pairs.identifier_seq = known.identifier_seq
+            and pairs.linked_identifier_seq = known.linked_identifier_seq
 
 )
 
-select * from pair_members
+select * from add_to_known

@@ -19,22 +19,31 @@ identity_map as (
 
 ),
 
+identifiers as (
+
+    select * from {{ ref('identifiers') }}
+
+),
+
 choose_strongest as (
 
     select
         identifier_set_members.identifier_set_id,
         identity_map.profile_id
     from identifier_set_members
-    inner join identity_map
+    inner join identifiers
         on
-            identifier_set_members.identifier_type = identity_map.identifier_type
-            and identifier_set_members.identifier = identity_map.identifier
+            identifier_set_members.identifier_type = identifiers.identifier_type
+            and identifier_set_members.identifier = identifiers.identifier
+    inner join identity_map
+        on identifiers.identifier_seq = identity_map.identifier_seq
     qualify row_number() over (
         partition by identifier_set_members.identifier_set_id
         order by
-            identity_map.is_hub asc,
-            identity_map.type_rank asc,
-            identity_map.identifier_seq asc
+            identifiers.is_hub asc,
+            identifiers.type_rank asc,
+            identifiers.first_seen_at asc,
+            identifiers.identifier asc
     ) = 1
 
 ),

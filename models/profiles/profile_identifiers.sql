@@ -7,12 +7,30 @@ identity_map as (
 
 ),
 
+identifiers as (
+
+    select * from {{ ref('identifiers') }}
+
+),
+
+describe_members as (
+
+    select
+        identity_map.profile_id,
+        identifiers.*
+    from identity_map
+    inner join identifiers
+        on identity_map.identifier_seq = identifiers.identifier_seq
+
+),
+
 choose_identifiers as (
 
     select
         profile_id,
-        min_by(identifier_type, (type_rank, identifier_seq)) as strongest_type,
-        min_by(identifier, (type_rank, identifier_seq)) as strongest,
+        min_by(identifier_type, (type_rank, first_seen_at, identifier))
+            as strongest_type,
+        min_by(identifier, (type_rank, first_seen_at, identifier)) as strongest,
         bool_or(is_hub) as is_hub,
         min(first_seen_at) as first_seen_at,
         max(last_seen_at) as last_seen_at,
@@ -20,11 +38,11 @@ choose_identifiers as (
         count(case when identifier_type = 'anonymous_id' then 1 end)
             as anonymous_id_count,
         {%- for type in ['user_id', 'anonymous_id', 'email', 'phone'] %}
-        max_by(identifier, (last_seen_at, identifier_seq))
+        max_by(identifier, (last_seen_at, first_seen_at, identifier))
             filter (where identifier_type = '{{ type }}') as {{ type }}
         {{- ',' if not loop.last }}
         {%- endfor %}
-    from identity_map
+    from describe_members
     group by profile_id
 
 ),

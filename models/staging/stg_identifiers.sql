@@ -7,9 +7,13 @@ events as (
 
 ),
 
-blocked_identifiers as (
+blocked as (
 
-    select * from {{ ref('blocked_identifiers') }}
+    select
+        identifier_type,
+        lower(identifier) as identifier
+    from {{ ref('identity_rules') }}
+    where rule = 'block'
 
 ),
 
@@ -36,15 +40,15 @@ list_identifiers as (
         message_id,
         occurred_at,
         {{ unpivot([
-            ('user_id', 'trim(user_id)'),
-            ('loyalty_id', 'trim(traits[3])'),
-            ('loyalty_id', 'trim(coalesce(properties[2], properties[3]))'),
-            ('email', 'lower(trim(traits[1]))'),
-            ('email', 'lower(trim(properties[1]))'),
-            ('phone', phone_digits('traits[2]')),
-            ('anonymous_id', 'trim(anonymous_id)'),
-            ('anonymous_id', "case when type = 'alias' then trim(properties[4]) end"),
-            ('device_id', 'trim(device_id)'),
+            ('user_id', 'user_id'),
+            ('loyalty_id', 'traits[3]'),
+            ('loyalty_id', 'coalesce(properties[2], properties[3])'),
+            ('email', 'traits[1]'),
+            ('email', 'properties[1]'),
+            ('phone', 'traits[2]'),
+            ('anonymous_id', 'anonymous_id'),
+            ('anonymous_id', "case when type = 'alias' then properties[4] end"),
+            ('device_id', 'device_id'),
         ]) }} as pair
     from read_fields
 
@@ -56,7 +60,7 @@ name_pairs as (
         message_id,
         occurred_at,
         pair.name as identifier_type,
-        pair.value as identifier
+        {{ normal_identifier('pair.name', 'pair.value') }} as identifier
     from list_identifiers
 
 ),
@@ -69,11 +73,14 @@ drop_blocked as (
         name_pairs.identifier_type,
         name_pairs.identifier
     from name_pairs
-    left join blocked_identifiers
-        on lower(name_pairs.identifier) = blocked_identifiers.identifier
+    left join blocked
+        on
+            lower(name_pairs.identifier) = blocked.identifier
+            and name_pairs.identifier_type
+            = coalesce(blocked.identifier_type, name_pairs.identifier_type)
     where
         name_pairs.identifier <> ''
-        and blocked_identifiers.identifier is null
+        and blocked.identifier is null
         and (
             name_pairs.identifier_type <> 'email'
             or name_pairs.identifier like '%_@_%._%'

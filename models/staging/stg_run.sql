@@ -46,6 +46,9 @@ describe_run as (
         current_run.lookback_days,
         current_run.horizon_days,
         current_run.training_cutoff_at,
+        current_run.is_matching,
+        current_run.match_threshold,
+        current_run.evidence_epoch,
         coalesce(
             current_run.base_currency, find_usual_currency.currency, 'USD'
         ) as base_currency

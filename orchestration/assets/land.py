@@ -57,6 +57,13 @@ CURRENT_RUN = {
     "base_currency": ("varchar", "Currency of money sums; null: that of most orders."),
     "horizon_days": ("integer", "Days ahead that purchase propensity looks."),
     "training_cutoff_at": ("timestamp", "as_of floored to the retraining grid."),
+    "is_matching": ("boolean", "Whether links on name and address are proposed."),
+    "match_threshold": ("double", "Probability from which one is accepted."),
+    "evidence_epoch": ("varchar", "Changes when identity must start afresh."),
+}
+SUPERSEDED_MESSAGES = {
+    "message_id": ("varchar", "The message."),
+    "landed_at": ("timestamp", "Wall clock of the run that landed the earlier copy."),
 }
 RUNS = {"as_of": ("timestamp", "Key: the moment the run looked from, UTC.")}
 SENDS = {
@@ -108,6 +115,11 @@ TABLES = (
         "events",
         "One row per message: of several arrivals the first received.",
         documented(EVENTS),
+    ),
+    table(
+        "superseded_messages",
+        "One row per time that an earlier received copy took a message's place.",
+        documented(SUPERSEDED_MESSAGES),
     ),
     table(
         "rejected_events",

@@ -15,6 +15,7 @@ from dagster_dbt import (
 from orchestration.charts import portray
 from orchestration.lineage import LineageCache, read_columns
 from orchestration.resources import Home
+from orchestration.sources.run_inputs import forget_stale_identity
 from orchestration.warehouse import fetch_frame
 
 LANDED = dg.AssetKey(["raw", "current_run"])
@@ -64,9 +65,12 @@ def transform(project: DbtProject) -> dg.AssetsDefinition:
     def dbt_models(
         context: dg.AssetExecutionContext, dbt: DbtCliResource, home: Home
     ) -> Iterator[Any]:
+        with home.warehouse.connect() as connection:
+            starts_afresh = forget_stale_identity(connection)
         invocation = dbt.cli(
             [
                 *("build", "--no-write-json"),
+                *(["--full-refresh"] if starts_afresh else []),
                 *("--exclude-resource-type", "unit_test"),
                 *("--exclude", AFTER_ACTIVATION),
             ],

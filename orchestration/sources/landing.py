@@ -60,6 +60,10 @@ TABLES = """
         traits json,
         file_id varchar
     );
+    create table if not exists raw.superseded_messages (
+        message_id varchar,
+        landed_at timestamp
+    );
     create table if not exists raw.rejected_events (
         file_id varchar,
         line_number bigint,
@@ -578,6 +582,14 @@ def keep_arrivals(
             partition by message_id
             order by received_at asc, {content_hash()} asc, file_id asc
         ) = 1;
+
+        insert into raw.superseded_messages
+        select message_id, timestamp '{landed_at}' as landed_at from (
+            select message_id, received_at, {content_hash()} as content
+            from raw.events semi join contested using (message_id)
+            except
+            select message_id, received_at, {content_hash()} as content from winners
+        );
 
         delete from raw.events
         where message_id in (select message_id from contested);

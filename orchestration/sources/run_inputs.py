@@ -4,12 +4,25 @@ Each is replaced by every run, so that models read tables and never the clock, t
 ledger or a file.
 """
 
+import hashlib
 from datetime import datetime
 
 import polars as pl
 
-from orchestration.settings import Settings
+from orchestration.fingerprint import fingerprint
+from orchestration.settings import PROJECT, Settings
 from orchestration.warehouse import Connection, replace_table
+
+IDENTITY_RULES = PROJECT / "dbt_project" / "seeds" / "identity_rules.csv"
+# What turns messages into identifiers and links. Denied and allowed pairs are not
+# among it: identity takes a change of these in without starting afresh.
+EVIDENCE_SOURCES = (
+    PROJECT / "models" / "identity",
+    PROJECT / "models" / "staging" / "stg_events.sql",
+    PROJECT / "models" / "staging" / "stg_identifiers.sql",
+    PROJECT / "dbt_project" / "macros",
+    PROJECT / "dbt_project" / "seeds" / "identifier_types.csv",
+)
 
 CURRENT_RUN: dict[str, pl.DataType] = {
     "as_of": pl.Datetime("us"),
@@ -18,6 +31,9 @@ CURRENT_RUN: dict[str, pl.DataType] = {
     "base_currency": pl.String(),
     "horizon_days": pl.Int32(),
     "training_cutoff_at": pl.Datetime("us"),
+    "is_matching": pl.Boolean(),
+    "match_threshold": pl.Float64(),
+    "evidence_epoch": pl.String(),
 }
 
 
@@ -40,11 +56,61 @@ def begin_run(connection: Connection, as_of: datetime, settings: Settings) -> bo
         "base_currency": settings.base_currency,
         "horizon_days": settings.horizon_days,
         "training_cutoff_at": settings.training_cutoff(as_of),
+        "is_matching": settings.matching,
+        "match_threshold": settings.match_threshold,
+        "evidence_epoch": evidence_epoch(connection, settings),
     }
     replace_table(
         connection, "raw.current_run", pl.DataFrame([run], schema=CURRENT_RUN)
     )
     return is_newest
+
+
+def evidence_epoch(connection: Connection, settings: Settings) -> str:
+    """A name that changes whenever evidence that identity took in may not hold.
+
+    That is when a message was superseded by an earlier received copy, and when the way
+    from messages to links, a blocked value or the matching of records changed.
+    """
+    superseded = connection.execute(
+        "select count(*) from raw.superseded_messages"
+    ).fetchall()
+    rules = pl.read_csv(IDENTITY_RULES, infer_schema=False)
+    blocked = rules.filter(rule="block").sort(pl.all()).write_csv()
+    parts = (
+        fingerprint(EVIDENCE_SOURCES, frozenset({".sql", ".py", ".csv"})),
+        blocked,
+        str(superseded[0][0]),
+        f"{settings.matching} {settings.match_threshold}",
+    )
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def forget_stale_identity(connection: Connection) -> bool:
+    """Whether identity must start afresh: its state is of a later moment or no more.
+
+    The state is gone then until all of it is built anew, so that a run that breaks off
+    in between is followed by one that starts afresh too.
+    """
+    tables = connection.execute(
+        "select count(*) from information_schema.tables "
+        "where table_schema = 'identity' and table_name = 'identity_state'"
+    ).fetchall()
+    holds = (
+        tables[0][0]
+        and connection.execute(
+            """
+        select count(*)
+        from identity.identity_state as state
+        inner join raw.current_run as run on state.evidence_epoch = run.evidence_epoch
+        where state.as_of <= run.as_of
+        """
+        ).fetchall()
+    )
+    is_stale = not holds or not holds[0][0]
+    if is_stale:
+        connection.execute("drop table if exists identity.identity_state")
+    return is_stale
 
 
 def bring_sends(connection: Connection, sends: pl.DataFrame) -> None:

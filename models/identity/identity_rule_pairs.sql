@@ -1,0 +1,46 @@
+-- One row per pair of known identifiers that a rule denies or allows.
+with
+
+identity_rules as (
+
+    select * from {{ ref('identity_rules') }}
+
+),
+
+identifier_sightings as (
+
+    select * from {{ ref('identifier_sightings') }}
+
+),
+
+find_identifiers as (
+
+    select distinct
+        identity_rules.rule,
+        ends.identifier_seq,
+        linked_ends.identifier_seq as linked_identifier_seq
+    from identity_rules
+    inner join identifier_sightings as ends
+        on
+            identity_rules.identifier_type = ends.identifier_type
+            and {{ normal_identifier(
+                'identity_rules.identifier_type', 'identity_rules.identifier'
+            ) }} = ends.identifier
+    inner join identifier_sightings as linked_ends
+        on
+            identity_rules.linked_identifier_type = linked_ends.identifier_type
+            and {{ normal_identifier(
+                'identity_rules.linked_identifier_type',
+                'identity_rules.linked_identifier'
+            ) }} = linked_ends.identifier
+    where
+        identity_rules.rule in ('deny', 'allow')
+        and ends.identifier_seq <> linked_ends.identifier_seq
+
+)
+
+select
+    rule,
+    least(identifier_seq, linked_identifier_seq) as identifier_seq,
+    greatest(identifier_seq, linked_identifier_seq) as linked_identifier_seq
+from find_identifiers

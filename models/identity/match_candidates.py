@@ -1,0 +1,45 @@
+"""One row per pair of records that are likely one person, by what they say."""
+
+import warnings
+
+import polars as pl
+
+from ml.matching import CANDIDATES, TooFewRecordsError, candidate_links
+
+ENDS = ("identifier_type", "identifier")
+
+
+def model(dbt, session):
+    """Propose links on name, address and birthday; none where matching is off."""
+    dbt.config(materialized="table")
+    run = dbt.ref("stg_run").project("is_matching, match_threshold").pl()
+    is_matching, threshold = run.row(0)
+    records = (
+        dbt.ref("match_records")
+        .pl()
+        .with_columns(record_id=pl.concat_str(ENDS, separator="\x1f"))
+    )
+
+    candidates = pl.DataFrame(schema=CANDIDATES)
+    if is_matching:
+        try:
+            candidates = candidate_links(records)
+        except TooFewRecordsError as reason:
+            warnings.warn(f"no candidates: {reason}", stacklevel=1)
+
+    ends = records.select("record_id", *ENDS)
+    linked_ends = ends.rename(lambda name: f"linked_{name}")
+    return (
+        candidates.join(ends, on="record_id")
+        .join(linked_ends, on="linked_record_id")
+        .select(
+            *ENDS,
+            *(f"linked_{name}" for name in ENDS),
+            "match_weight",
+            "match_probability",
+            "agreed_on",
+            is_accepted=pl.col("match_probability") >= threshold,
+        )
+        .sort(*ENDS, *(f"linked_{name}" for name in ENDS))
+        .to_arrow()
+    )
