@@ -195,6 +195,9 @@ class Refusals:
     type_codes: UInt8s
 
 
+WRAPS = (np.int32(union_find.LINKS_WRAP), np.int32(union_find.USER_IDS_WRAP))
+
+
 @dataclass(frozen=True)
 class LinkCounts:
     """Links and user ids of every node: low bits packed, the rest in a sparse list."""
@@ -204,14 +207,23 @@ class LinkCounts:
 
     def take(self, kind: int, begin: int = 0, end: int | None = None) -> Int32s:
         """Return links (kind 0) or user ids (kind 1) of nodes begin to end."""
-        part = self.packed[begin:end]
-        low = part & 0xFF if kind == 0 else (part >> 8) & 0x7F
-        counts = low.astype(np.int32)
-        step = union_find.LINKS_WRAP if kind == 0 else union_find.USER_IDS_WRAP
+        counts = self._low_bits(kind, self.packed[begin:end])
         nodes = self.carries[self.carries % 2 == kind] // 2 - begin
         nodes = nodes[(nodes >= 0) & (nodes < len(counts))]
-        np.add.at(counts, nodes, np.int32(step))
+        np.add.at(counts, nodes, WRAPS[kind])
         return counts
+
+    def take_carried(self, kind: int) -> tuple[Int64s, Int32s]:
+        """Return the nodes with any carry, and their links or user ids."""
+        nodes = np.unique(self.carries // 2)
+        counts = self._low_bits(kind, self.packed[nodes])
+        carried = self.carries[self.carries % 2 == kind] // 2
+        np.add.at(counts, np.searchsorted(nodes, carried), WRAPS[kind])
+        return nodes, counts
+
+    def _low_bits(self, kind: int, packed: UInt16s) -> Int32s:
+        low = packed & 0xFF if kind == 0 else (packed >> 8) & 0x7F
+        return low.astype(np.int32)
 
 
 @dataclass(frozen=True)
@@ -342,12 +354,28 @@ def find_hubs(
             protection.max_user_ids,
         ),
     )
-    for node in np.unique(counts.carries // 2).tolist():
-        code = type_codes[node]
-        if counts.take(0, node, node + 1)[0] > protection.max_links[code]:
-            reasons[node] = HUB_LINKS
-        elif counts.take(1, node, node + 1)[0] > protection.max_user_ids[code]:
-            reasons[node] = HUB_USER_IDS
+    nodes, degrees = counts.take_carried(0)
+    _, user_id_counts = counts.take_carried(1)
+    reasons[nodes] = hub_reasons_by_count(
+        degrees, user_id_counts, type_codes[nodes], protection
+    )
+    return reasons
+
+
+def hub_reasons_by_count(
+    degrees: Int32s,
+    user_id_counts: Int32s,
+    type_codes: UInt8s,
+    protection: MergeProtection,
+) -> UInt8s:
+    """Return why each of some nodes is a hub, ACCEPTED if it is none."""
+    reasons: UInt8s = np.where(
+        degrees > protection.max_links[type_codes],
+        HUB_LINKS,
+        np.where(
+            user_id_counts > protection.max_user_ids[type_codes], HUB_USER_IDS, ACCEPTED
+        ),
+    ).astype(np.uint8)
     return reasons
 
 
@@ -917,15 +945,9 @@ def recount(members: Members, changes: Changes, protection: MergeProtection) -> 
     user_id_counts = members.user_id_counts + np.bincount(
         to_user_id, minlength=count
     ).astype(np.int32)
-    reasons = np.where(
-        degrees > protection.max_links[members.type_codes],
-        HUB_LINKS,
-        np.where(
-            user_id_counts > protection.max_user_ids[members.type_codes],
-            HUB_USER_IDS,
-            ACCEPTED,
-        ),
-    ).astype(np.uint8)
+    reasons = hub_reasons_by_count(
+        degrees, user_id_counts, members.type_codes, protection
+    )
     was_in = places_of(np.where(is_known, members.clusters, nodes), nodes)
     broken_sets = np.zeros(count, dtype=bool)
     broken_sets[was_in[is_known & (reasons != members.hub_reasons)]] = True

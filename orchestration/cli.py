@@ -136,6 +136,38 @@ def real(
     )
 
 
+@app.command()
+def unmerge(
+    identifier: Annotated[str, typer.Argument(help="value, or type:value")],
+    other: Annotated[str, typer.Argument(help="what is another person's")],
+    reason: Annotated[str, typer.Option(help="why, for who reads the rule")] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="report only; write no rule")
+    ] = False,
+) -> None:
+    """Part two identifiers that are not one person, and tell what the merge touched."""
+    from rich.console import Console
+
+    from orchestration.sources.run_inputs import IDENTITY_RULES
+    from orchestration.terminal import print_frame
+    from orchestration.unmerge import UnmergeError, deny, find_identifier, part
+    from orchestration.warehouse import DatabaseError, Warehouse
+
+    console = Console()
+    try:
+        with Warehouse(Settings().warehouse).connect(read_only=True) as connection:
+            one = find_identifier(connection, identifier)
+            another = find_identifier(connection, other)
+            for title, frame in part(connection, one, another).items():
+                print_frame(console, title, frame)
+        if not dry_run:
+            deny(IDENTITY_RULES, one, another, reason)
+            typer.echo(f"{IDENTITY_RULES} denies that {one} and {another} are one; ")
+            typer.echo("commit it; the next run parts them, in all of history")
+    except (UnmergeError, DatabaseError) as error:
+        fail(error)
+
+
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     add_help_option=False,

@@ -10,13 +10,13 @@ from datetime import date, datetime, timedelta
 import polars as pl
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from activations.ledger import Ledger
 from orchestration.run import run_loop
 from orchestration.settings import Settings
 from orchestration.sources.sample import SEND_SCHEMA, World, live_day
 from orchestration.sources.sample.truth import write_truth
+from orchestration.terminal import print_frame
 from orchestration.warehouse import Warehouse
 
 SEED = 7
@@ -156,13 +156,7 @@ def report(settings: Settings) -> None:
     console = Console()
     warehouse = Warehouse(settings.warehouse)
     for title, query in FOUND.items():
-        frame = warehouse.read(query)
-        table = Table(title=title, title_justify="left", title_style="bold")
-        for column, kind in frame.schema.items():
-            table.add_column(column, justify="right" if kind.is_numeric() else "left")
-        for row in frame.iter_rows():
-            table.add_row(*("–" if cell is None else str(cell) for cell in row))
-        console.print(table)
+        print_frame(console, title, warehouse.read(query))
     console.print(
         f"Messages: {settings.outbox}\n"
         f"Tables:   {settings.published} (read-only copy)\n"

@@ -9,6 +9,15 @@ import polars.selectors as cs
 import pytest
 from polars.testing import assert_frame_equal
 
+from orchestration.sources.run_inputs import IDENTITY_RULES
+from orchestration.unmerge import (
+    Identifier,
+    UnmergeError,
+    deny,
+    divide,
+    fetch_members,
+    find_identifier,
+)
 from tests.conftest import TestHome, moment
 from tests.resolving import IDENTITY, IDENTITY_MODELS, Journal, resolve
 
@@ -317,6 +326,9 @@ def test_denied_pair_is_parted_and_one_again_when_the_rule_goes(new_home):
     resolve(home, AS_OF, IDENTITY)
     before = home.read("select * from identity.identity_map").drop(cs.ends_with("_seq"))
     assert before["profile_id"].n_unique() == 1
+    with home.warehouse() as connection:
+        ends = [find_identifier(connection, name) for name in ("td-laptop", "td-phone")]
+        sides = divide(connection, fetch_members(connection, ends[0]), *ends)
 
     with home.warehouse() as connection:
         connection.execute(
@@ -332,6 +344,11 @@ def test_denied_pair_is_parted_and_one_again_when_the_rule_goes(new_home):
         "select change, loser_profile_id, winner_profile_id "
         "from identity.identity_merges"
     ).rows() == [("split", laptop, phone)]
+
+    parted = home.read("select * from identity.identity_map")
+    predicted = sides.select("identifier", "side").join(parted, on="identifier")
+    assert predicted.select("side", "profile_id").unique().height == 2
+    assert predicted["side"].n_unique() == predicted["profile_id"].n_unique() == 2
 
     resolve(home, AS_OF, IDENTITY)
     after = home.read("select * from identity.identity_map").drop(cs.ends_with("_seq"))
@@ -374,6 +391,56 @@ def test_superseded_message_is_forgotten(new_home):
     resolve(home, AS_OF, IDENTITY)
     names = home.read("select identifier from identity.identity_map").to_series()
     assert sorted(names) == ["su-browser", "su-right"]
+
+
+def test_unmerge_reports_what_the_merge_touched_and_writes_nothing(demo_home):
+    pair = demo_home.read(
+        """
+        select any_value(user_id), any_value(browser) from (
+            select
+                profile_id,
+                max(identifier) filter (identifier_type = 'user_id') as user_id,
+                max(identifier) filter (identifier_type = 'anonymous_id') as browser
+            from identity.identity_map
+            where profile_id in (select profile_id from decisions.send_list)
+            group by profile_id
+            having user_id is not null and browser is not null
+            order by profile_id limit 1
+        )
+        """
+    ).row(0)
+    rules = IDENTITY_RULES.read_bytes()
+    told = demo_home.rekindle("unmerge", *pair, "--dry-run").stdout
+    for title in ("Who parts", "Messages sent", "Scores and phase", "Credits of"):
+        assert title in told
+    assert "@" not in told
+    assert IDENTITY_RULES.read_bytes() == rules
+
+
+def test_unmerge_of_what_is_not_merged_says_so(demo_home):
+    users = demo_home.read(
+        "select identifier from identity.identity_map "
+        "where identifier_type = 'user_id' order by identifier limit 2"
+    ).to_series()
+    refused = demo_home.rekindle("unmerge", *users, check=False)
+    assert refused.returncode == 1
+    assert "are not in one profile" in refused.stderr
+    unknown = demo_home.rekindle("unmerge", "nobody", users[0], check=False)
+    assert "no identifier 'nobody'" in unknown.stderr
+
+
+def test_deny_rule_is_written_once(tmp_path):
+    rules = tmp_path / "identity_rules.csv"
+    rules.write_bytes(IDENTITY_RULES.read_bytes())
+    ends = (
+        Identifier(1, "user_id", "ann", "p"),
+        Identifier(2, "email", "a@b.example", "p"),
+    )
+    deny(rules, *ends, reason="one account, two people")
+    last = rules.read_text().splitlines()[-1]
+    assert last == 'deny,user_id,ann,email,a@b.example,"one account, two people"'
+    with pytest.raises(UnmergeError, match=r"identity_rules.csv:\d+ has a rule"):
+        deny(rules, *reversed(ends), reason="")
 
 
 def profile_in(home: TestHome, identifier: str) -> str:
