@@ -112,16 +112,55 @@ def markdown_table(frame: pl.DataFrame) -> dg.MarkdownMetadataValue:
 
 
 PORTRAITS = {
-    "identity.identity_conflicts": Portrait(
-        title="Refused links",
+    "identity.identity_map": Portrait(
+        title="Profiles by number of identifiers",
         query="""
-            select identifier_type, reason, count(*) as identifier_count
-            from identity.identity_conflicts
-            group by all order by identifier_count desc, identifier_type, reason
+            with sizes as (
+                select profile_id, count(*) as size
+                from identity.identity_map group by profile_id
+            )
+            select
+                case
+                    when size <= 10 then cast(size as varchar)
+                    else 'to ' || cast(pow(2, ceil(log2(size))) as bigint)
+                end as identifiers,
+                count(*) as profile_count,
+                sum(size) as identifier_count
+            from sizes group by all order by min(size)
         """,
-        label="identifier_type",
-        value="identifier_count",
-        series="reason",
+        label="identifiers",
+        value="profile_count",
+    ),
+    "identity.identity_merges": Portrait(
+        title="Profiles merged, renamed and split, by run",
+        query="""
+            select merged_at as run, change, count(*) as profile_count
+            from identity.identity_merges
+            group by all order by run desc, change
+        """,
+        label="run",
+        value="profile_count",
+        series="change",
+    ),
+    "identity.identity_conflicts": Portrait(
+        title="Largest conflicts",
+        query="""
+            select
+                left(identity_map.profile_id, 8) as of_profile,
+                conflicts.identifier_type,
+                conflicts.reason,
+                conflicts.reason_detail,
+                count(*) as refused_links,
+                max(conflicts.last_seen_at) as last_seen_at
+            from identity.identity_conflicts as conflicts
+            inner join identity.identity_map as identity_map
+                using (identifier_type, identifier)
+            group by all
+            order by refused_links desc, of_profile
+            limit 20
+        """,
+        label="of_profile",
+        value="refused_links",
     ),
     "profiles.rfm": Portrait(
         title="Profiles by RFM segment",
