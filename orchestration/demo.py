@@ -4,7 +4,9 @@ What a run sent, the world reacts to on the next day. Never deletes anything: a 
 that is not the demo's is refused.
 """
 
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta
 
 import polars as pl
@@ -12,6 +14,7 @@ import typer
 from rich.console import Console
 
 from activations.ledger import Ledger
+from orchestration.resources import dbt_project
 from orchestration.run import run_loop
 from orchestration.settings import Settings
 from orchestration.sources.sample import SEND_SCHEMA, World, live_day
@@ -71,7 +74,10 @@ def live(settings: Settings, days: int, customers: int) -> None:
         RunFailedError: if a run of the loop failed; call again to go on.
     """
     world = open_world(settings, customers)
-    write_history(world, settings)
+    with ThreadPoolExecutor() as beside:
+        prepared = beside.submit(prepare, settings)
+        write_history(world, settings)
+        prepared.result()
     catch_up(world, settings)
     for _ in range(days):
         closes_at = naive(world.as_of(world.day))
@@ -114,6 +120,12 @@ def write_history(world: World, settings: Settings) -> None:
             live_day(world, settings.landing, settings.root / "truth", broadcasts=True)
             bar.update(1)
     world.save(settings.demo_marker)
+
+
+def prepare(settings: Settings) -> None:
+    """Parse the models and compile the kernels, each in a process of its own."""
+    dbt_project(settings)
+    subprocess.run([sys.executable, "-m", "ml.warm_up"], check=True)
 
 
 def catch_up(world: World, settings: Settings) -> None:

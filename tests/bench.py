@@ -12,9 +12,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+
+from dagster import DagsterInstance
 
 from orchestration.sources.sample import write_sample
 
@@ -85,6 +88,20 @@ def run_loop(home: Path) -> Measure:
     )
 
 
+def seconds_by_layer(home: Path) -> Counter[str]:
+    """Seconds that the tables of each layer took to build, as the run recorded them."""
+    os.environ["REKINDLE_HOME"] = str(home)
+    seconds: Counter[str] = Counter()
+    with DagsterInstance.from_config(str(home / "dagster")) as instance:
+        for key in instance.all_asset_keys():
+            event = instance.get_latest_materialization_event(key)
+            built = event.asset_materialization if event else None
+            took = built.metadata.get("Execution Duration") if built else None
+            if took:
+                seconds[key.path[0]] += took.value
+    return seconds
+
+
 def main() -> None:
     """Print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -125,6 +142,7 @@ def main() -> None:
         full_home.mkdir()
         landing.rename(full_home / "landing")
         full = run_loop(full_home)
+        layers = seconds_by_layer(full_home)
 
     events = summary.events
     print(f"events                      {events:>12,}")
@@ -133,6 +151,8 @@ def main() -> None:
     print(f"loop / floor, wall          {full.wall / floor.wall:>12.1f} ×")
     print(f"loop / floor, CPU           {full.cpu / floor.cpu:>12.1f} ×")
     print(f"orchestration share of wall {idle.wall / full.wall:>12.1%}")
+    for layer, seconds in layers.most_common():
+        print(f"{layer + ' share of tables':28}{seconds / layers.total():>12.1%}")
     print(f"peak memory, largest process{full.peak_mib:>12,.0f} MiB")
 
 

@@ -20,6 +20,7 @@ from orchestration.unmerge import (
 )
 from tests.conftest import TestHome, moment
 from tests.resolving import IDENTITY, IDENTITY_MODELS, Journal, resolve
+from tests.test_matching import PERSONS, TWICE, make_world
 
 AS_OF = moment("2026-03-01")
 START = moment("2026-02-01")
@@ -90,6 +91,13 @@ def write_scenarios() -> list[dict]:
     for n in range(6):
         log.identify(day[2] + n * minute, browser=f"fi-{n}", user="fi-nia")
 
+    # chain: each call links one identifier more
+    log.identify(day[3], browser="lc-a", traits={"email": "one@lc.example"})
+    log.identify(day[4], browser="lc-b", traits={"email": "one@lc.example"})
+    log.identify(day[5], browser="lc-b", traits={"email": "two@lc.example"})
+    log.identify(day[6], browser="lc-c", traits={"email": "two@lc.example"})
+    log.identify(day[7], browser="lc-c", user="lc-quinn")
+
     # recycled phone: the number's next owner has it a month on, then a third
     for n, user in enumerate(("rp-old", "rp-new", "rp-newest")):
         log.identify(day[3 + 5 * n], user=user, traits={"phone": "+44 20 7946 0999"})
@@ -100,9 +108,6 @@ def write_scenarios() -> list[dict]:
 
     # store kiosk: loyalty cards on one till
     for n in range(4):
-        log.identify(
-            day[6] + n * minute, device="sk-till", traits={"loyaltyId": f"sk-card-{n}"}
-        )
         log.identify(
             day[6] + n * minute,
             user=f"sk-user-{n}",
@@ -270,6 +275,11 @@ def test_fan_in_of_browsers_is_one_profile(profile_of):
     assert len({profile_of(f"fi-{n}") for n in range(6)} | {profile_of("fi-nia")}) == 1
 
 
+def test_chain_is_one_profile_named_after_its_oldest(profile_of):
+    names = ("lc-a", "lc-b", "lc-c", "lc-quinn", "one@lc.example", "two@lc.example")
+    assert len({profile_of(name) for name in names}) == 1
+
+
 def test_recycled_phone_joins_none_of_its_owners(profile_of, conflicts):
     owners = {profile_of(user) for user in ("rp-old", "rp-new", "rp-newest")}
     assert len(owners) == 3
@@ -391,6 +401,45 @@ def test_superseded_message_is_forgotten(new_home):
     resolve(home, AS_OF, IDENTITY)
     names = home.read("select identifier from identity.identity_map").to_series()
     assert sorted(names) == ["su-browser", "su-right"]
+
+
+def test_accepted_matches_join_profiles_for_as_long_as_matching_is_on(new_home):
+    home = new_home("matching")
+    log = Journal("ma")
+    for n, record in enumerate(make_world()):
+        said = {key: value for key, value in record.items() if value is not None}
+        names = {"firstName": said.get("first_name"), "lastName": said.get("last_name")}
+        address = {
+            "street": said.get("street"),
+            "city": said.get("city"),
+            "state": said.get("region"),
+            "postalCode": said.get("postal_code"),
+        }
+        log.identify(
+            START + timedelta(minutes=n),
+            traits={
+                **names,
+                "address": address,
+                "birthday": str(said["birthday"]) if "birthday" in said else None,
+                "email": f"{said['record_id']}@ma.example",
+            },
+            browser=f"browser-{said['record_id']}",
+        )
+    home.land(log.events)
+    profiles = "select count(distinct profile_id) from identity.identity_map"
+    home.settings = home.settings.model_copy(update={"matching": True})
+    resolve(home, AS_OF, IDENTITY)
+    assert PERSONS <= home.read(profiles).item() <= PERSONS + TWICE // 20
+    links = home.read("select * from identity.identity_edges where link_class = 4")
+    assert links["source"].unique().to_list() == ["match"]
+    assert links["match_weight"].min() > 0
+    assert profile_in(home, "0003-a@ma.example") == profile_in(
+        home, "0003-b@ma.example"
+    )
+
+    home.settings = home.settings.model_copy(update={"matching": False})
+    resolve(home, AS_OF, IDENTITY)
+    assert home.read(profiles).item() == PERSONS + TWICE
 
 
 def test_unmerge_reports_what_the_merge_touched_and_writes_nothing(demo_home):
