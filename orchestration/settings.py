@@ -39,6 +39,11 @@ class Settings(BaseSettings):
     retrain_days: int = Field(
         default=7, ge=1, description="days after which an estimator is trained anew"
     )
+    phone_region: str = Field(
+        default="US",
+        pattern="^[A-Z]{2}$",
+        description="region (ISO 3166) of phone numbers that name no country",
+    )
     matching: bool = Field(
         default=False,
         description="propose links on name, address and birthday (rekindle[match])",

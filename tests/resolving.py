@@ -24,7 +24,8 @@ from tests.conftest import Event, TestHome
 
 LAYERS = ("path:seeds", "staging", "identity", "profiles")
 IDENTITY_MODELS = (
-    *("stg_run", "stg_events", "stg_identifiers", "stg_identify_calls"),
+    *("stg_run", "stg_events", "stg_phone_numbers", "stg_identity_rules"),
+    *("stg_identifiers", "stg_identify_calls"),
     "identity",
 )
 IDENTITY = (

@@ -68,6 +68,13 @@ def write_scenarios() -> list[dict]:
     log.identify(day[7], user="sp-ida", traits={"phone": "+1 (555) 010-2000"})
     log.identify(day[8], user="sp-jon", traits={"phone": "15550102000"})
 
+    # one number, spelt as people do
+    for n, phone in enumerate(("+44 20 7946 0123", "+4402079460123")):
+        log.identify(day[n], browser=f"ph-{n}", traits={"phone": phone})
+    for n, phone in enumerate(("(212) 555-0188", "212.555.0188", "+1 212 555 0188")):
+        log.identify(day[n], browser=f"us-{n}", traits={"phone": phone})
+    log.identify(day[0], browser="ph-none", traits={"phone": "12"})
+
     # diamond: four identifiers, every way round leads to the same person
     email = {"email": "k@di.example"}
     log.identify(day[9], browser="di-a", user="di-kim", traits=email)
@@ -219,6 +226,14 @@ def test_chain_over_a_tablet_never_joins_two_users(profile_of, conflicts):
 def test_shared_phone_stays_with_who_gave_it_first(profile_of):
     assert profile_of("+15550102000") == profile_of("sp-ida")
     assert profile_of("sp-ida") != profile_of("sp-jon")
+
+
+def test_spellings_of_a_phone_number_are_one_number(profile_of):
+    assert len({profile_of(f"us-{n}") for n in range(3)}) == 1
+    assert profile_of("us-0") == profile_of("+12125550188")
+    assert profile_of("ph-0") == profile_of("ph-1") == profile_of("+442079460123")
+    with pytest.raises(KeyError):
+        profile_of("+12")
 
 
 def test_diamond_is_one_profile(profile_of):

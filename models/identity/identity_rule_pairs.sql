@@ -3,7 +3,7 @@ with
 
 identity_rules as (
 
-    select * from {{ ref('identity_rules') }}
+    select * from {{ ref('stg_identity_rules') }}
 
 ),
 
@@ -23,16 +23,11 @@ find_identifiers as (
     inner join identifier_sightings as ends
         on
             identity_rules.identifier_type = ends.identifier_type
-            and {{ normal_identifier(
-                'identity_rules.identifier_type', 'identity_rules.identifier'
-            ) }} = ends.identifier
+            and identity_rules.identifier = ends.identifier
     inner join identifier_sightings as linked_ends
         on
             identity_rules.linked_identifier_type = linked_ends.identifier_type
-            and {{ normal_identifier(
-                'identity_rules.linked_identifier_type',
-                'identity_rules.linked_identifier'
-            ) }} = linked_ends.identifier
+            and identity_rules.linked_identifier = linked_ends.identifier
     where
         identity_rules.rule in ('deny', 'allow')
         and ends.identifier_seq <> linked_ends.identifier_seq

@@ -7,12 +7,18 @@ events as (
 
 ),
 
+phone_numbers as (
+
+    select * from {{ ref('stg_phone_numbers') }}
+
+),
+
 blocked as (
 
     select
         identifier_type,
         lower(identifier) as identifier
-    from {{ ref('identity_rules') }}
+    from {{ ref('stg_identity_rules') }}
     where rule = 'block'
 
 ),
@@ -57,11 +63,19 @@ list_identifiers as (
 name_pairs as (
 
     select
-        message_id,
-        occurred_at,
-        pair.name as identifier_type,
-        {{ normal_identifier('pair.name', 'pair.value') }} as identifier
+        list_identifiers.message_id,
+        list_identifiers.occurred_at,
+        list_identifiers.pair.name as identifier_type,
+        {{ normal_identifier(
+            'list_identifiers.pair.name',
+            'list_identifiers.pair.value',
+            'phone_numbers.phone'
+        ) }} as identifier
     from list_identifiers
+    left join phone_numbers
+        on
+            list_identifiers.pair.name = 'phone'
+            and list_identifiers.pair.value = phone_numbers.spelling
 
 ),
 

@@ -7,6 +7,12 @@ events as (
 
 ),
 
+phone_numbers as (
+
+    select * from {{ ref('stg_phone_numbers') }}
+
+),
+
 read_traits as (
 
     select
@@ -46,7 +52,7 @@ name_traits as (
         user_id,
         occurred_at,
         lower(nullif(trim(fields[1]), '')) as email,
-        {{ phone_digits('fields[2]') }} as phone,
+        phone_numbers.phone,
         nullif(trim(fields[3]), '') as first_name,
         nullif(trim(fields[4]), '') as last_name,
         nullif(trim(fields[5]), '') as name,
@@ -64,6 +70,7 @@ name_traits as (
             as created_at,
         timezone
     from read_traits
+    left join phone_numbers on read_traits.fields[2] = phone_numbers.spelling
 
 )
 

@@ -48,6 +48,7 @@ describe_run as (
         current_run.training_cutoff_at,
         current_run.is_matching,
         current_run.match_threshold,
+        current_run.phone_region,
         current_run.evidence_epoch,
         coalesce(
             current_run.base_currency, find_usual_currency.currency, 'USD'

@@ -59,6 +59,7 @@ CURRENT_RUN = {
     "training_cutoff_at": ("timestamp", "as_of floored to the retraining grid."),
     "is_matching": ("boolean", "Whether links on name and address are proposed."),
     "match_threshold": ("double", "Probability from which one is accepted."),
+    "phone_region": ("varchar", "Region of phone numbers that name no country."),
     "evidence_epoch": ("varchar", "Changes when identity must start afresh."),
 }
 SUPERSEDED_MESSAGES = {

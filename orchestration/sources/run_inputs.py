@@ -20,6 +20,7 @@ EVIDENCE_SOURCES = (
     PROJECT / "models" / "identity",
     PROJECT / "models" / "staging" / "stg_events.sql",
     PROJECT / "models" / "staging" / "stg_identifiers.sql",
+    PROJECT / "models" / "staging" / "stg_phone_numbers.py",
     PROJECT / "dbt_project" / "macros",
     PROJECT / "dbt_project" / "seeds" / "identifier_types.csv",
 )
@@ -33,6 +34,7 @@ CURRENT_RUN: dict[str, pl.DataType] = {
     "training_cutoff_at": pl.Datetime("us"),
     "is_matching": pl.Boolean(),
     "match_threshold": pl.Float64(),
+    "phone_region": pl.String(),
     "evidence_epoch": pl.String(),
 }
 
@@ -58,6 +60,7 @@ def begin_run(connection: Connection, as_of: datetime, settings: Settings) -> bo
         "training_cutoff_at": settings.training_cutoff(as_of),
         "is_matching": settings.matching,
         "match_threshold": settings.match_threshold,
+        "phone_region": settings.phone_region,
         "evidence_epoch": evidence_epoch(connection, settings),
     }
     replace_table(
@@ -81,7 +84,7 @@ def evidence_epoch(connection: Connection, settings: Settings) -> str:
         fingerprint(EVIDENCE_SOURCES, frozenset({".sql", ".py", ".csv"})),
         blocked,
         str(superseded[0][0]),
-        f"{settings.matching} {settings.match_threshold}",
+        f"{settings.matching} {settings.match_threshold} {settings.phone_region}",
     )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

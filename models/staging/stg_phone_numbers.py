@@ -1,0 +1,47 @@
+"""One row per spelling of a phone number: the number in E.164."""
+
+import phonenumbers
+import polars as pl
+
+
+def model(dbt, session):
+    """Parse spellings not met before; one without country is taken as of the region."""
+    dbt.config(
+        materialized="incremental",
+        incremental_strategy="append",
+        on_schema_change="fail",
+    )
+    events = dbt.ref("stg_events")
+    rules = dbt.ref("identity_rules")
+    region = dbt.ref("stg_run").project("phone_region").fetchall()[0][0]
+    spellings = session.sql(
+        """
+        select json_extract_string(traits, '$.phone') as spelling from events
+        where type = 'identify'
+        union
+        select unnest([identifier, linked_identifier]) as spelling from rules
+        where 'phone' in (identifier_type, linked_identifier_type)
+        """
+    )
+    if dbt.is_incremental:
+        known = session.table(str(dbt.this))
+        spellings = session.sql("from spellings anti join known using (spelling)")
+    texts = spellings.filter("spelling is not null").pl()["spelling"].sort()
+    return pl.DataFrame(
+        {
+            "spelling": texts,
+            "phone": [to_e164(text, region) for text in texts],
+        },
+        schema={"spelling": pl.String, "phone": pl.String},
+    ).to_arrow()
+
+
+def to_e164(spelling, region):
+    """Return the number as + and digits, nothing if it cannot be one."""
+    try:
+        number = phonenumbers.parse(spelling, region)
+    except phonenumbers.NumberParseException:
+        return None
+    if not phonenumbers.is_possible_number(number):
+        return None
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
