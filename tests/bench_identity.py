@@ -6,8 +6,10 @@ before the clock starts. What a part reads, solves and writes is all inside the 
 """
 
 import argparse
+import importlib.util
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,8 +17,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import duckdb
@@ -26,7 +29,6 @@ import pyarrow as pa
 
 from ml.graph import (
     Changes,
-    ChangeSet,
     Components,
     Edges,
     Members,
@@ -38,6 +40,7 @@ from ml.graph import (
 )
 from tests.identity_world import (
     NOBODY,
+    TYPES,
     USER_ID,
     World,
     build_world,
@@ -52,7 +55,9 @@ PROTECTION = MergeProtection(
     user_id_code=USER_ID,
 )
 BATCH = 1_000_000
-STATE = "anchor, cluster, degree, user_id_count, hub_reason"
+ROOT = Path(__file__).parents[1]
+MODEL = ROOT / "models/identity/identity_components.py"
+TYPES_SEED = ROOT / "dbt_project/seeds/identifier_types.csv"
 
 
 def warm_up() -> None:
@@ -129,8 +134,10 @@ def count_nodes(connection: duckdb.DuckDBPyConnection, folder: Path) -> int:
     return int(rows[0][0])
 
 
-def unite_from(reader: pa.RecordBatchReader, components: Components) -> None:
-    """Let two threads take batch after batch."""
+def unite_from(
+    reader: pa.RecordBatchReader, components: Components, kind: Any = None
+) -> None:
+    """Let two threads take batch after batch, as numbers of another kind if told."""
     taking = threading.Lock()
 
     def work() -> None:
@@ -139,7 +146,8 @@ def unite_from(reader: pa.RecordBatchReader, components: Components) -> None:
                 batch = next(reader, None)
             if batch is None:
                 return
-            components.add(*(column.to_numpy() for column in batch.columns))
+            ends = (column.to_numpy() for column in batch.columns)
+            components.add(*(end.astype(kind or end.dtype, copy=False) for end in ends))
 
     threads = [threading.Thread(target=work) for _ in range(2)]
     for thread in threads:
@@ -239,13 +247,11 @@ def solve_stored(
     )
 
 
-def write_refusals(
-    connection: duckdb.DuckDBPyConnection, name: str, solution: Solution | ChangeSet
-) -> None:
-    refused = solution.refusals if isinstance(solution, Solution) else solution.examined
+def write_refusals(connection: duckdb.DuckDBPyConnection, solution: Solution) -> None:
+    refused = solution.refusals
     write_columns(
         connection,
-        name,
+        "conflicts",
         left_seq=refused.left,
         right_seq=refused.right,
         reason=refused.reasons,
@@ -259,247 +265,442 @@ def solve_with_rails(folder: Path, database: Path) -> None:
     with duckdb.connect(database) as connection:
         solution = solve_stored(connection, nodes, edges)
         write_columns(connection, "labels", anchor_seq=solution.anchors)
-        write_refusals(connection, "conflicts", solution)
+        write_refusals(connection, solution)
 
 
-def solve_plain_table(folder: Path, database: Path) -> None:
-    """Plain labels of all edges in the state, history and new."""
+def load_model() -> ModuleType:
+    """The dbt model, which is no part of a package."""
+    spec = importlib.util.spec_from_file_location("identity_components", MODEL)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def warehouse_of(connection: duckdb.DuckDBPyConnection) -> Any:
+    """The graph as the product's own model finds it."""
+    tables = (
+        ("identifier_types", "identifier_types"),
+        ("sightings", "identifier_sightings"),
+        ("edges", "identity_edges"),
+        ("rule_pairs", "identity_rule_pairs"),
+        ("former", "identity_components"),
+    )
+    return load_model().Warehouse(
+        connection, {name: connection.table(table) for name, table in tables}
+    )
+
+
+def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
+    """Empty tables in the product's shape, and its seed of types."""
+    connection.execute(
+        f"""
+        create table identifier_types as from '{TYPES_SEED}';
+        create table identifier_sightings (
+            identifier_seq bigint, identifier_type varchar, identifier varchar,
+            type_rank integer, strength varchar, first_seen_at timestamp,
+            last_seen_at timestamp, message_count bigint, half_key ubigint,
+            moved_seq bigint, batch_seq bigint
+        );
+        create table identity_edges (
+            identifier_seq bigint, linked_identifier_seq bigint, link_class integer,
+            first_seen_at timestamp, last_seen_at timestamp, evidence_count bigint,
+            new_seq bigint, moved_seq bigint, batch_seq bigint
+        );
+        create table identity_rule_pairs (
+            rule varchar, identifier_seq bigint, linked_identifier_seq bigint
+        );
+        create table identity_components (
+            identifier_seq bigint, component_seq bigint, cluster_seq bigint,
+            link_count bigint, user_id_count bigint, hub_reason varchar,
+            is_ruled boolean, former_component_seq bigint, via_identifier_seq bigint,
+            via_linked_identifier_seq bigint, batch_seq bigint, revision_seq bigint
+        );
+        create table labels (identifier_seq integer, component_seq integer);
+        """
+    )
+
+
+SIGHTINGS = """
+with
+
+ends as (
+
+    select identifier_type, identifier, seen_at from '{links}'
+    union all
+    select linked_identifier_type, linked_identifier, seen_at from '{links}'
+
+),
+
+sum_sightings as (
+
+    select
+        identifier_type,
+        identifier,
+        min(seen_at) as first_seen_at,
+        max(seen_at) as last_seen_at,
+        count(*) as message_count
+    from ends
+    group by identifier_type, identifier
+
+)
+
+select
+    coalesce(
+        known.identifier_seq,
+        (select coalesce(max(identifier_seq), -1) from identifier_sightings)
+        + row_number() over (
+            partition by known.identifier_seq is null
+            order by
+                sum_sightings.first_seen_at,
+                sum_sightings.identifier_type,
+                sum_sightings.identifier
+        )
+    ) as identifier_seq,
+    sum_sightings.identifier_type,
+    sum_sightings.identifier,
+    identifier_types.rank as type_rank,
+    identifier_types.strength,
+    least(sum_sightings.first_seen_at, known.first_seen_at) as first_seen_at,
+    greatest(sum_sightings.last_seen_at, known.last_seen_at) as last_seen_at,
+    sum_sightings.message_count + coalesce(known.message_count, 0) as message_count,
+    cast(
+        md5_number(sum_sightings.identifier_type || '␟' || sum_sightings.identifier)
+        & 18446744073709551615 as ubigint
+    ) as half_key,
+    case
+        when sum_sightings.first_seen_at >= known.first_seen_at then known.moved_seq
+        else {batch}
+    end as moved_seq,
+    {batch} as batch_seq
+from sum_sightings
+inner join identifier_types using (identifier_type)
+left join identifier_sightings as known using (identifier_type, identifier)
+"""
+EDGES = """
+with
+
+seen as (
+
+    select * from identifier_sightings where batch_seq = {batch}
+
+),
+
+pairs as (
+
+    select
+        least(ends.identifier_seq, linked_ends.identifier_seq) as identifier_seq,
+        greatest(ends.identifier_seq, linked_ends.identifier_seq)
+            as linked_identifier_seq,
+        1 + (ends.strength = 'weak')::integer + (linked_ends.strength = 'weak')::integer
+            as link_class,
+        min(links.seen_at) as first_seen_at,
+        max(links.seen_at) as last_seen_at,
+        count(*) as evidence_count
+    from '{links}' as links
+    inner join seen as ends using (identifier_type, identifier)
+    inner join seen as linked_ends
+        on
+            links.linked_identifier_type = linked_ends.identifier_type
+            and links.linked_identifier = linked_ends.identifier
+    group by all
+
+)
+
+select
+    pairs.identifier_seq,
+    pairs.linked_identifier_seq,
+    pairs.link_class,
+    least(pairs.first_seen_at, known.first_seen_at) as first_seen_at,
+    greatest(pairs.last_seen_at, known.last_seen_at) as last_seen_at,
+    pairs.evidence_count + coalesce(known.evidence_count, 0) as evidence_count,
+    coalesce(known.new_seq, {batch}) as new_seq,
+    case
+        when pairs.first_seen_at >= known.first_seen_at then known.moved_seq
+        else {batch}
+    end as moved_seq,
+    {batch} as batch_seq
+from pairs
+left join identity_edges as known using (identifier_seq, linked_identifier_seq)
+"""
+
+
+def put(
+    connection: duckdb.DuckDBPyConnection, table: str, query: str, *keys: str
+) -> None:
+    """Let rows take the place of those with their key, as dbt's delete+insert does."""
+    is_same = " and ".join(f"{table}.{key} = fresh.{key}" for key in keys)
+    connection.execute(f"create temp table fresh as {query}")
+    connection.execute(f"delete from {table} using fresh where {is_same}")
+    connection.execute(f"insert into {table} by name from fresh")
+    connection.execute("drop table fresh")
+
+
+def take_in_all(connection: duckdb.DuckDBPyConnection, links: str) -> None:
+    """Number the identifiers of links between strings, and the pairs."""
+    for table, query in (
+        ("identifier_sightings", SIGHTINGS),
+        ("identity_edges", EDGES),
+    ):
+        rows = query.format(links=links, batch=1)
+        connection.execute(f"insert into {table} by name {rows}")
+
+
+def take_in_new(connection: duckdb.DuckDBPyConnection, links: str) -> None:
+    """Look the identifiers of new links up, and number those that are not known."""
+    sightings, edges = (q.format(links=links, batch=2) for q in (SIGHTINGS, EDGES))
+    put(connection, "identifier_sightings", sightings, "identifier_seq")
+    ends = ("identifier_seq", "linked_identifier_seq")
+    put(connection, "identity_edges", edges, *ends)
+
+
+def label_all(connection: duckdb.DuckDBPyConnection) -> None:
+    """Plain labels of all edges."""
+    rows = connection.sql("select max(identifier_seq) from identifier_sightings")
+    components = Components(rows.fetchall()[0][0] + 1)
+    reader = connection.sql(
+        "select identifier_seq, linked_identifier_seq from identity_edges"
+    )
+    unite_from(reader.to_arrow_reader(BATCH), components, np.int32)
+    insert_labels(connection, components.labels())
+
+
+def insert_labels(connection: duckdb.DuckDBPyConnection, labels: np.ndarray) -> None:
+    numbers = np.arange(len(labels), dtype=np.int32)
+    solved = pa.table({"identifier_seq": numbers, "component_seq": labels})
+    connection.register("solved", solved)
+    connection.execute("insert into labels from solved")
+
+
+def label_new(connection: duckdb.DuckDBPyConnection) -> None:
+    """Take new edges into the labels; replace those of nodes that lost their root."""
+    rows = connection.sql("select max(identifier_seq) from identifier_sightings")
+    labels = np.arange(rows.fetchall()[0][0] + 1, dtype=np.int32)
+    stored = connection.sql("from labels").to_arrow_reader(BATCH)
+    known_count = 0
+    for batch in stored:
+        nodes, roots = (column.to_numpy() for column in batch.columns)
+        labels[nodes] = roots
+        known_count += len(nodes)
+    new = connection.sql(
+        "select identifier_seq::integer, linked_identifier_seq::integer "
+        "from identity_edges where new_seq = 2"
+    ).fetchnumpy()
+    left, right = (labels[ends] for ends in new.values())
+    roots = np.unique(np.r_[left, right])
+    components = Components(len(roots))
+    components.add(*(np.searchsorted(roots, e).astype(np.int32) for e in (left, right)))
+    winners = roots[components.labels()]
+    has_lost = np.zeros(len(labels), dtype=bool)
+    has_lost[roots[winners != roots]] = True
+    is_changed = has_lost[labels]
+    is_changed[known_count:] = True
+    changed = np.flatnonzero(is_changed).astype(np.int32)
+    now = labels[changed]
+    lost = has_lost[now]
+    now[lost] = winners[np.searchsorted(roots, now[lost])]
+    solved = pa.table({"identifier_seq": changed, "component_seq": now})
+    connection.register("solved", solved)
+    put(connection, "labels", "from solved", "identifier_seq")
+
+
+def solve_components(connection: duckdb.DuckDBPyConnection) -> None:
+    """Solve all with rails, by the product's own model."""
+    solved = load_model().solve_all(warehouse_of(connection))
+    connection.register("solved", solved)
+    connection.execute("insert into identity_components by name from solved")
+
+
+def follow_components(connection: duckdb.DuckDBPyConnection) -> None:
+    """Take new edges into the solution with rails, by the product's own model."""
+    solved = load_model().follow(warehouse_of(connection))
+    connection.register("solved", solved)
+    put(connection, "identity_components", "from solved", "identifier_seq")
+
+
+Step = Callable[[duckdb.DuckDBPyConnection], None]
+
+
+def start_anew(solve: Step, folder: Path, database: Path) -> float:
+    """From links between strings to the state; return the CPU seconds of numbering."""
     with duckdb.connect(database) as connection:
-        connection.execute(f"attach '{folder}/state.duckdb' as state (read_only)")
-        rows = connection.sql("select count(*) from state.identifiers").fetchall()
-        components = Components(rows[0][0])
-        for table in ("state.edges", "state.new_edges"):
-            reader = connection.sql(f"select left_seq, right_seq from {table}")
-            unite_from(reader.to_arrow_reader(BATCH), components)
-        write_columns(connection, "labels", component_seq=components.labels())
+        create_tables(connection)
+        begun = cpu_seconds()
+        take_in_all(connection, f"{folder}/links_*.parquet")
+        connection.execute("checkpoint")
+        numbering = cpu_seconds() - begun
+        solve(connection)
+        return numbering
 
 
-def resolve_plain(folder: Path, database: Path) -> None:
-    """Take new edges into the labels of the state; write the labels that changed."""
+def go_on(follow: Step, folder: Path, database: Path) -> float:
+    """Take new links into the state; return the CPU seconds of numbering."""
     with duckdb.connect(database) as connection:
-        connection.execute(f"attach '{folder}/state.duckdb' as state (read_only)")
-        rows = connection.sql(
-            "select (select count(*) from state.identifiers),"
-            " (select count(*) from state.labels),"
-            " (select count(*) from state.new_edges)"
-        ).fetchall()
-        node_count, known_count, new_count = rows[0]
-        former = np.arange(node_count, dtype=np.int32)
-        former[:known_count] = read_columns(
-            connection, "select component_seq from state.labels", known_count, np.int32
-        )[0]
-        ends = read_columns(
-            connection,
-            "select left_seq, right_seq from state.new_edges",
-            new_count,
-            np.int32,
-            np.int32,
-        )
-        components = Components(node_count, former.copy())
-        components.add(*ends)
-        labels = components.labels()
-        changed = np.flatnonzero(labels != former).astype(np.int32)
-        write_columns(
-            connection,
-            "changes",
-            identifier_seq=changed,
-            component_seq=labels[changed],
-        )
+        begun = cpu_seconds()
+        take_in_new(connection, f"{folder}/links_new.parquet")
+        connection.execute("checkpoint")
+        numbering = cpu_seconds() - begun
+        follow(connection)
+        return numbering
 
 
-class StoredHistory:
-    """Identifiers with their former solution, and edges, in tables of DuckDB.
-
-    Reads a column from end to end, once, and picks its rows from the array: cheaper
-    than to join when every block of the table has some of them.
-    """
-
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        self.connection = connection
-        rows = connection.sql(
-            "select (select count(*) from state.identifiers),"
-            " (select count(*) from state.edges),"
-            " (select count(*) from state.new_edges)"
-        ).fetchall()
-        self.node_count, old_count, new_count = rows[0]
-        self.edge_count = old_count + new_count
-        self.known = "(from state.edges union all from state.new_edges)"
-
-    def pick(
-        self, table: str, row_count: int, rows: np.ndarray, **columns: Any
-    ) -> list[np.ndarray]:
-        """Return the chosen rows of some columns."""
-        picked = [np.empty(len(rows), kind) for kind in columns.values()]
-        query = f"select {', '.join(columns)} from {table}"
-        begin = 0
-        for batch in self.connection.sql(query).to_arrow_reader(BATCH):
-            end = begin + len(batch)
-            inside = slice(*np.searchsorted(rows, (begin, end)).tolist())
-            places = rows[inside] - begin
-            for target, column in zip(picked, batch.columns, strict=True):
-                target[inside] = column.to_numpy()[places]
-            begin = end
-        return picked
-
-    @cached_property
-    def clusters(self) -> np.ndarray:
-        query = "select cluster from state.identifiers"
-        return read_columns(self.connection, query, self.node_count, np.int32)[0]
-
-    @cached_property
-    def ends(self) -> list[np.ndarray]:
-        query = f"select left_seq, right_seq from {self.known}"
-        return read_columns(self.connection, query, self.edge_count, np.int32, np.int32)
-
-    def members(self, nodes: np.ndarray) -> Members:
-        clusters = self.clusters[nodes]
-        is_reached = np.zeros(self.node_count, dtype=bool)
-        is_reached[clusters[clusters >= 0]] = True
-        inside = is_reached.take(self.clusters, mode="clip")
-        inside[self.clusters < 0] = False
-        inside[nodes] = True
-        rows = np.flatnonzero(inside).astype(np.int32)
-        columns = self.pick(
-            "state.identifiers",
-            self.node_count,
-            rows,
-            type_code=np.uint8,
-            first_seen=np.int64,
-            key=np.uint64,
-            anchor=np.int32,
-            cluster=np.int32,
-            degree=np.int32,
-            user_id_count=np.int32,
-            hub_reason=np.uint8,
-        )
-        return Members(rows, *columns)
-
-    def edges(self, nodes: np.ndarray) -> Edges:
-        wanted = np.zeros(self.node_count, dtype=bool)
-        wanted[nodes] = True
-        left, right = self.ends
-        rows = np.flatnonzero(wanted[left] | wanted[right])
-        strengths = self.pick(
-            self.known,
-            self.edge_count,
-            rows,
-            link_class=np.uint8,
-            first_seen=np.int64,
-        )
-        return Edges(left[rows], right[rows], *strengths)
+def follow_only(follow: Step, folder: Path, database: Path) -> None:
+    """Follow what has been numbered already."""
+    with duckdb.connect(folder / "state.duckdb") as connection:
+        follow(connection)
 
 
-def solve_state(folder: Path, database: Path) -> None:
-    """All edges of the state, history and new, with rails."""
-    with duckdb.connect(database) as connection:
-        connection.execute(f"attach '{folder}/state.duckdb' as state (read_only)")
-        solution = solve_stored(
-            connection,
-            "state.identifiers",
-            "(from state.edges union all from state.new_edges)",
-        )
-        write_columns(connection, "labels", anchor_seq=solution.anchors)
-        write_refusals(connection, "conflicts", solution)
-
-
-def resolve_state(folder: Path, database: Path) -> None:
-    """Take new edges into the solution of the state; write what changed."""
-    with duckdb.connect(database) as connection:
-        connection.execute(f"attach '{folder}/state.duckdb' as state (read_only)")
-        new = connection.sql(
-            "select left_seq, right_seq, link_class, first_seen from state.new_edges"
-        )
-        table = new.to_arrow_table()
-        change = resolve(
-            StoredHistory(connection),
-            Changes(Edges(*(column.to_numpy() for column in table.columns))),
-            PROTECTION,
-        )
-        write_columns(
-            connection,
-            "changes",
-            identifier_seq=change.nodes,
-            anchor=change.anchors,
-            cluster=change.clusters,
-            degree=change.degrees,
-            user_id_count=change.user_id_counts,
-            hub_reason=change.hub_reasons,
-        )
-        write_refusals(connection, "conflicts", change)
+def write_links(folder: Path, new_share: float) -> None:
+    """The world's edges between strings, the last of them apart."""
+    old_count = f"(1 - {new_share}) * (select count(*) from '{folder}/edges.parquet')"
+    for name, condition in (("known", "<"), ("new", ">=")):
+        with duckdb.connect() as connection:
+            connection.execute(
+                f"""
+                copy (
+                    with nodes as (
+                        select
+                            file_row_number as seq,
+                            {list(TYPES)}[type_code + 1] as identifier_type,
+                            'id:' || md5(file_row_number::varchar) as identifier
+                        from read_parquet(
+                            '{folder}/nodes.parquet', file_row_number = true
+                        )
+                    )
+                    select
+                        ends.identifier_type,
+                        ends.identifier,
+                        linked_ends.identifier_type as linked_identifier_type,
+                        linked_ends.identifier as linked_identifier,
+                        make_timestamp(edges.first_seen) as seen_at
+                    from read_parquet(
+                        '{folder}/edges.parquet', file_row_number = true
+                    ) as edges
+                    inner join nodes as ends on edges.left_seq = ends.seq
+                    inner join nodes as linked_ends
+                        on edges.right_seq = linked_ends.seq
+                    where edges.file_row_number {condition} {old_count}
+                ) to '{folder}/links_{name}.parquet'
+                """
+            )
 
 
 def write_state(folder: Path, new_share: float) -> None:
-    """Solve the history, all but the last edges, and keep it as tables."""
+    """Solve the history, all but the last links, from strings."""
+    write_links(folder, new_share)
     state = folder / "state.duckdb"
     state.unlink(missing_ok=True)
     with duckdb.connect(state) as connection:
-        connection.execute("set preserve_insertion_order = true")
-        source = f"'{folder}/edges.parquet'"
-        rows = connection.sql(f"select count(*) from {source}").fetchall()
-        old_count = int(rows[0][0] * (1 - new_share))
-        # one thread keeps the order of the rows
-        connection.execute(f"create table edges as from {source} limit {old_count}")
-        connection.execute(
-            f"create table new_edges as from {source} offset {old_count}"
-        )
-        node_count = count_nodes(connection, folder)
+        create_tables(connection)
+        take_in_all(connection, f"{folder}/links_known.parquet")
+        label_all(connection)
+        solve_components(connection)
+
+
+def write_numbered_state(folder: Path, new_share: float) -> None:
+    """Solve the history from dense numbers; the last edges are taken in, not solved."""
+    state = folder / "state.duckdb"
+    state.unlink(missing_ok=True)
+    edges = f"read_parquet('{folder}/edges.parquet', file_row_number = true)"
+    nodes = f"read_parquet('{folder}/nodes.parquet', file_row_number = true)"
+    with duckdb.connect(state) as connection:
+        create_tables(connection)
+        counts = connection.sql(f"select count(*) from {edges}").fetchall()
+        old_count = int(counts[0][0] * (1 - new_share))
         known = connection.sql(
-            "select 1 + greatest(max(left_seq), max(right_seq)) from edges"
+            "select 1 + greatest(max(left_seq), max(right_seq)) "
+            f"from {edges} where file_row_number < {old_count}"
         ).fetchall()[0][0]
+        connection.execute(
+            f"""
+            insert into identity_edges by name
+            select
+                left_seq as identifier_seq,
+                right_seq as linked_identifier_seq,
+                link_class,
+                make_timestamp(first_seen) as first_seen_at,
+                if(file_row_number < {old_count}, 1, 2) as new_seq,
+                new_seq as moved_seq,
+                new_seq as batch_seq
+            from {edges};
+            insert into identifier_sightings by name
+            select
+                file_row_number as identifier_seq,
+                {list(TYPES)}[type_code + 1] as identifier_type,
+                make_timestamp(first_seen) as first_seen_at,
+                key as half_key,
+                if(file_row_number < {known}, 1, 2) as moved_seq,
+                moved_seq as batch_seq
+            from {nodes}
+            """
+        )
         components = Components(known)
+        old_edges = f"(from {edges} where file_row_number < {old_count})"
         unite_from(
-            connection.sql("select left_seq, right_seq from edges").to_arrow_reader(
-                BATCH
-            ),
+            connection.sql(
+                f"select left_seq, right_seq from {old_edges}"
+            ).to_arrow_reader(BATCH),
             components,
         )
-        write_columns(connection, "labels", component_seq=components.labels())
-        nodes = f"(from '{folder}/nodes.parquet' limit {known})"
-        solution = solve_stored(connection, nodes, "edges")
-        unsolved = np.full(node_count - known, -1, np.int32)
-        zeros = np.zeros(node_count - known, np.int32)
-        write_columns(
-            connection,
-            "solved",
-            identifier_seq=np.arange(node_count, dtype=np.int32),
-            anchor=np.r_[solution.anchors, unsolved],
-            cluster=np.r_[solution.clusters, unsolved],
-            degree=np.r_[solution.degrees, zeros],
-            user_id_count=np.r_[solution.user_id_counts, zeros],
-            hub_reason=np.r_[solution.hub_reasons, zeros.astype(np.uint8)],
+        insert_labels(connection, components.labels())
+        old_nodes = f"(from {nodes} where file_row_number < {known})"
+        solution = solve_stored(connection, old_nodes, old_edges)
+        solved = pa.table(
+            {
+                "identifier_seq": np.arange(known, dtype=np.int32),
+                "component_seq": solution.anchors,
+                "cluster_seq": solution.clusters,
+                "link_count": solution.degrees,
+                "user_id_count": solution.user_id_counts,
+                "hub": solution.hub_reasons,
+            }
         )
+        connection.register("solved", solved)
         connection.execute(
-            f"create table identifiers as select identifier_seq, type_code, "
-            f"first_seen, key, {STATE} "
-            f"from solved positional join '{folder}/nodes.parquet'"
+            """
+            insert into identity_components by name
+            select
+                * exclude (hub),
+                [null, 'many_links', 'several_user_ids'][hub + 1] as hub_reason,
+                false as is_ruled,
+                1 as batch_seq,
+                1 as revision_seq
+            from solved
+            """
         )
-        connection.execute("drop table solved")
 
 
-def is_same_after(folder: Path, full: Path, incremental: Path, *, rails: bool) -> bool:
-    """Whether history and changes together are what solving everything gave."""
-    with duckdb.connect(full) as connection:
-        connection.execute(f"attach '{folder}/state.duckdb' as state (read_only)")
-        connection.execute(f"attach '{incremental}' as incremental (read_only)")
-        name = "anchor" if rails else "component_seq"
-        before = "anchor" if rails else "coalesce(component_seq, identifier_seq)"
-        source = (
-            "state.identifiers"
-            if rails
-            else "(select identifier_seq, component_seq from state.identifiers "
-            "positional join state.labels)"
-        )
-        columns = connection.sql(
-            f"select {before} as former from {source} order by identifier_seq"
-        ).fetchnumpy()["former"]
-        former = np.asarray(columns)
-        changes = connection.sql(
-            f"select identifier_seq, {name} as now from incremental.changes"
-        ).fetchnumpy()
-        former[changes["identifier_seq"]] = changes["now"]
-        column = "anchor_seq" if rails else "component_seq"
-        labels = connection.sql(f"select {column} as now from labels").fetchnumpy()
-        return bool(np.array_equal(former, labels["now"]))
+def fingerprint(database: Path, table: str) -> tuple[int, int]:
+    """Who is with whom, told by keys, as a number; and how many are told of."""
+    with duckdb.connect(database, read_only=True) as connection:
+        rows = connection.sql(
+            f"""
+            with named as (
+                select
+                    component_seq,
+                    half_key,
+                    min(half_key) over (partition by component_seq) as least_key
+                from {table}
+                inner join identifier_sightings using (identifier_seq)
+            )
+            select bit_xor(hash(half_key, least_key)), count(*) from named
+            """
+        ).fetchall()
+        return rows[0]
+
+
+def is_same(database: Path, table: str, labels: Path, column: str) -> bool:
+    """Whether a state by number is what solving everything gave by place."""
+    with duckdb.connect(database, read_only=True) as connection:
+        known = connection.sql(f"select identifier_seq, component_seq from {table}")
+        states = np.full(known.count("*").fetchall()[0][0], -1, np.int32)
+        for batch in known.to_arrow_reader(BATCH):
+            nodes, components = (part.to_numpy() for part in batch.columns)
+            states[nodes] = components
+    with duckdb.connect(labels, read_only=True) as connection:
+        query = f"select {column} from labels"
+        told = read_columns(connection, query, len(states), np.int32)[0]
+    return bool(np.array_equal(states, told))
 
 
 def write_named_edges(folder: Path) -> None:
@@ -698,10 +899,12 @@ PARTS: dict[str, Callable[[Path, Path], Any]] = {
     "solve_plain": solve_plain,
     "solve_plain_two_columns": solve_plain_two_columns,
     "solve_with_rails": solve_with_rails,
-    "solve_plain_table": solve_plain_table,
-    "resolve_plain": resolve_plain,
-    "solve_state": solve_state,
-    "resolve_state": resolve_state,
+    "start_plain": partial(start_anew, label_all),
+    "start_with_rails": partial(start_anew, solve_components),
+    "go_on_plain": partial(go_on, label_new),
+    "go_on_with_rails": partial(go_on, follow_components),
+    "follow_plain": partial(follow_only, label_new),
+    "follow_with_rails": partial(follow_only, follow_components),
     "cluster_with_splink": cluster_with_splink,
     "solve_named": solve_named,
     "number_in_sql": number_in_sql,
@@ -745,6 +948,8 @@ def measure(name: str, folder: Path, *, times: int = 1) -> Measure:
     for _ in range(times):
         database = folder / f"{name}.duckdb"
         database.unlink(missing_ok=True)
+        if name.startswith("go_on"):
+            shutil.copy(folder / "state.duckdb", database)
         command = [sys.executable, "-m", __spec__.name, "--part", name]
         done = subprocess.run(
             [*command, "--folder", str(folder)],
@@ -774,43 +979,65 @@ def prepare(folder: Path, edge_count: int) -> Path:
 
 def tell_large(world: Path, new_share: float) -> None:
     floor = measure("copy_two_columns", world, times=3)
+    found = {}
     for name, figure, goal in (
         ("solve_plain", "plain, wall / floor", "≤ 1.7, ≤ 2.5 GB"),
         ("solve_plain_two_columns", "  with numbers written beside", ""),
         ("solve_with_rails", "with rails, wall / floor", "≤ 3, ≤ 4 GB"),
     ):
-        found = measure(name, world, times=2)
+        found[name] = measure(name, world, times=2)
         tell(
             figure,
-            f"{found.wall / floor.wall:.2f} ×",
+            f"{found[name].wall / floor.wall:.2f} ×",
             goal,
-            f"{found.wall:.2f} s / {floor.wall:.2f} s, {found.peak_gb:.2f} GB, "
-            f"CPU {found.cpu:.1f} / {floor.cpu:.1f} s",
+            f"{found[name].wall:.2f} s / {floor.wall:.2f} s, "
+            f"{found[name].peak_gb:.2f} GB, "
+            f"CPU {found[name].cpu:.1f} / {floor.cpu:.1f} s",
         )
-    tell_incremental(world, new_share, "≥ 20 ×")
-
-
-def tell_incremental(world: Path, new_share: float, goal: str) -> None:
-    command = [sys.executable, "-m", __spec__.name, "--state", str(new_share)]
-    subprocess.run([*command, "--folder", str(world)], check=True)
-    for full, incremental, kind in (
-        ("solve_plain_table", "resolve_plain", "plain"),
-        ("solve_state", "resolve_state", "rails"),
+    build_state(world, new_share, is_numbered=True)
+    for full, follow, kind, table, column in (
+        ("solve_plain", "follow_plain", "plain", "labels", "component_seq"),
+        (
+            "solve_with_rails",
+            "follow_with_rails",
+            "rails",
+            "identity_components",
+            "anchor_seq",
+        ),
     ):
-        all_of_it, new = measure(full, world), measure(incremental, world)
-        is_same = is_same_after(
-            world,
-            world / f"{full}.duckdb",
-            world / f"{incremental}.duckdb",
-            rails=kind == "rails",
-        )
-        assert is_same, f"{incremental} is not what {full} gives"
-        tell(
-            f"{new_share:.1%} new, {kind}, CPU full / incremental",
-            f"{all_of_it.cpu / new.cpu:.1f} ×",
-            goal,
-            f"{all_of_it.cpu:.2f} s / {new.cpu:.2f} s, ids exact",
-        )
+        new = measure(follow, world)
+        state, labels = world / "state.duckdb", world / f"{full}.duckdb"
+        assert is_same(state, table, labels, column), f"{follow} is not {full}"
+        tell_ratio(f"{new_share:.1%} new, {kind}, dense", found[full].cpu, new.cpu, 20)
+
+
+def build_state(world: Path, new_share: float, *, is_numbered: bool) -> None:
+    command = [sys.executable, "-m", __spec__.name, "--state", str(new_share)]
+    numbered = ["--numbered"] * is_numbered
+    subprocess.run([*command, *numbered, "--folder", str(world)], check=True)
+
+
+def tell_ratio(figure: str, full: float, new: float, goal: int) -> None:
+    tell(
+        f"{figure}, CPU full / new",
+        f"{full / new:.1f} ×",
+        f"≥ {goal} ×",
+        f"{full:.2f} s / {new:.2f} s, ids exact",
+    )
+
+
+def tell_incremental(world: Path, new_share: float) -> None:
+    build_state(world, new_share, is_numbered=False)
+    for kind, table in (("plain", "labels"), ("with_rails", "identity_components")):
+        full, new = measure(f"start_{kind}", world), measure(f"go_on_{kind}", world)
+        databases = (world / f"{name}_{kind}.duckdb" for name in ("start", "go_on"))
+        one, other = (fingerprint(database, table) for database in databases)
+        assert one == other, f"{kind}: going on is not what starting anew gives"
+        words = kind.replace("_", " ")
+        share = f"{new_share:.1%} new, {words}"
+        tell_ratio(f"{share}, from strings", full.cpu, new.cpu, 8)
+        solving = (done.cpu - done.told for done in (full, new))
+        tell_ratio("  of it from dense numbers", *solving, 8)
 
 
 def tell_against_splink(world: Path) -> None:
@@ -853,6 +1080,7 @@ def main() -> None:
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--build", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--state", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--numbered", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.part:
         database = chosen.folder / f"{chosen.part}.duckdb"
@@ -860,7 +1088,8 @@ def main() -> None:
     elif chosen.build:
         write_world(build_world(chosen.build), chosen.folder)
     elif chosen.state:
-        write_state(chosen.folder, chosen.state)
+        write = write_numbered_state if chosen.numbered else write_state
+        write(chosen.folder, chosen.state)
     else:
         edge_count = chosen.edges // 100 if chosen.quick else chosen.edges
         with tempfile.TemporaryDirectory() as temporary:
@@ -869,7 +1098,7 @@ def main() -> None:
             print(f"{edge_count // 10:,} edges")
             tell_quality(small)
             tell_against_splink(small)
-            tell_incremental(small, 0.01, "≥ 8 ×")
+            tell_incremental(small, 0.01)
             large = prepare(folder, edge_count)
             print(f"{edge_count:,} edges")
             tell_large(large, 0.001)

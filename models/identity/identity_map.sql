@@ -50,15 +50,31 @@ list_new_links as (
 
 ),
 
-find_touched as (
+find_changed as (
 
     select identifier_seq
     from identity_components
     where revision_seq > (select known.revision_seq from known)
+
+),
+
+find_touched as (
+
+    select identifier_seq from find_changed
     union
     select identifier_seq from list_new_links
     union
     select linked_identifier_seq as identifier_seq from list_new_links
+    union
+    select identity_edges.linked_identifier_seq as identifier_seq
+    from identity_edges
+    inner join find_changed
+        on identity_edges.identifier_seq = find_changed.identifier_seq
+    union
+    select identity_edges.identifier_seq
+    from identity_edges
+    inner join find_changed
+        on identity_edges.linked_identifier_seq = find_changed.identifier_seq
 
 ),
 
