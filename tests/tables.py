@@ -7,7 +7,9 @@ import polars as pl
 
 from orchestration.warehouse import Warehouse, fetch_frame
 
-WALL_CLOCK_COLUMNS = {"landed_at"}
+WALL_CLOCK_COLUMNS = ("landed_at", "latency")
+# identity's own numbers, given in order of arrival
+INTERNAL_COLUMNS = ("_seq",)
 TABLES = """
     select table_schema, table_name, column_name
     from information_schema.columns
@@ -27,7 +29,7 @@ def fingerprints(path: Path) -> dict[str, str]:
             compared = [
                 f'"{name}"'
                 for name in names["column_name"]
-                if name not in WALL_CLOCK_COLUMNS and not name.endswith("latency")
+                if not name.endswith(WALL_CLOCK_COLUMNS + INTERNAL_COLUMNS)
             ]
             row = fetch_frame(
                 connection,

@@ -182,7 +182,7 @@ def test_a_second_run_at_the_same_as_of_changes_no_table_and_sends_nothing(
 
 
 PURE = re.compile(
-    r"^(staging\.(?!stg_sends)|identity\.|profiles\.|decisions\.phase|"
+    r"^(staging\.(?!stg_sends)|identity\.(?!identity_merges)|profiles\.|decisions\.phase|"
     r"attribution\.(?!lift))"
 )
 
