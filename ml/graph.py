@@ -20,8 +20,6 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from ml import union_find
 from ml.union_find import (
@@ -54,9 +52,7 @@ __all__ = [
     "Refusals",
     "Rules",
     "Solution",
-    "limited_members",
     "resolve",
-    "smallest_members",
     "solve",
 ]
 
@@ -271,8 +267,13 @@ def in_parts(count: int, work: Callable[[int, int], Any]) -> list[Any]:
     if count < WORTH_A_THREAD:
         return [work(0, count)]
     bounds = [count * part // THREADS for part in range(THREADS + 1)]
+    return in_threads(work, bounds[:-1], bounds[1:])
+
+
+def in_threads(work: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
+    """Let each thread work with its own arguments; return the results."""
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(work, bounds[:-1], bounds[1:]))
+        return list(pool.map(work, *arguments))
 
 
 class Components:
@@ -487,13 +488,17 @@ class SetRecords:
         self, sets: Int32s, set_count: int, type_codes: UInt8s, limits: PackedCounters
     ) -> None:
         self._sets, self._type_codes, self._counters = sets, type_codes, limits
-        self._records = np.empty((set_count, 4), dtype=np.uint64)
+        # a record that lies across two cache lines costs two reads
+        words = np.empty(4 * set_count + union_find.CACHE_LINE // 8, dtype=np.uint64)
+        skip = -words.ctypes.data % union_find.CACHE_LINE // 8
+        self._records = words[skip : skip + 4 * set_count].reshape(-1, 4)
         in_parts(set_count, partial(union_find.clear, self._records))
 
     def gather(self, first_seen: Int64s, keys: UInt64s, offset: int) -> None:
         """Take in the nodes from number `offset` on."""
         counters = self._counters
-        union_find.gather(
+        gather_part = partial(
+            union_find.gather,
             self._records,
             self._sets,
             self._type_codes,
@@ -507,6 +512,10 @@ class SetRecords:
             counters.shifts,
             counters.limits,
         )
+        if len(first_seen) < WORTH_A_THREAD:
+            gather_part(0, 1)
+        else:
+            in_threads(gather_part, range(THREADS), [THREADS] * THREADS)
 
     @property
     def oldest(self) -> Int32s:
@@ -1021,56 +1030,3 @@ def tell_merges(
     via_left[merged] = nodes[places[ordered.via_left[ended]]]
     via_right[merged] = nodes[places[ordered.via_right[ended]]]
     return Merges(nodes[losers], winners, via_left, via_right)
-
-
-def smallest_members(node_count: int, left: Int64s, right: Int64s) -> Int64s:
-    """Return for each node the smallest node that any path of edges leads to."""
-    edges = coo_array(
-        (np.ones(len(left), dtype=np.int8), (left, right)),
-        shape=(node_count, node_count),
-    )
-    component_count, labels = connected_components(edges, directed=False)
-    smallest = np.full(component_count, node_count, dtype=np.int64)
-    np.minimum.at(smallest, labels, np.arange(node_count, dtype=np.int64))
-    members: Int64s = smallest[labels]
-    return members
-
-
-def limited_members(
-    node_count: int, left: Int64s, right: Int64s, is_limited: NDArray[np.bool_]
-) -> Int64s:
-    """Return each node's smallest fellow where no component holds two limited nodes.
-
-    1. Solve the plain components.
-    2. Keep those with at most one limited node: nothing in them can be wrong.
-    3. In the others take the edges in the order given and leave out each edge that
-       would bring two limited nodes together (Kruskal's rule with a limit).
-
-    The order of the edges decides step 3, so it must be a total one.
-    """
-    roots = smallest_members(node_count, left, right)
-    limited_counts = np.bincount(roots[is_limited], minlength=node_count)
-    is_crowded = limited_counts > 1
-    in_crowded = is_crowded[roots[left]]
-
-    parents = {int(node): int(node) for node in np.flatnonzero(is_crowded[roots])}
-    has_limited = {node: bool(is_limited[node]) for node in parents}
-
-    def find(node: int) -> int:
-        while parents[node] != node:
-            parents[node] = parents[parents[node]]
-            node = parents[node]
-        return node
-
-    for first, second in zip(
-        left[in_crowded].tolist(), right[in_crowded].tolist(), strict=True
-    ):
-        older, younger = sorted((find(first), find(second)))
-        if older == younger or (has_limited[older] and has_limited[younger]):
-            continue
-        parents[younger] = older
-        has_limited[older] = has_limited[older] or has_limited[younger]
-
-    for node in parents:
-        roots[node] = find(node)
-    return roots

@@ -34,6 +34,9 @@ OUT_OF_USE = np.int32(-1)
 READ_AHEAD = 512
 
 FIRST_SEEN, OLDEST, KEY, COUNTERS = range(4)
+CACHE_LINE = 64
+# So many sets in a row are one thread's: none shares a cache line with another's.
+PART_BITS = 6
 SIGN = np.uint64(1 << 63)
 IS_USER_ID = np.uint16(1 << 15)
 USER_ID_STEP = np.uint16(1 << 8)
@@ -291,22 +294,32 @@ def gather(
     widths: Int64s,
     shifts: Int64s,
     limits: Int64s,
+    part: int,
+    part_count: int,
 ) -> None:
     """Keep each set's oldest node and count its nodes by type.
 
     The chunk begins at node `offset`. A record holds, for one set: the oldest node's
     first_seen (its sign flipped, so that it compares as unsigned), its type << 32 | its
-    number, its key; and the counters. An empty record is later than any node.
+    number, its key; and the counters. An empty record is later than any node. Takes
+    only the sets of one of `part_count` parts (a power of two), so that several threads
+    may gather at once.
     """
+    mine = np.empty(READ_AHEAD, np.int64)
     for begin in range(0, len(first_seen), READ_AHEAD):
         end = min(begin + READ_AHEAD, len(first_seen))
-        ahead = np.uint64(0)
+        count = 0
         for row in range(begin, end):
-            ahead |= records[sets[offset + row], COUNTERS]
+            mine[count] = row
+            count += ((sets[offset + row] >> PART_BITS) & (part_count - 1)) == part
+        ahead = np.uint64(0)
+        for place in range(count):
+            ahead |= records[sets[offset + mine[place]], COUNTERS]
         if ahead == ~np.uint64(0):
             # never so; keeps the reads ahead from being optimised away
             return
-        for row in range(begin, end):
+        for place in range(count):
+            row = mine[place]
             node = offset + row
             of_set = sets[node]
             code = np.uint64(type_codes[node])

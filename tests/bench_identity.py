@@ -222,7 +222,10 @@ def read_columns(
 
 
 def solve_stored(
-    connection: duckdb.DuckDBPyConnection, nodes: str, edges: str
+    connection: duckdb.DuckDBPyConnection,
+    nodes: str,
+    edges: str,
+    protection: MergeProtection = PROTECTION,
 ) -> Solution:
     """Solve with rails what two tables or files hold, reading ages only in passing."""
     counts = connection.sql(
@@ -243,7 +246,7 @@ def solve_stored(
     return solve(
         StoredNodes(types[0], nothing, nothing.astype(np.uint64), connection, nodes),
         StoredEdges(*ends, nothing.astype(np.uint8), nothing, connection, edges),
-        PROTECTION,
+        protection,
     )
 
 
@@ -643,8 +646,14 @@ def write_numbered_state(folder: Path, new_share: float) -> None:
             components,
         )
         insert_labels(connection, components.labels())
-        old_nodes = f"(from {nodes} where file_row_number < {known})"
-        solution = solve_stored(connection, old_nodes, old_edges)
+        # the product's codes of types, which decide between nodes of one moment
+        codes = [sorted(TYPES).index(name) for name in TYPES]
+        old_nodes = (
+            f"(select {codes}[type_code + 1] as type_code, first_seen, key "
+            f"from {nodes} where file_row_number < {known})"
+        )
+        protection = warehouse_of(connection).protection()
+        solution = solve_stored(connection, old_nodes, old_edges, protection)
         solved = pa.table(
             {
                 "identifier_seq": np.arange(known, dtype=np.int32),
@@ -690,7 +699,7 @@ def fingerprint(database: Path, table: str) -> tuple[int, int]:
 
 
 def is_same(database: Path, table: str, labels: Path, column: str) -> bool:
-    """Whether a state by number is what solving everything gave by place."""
+    """Whether a state by number parts nodes as solving everything did by place."""
     with duckdb.connect(database, read_only=True) as connection:
         known = connection.sql(f"select identifier_seq, component_seq from {table}")
         states = np.full(known.count("*").fetchall()[0][0], -1, np.int32)
@@ -700,7 +709,13 @@ def is_same(database: Path, table: str, labels: Path, column: str) -> bool:
     with duckdb.connect(labels, read_only=True) as connection:
         query = f"select {column} from labels"
         told = read_columns(connection, query, len(states), np.int32)[0]
-    return bool(np.array_equal(states, told))
+    return np.array_equal(smallest_fellows(states), smallest_fellows(told))
+
+
+def smallest_fellows(labels: np.ndarray) -> np.ndarray:
+    smallest = np.full(len(labels), len(labels), np.int32)
+    np.minimum.at(smallest, labels, np.arange(len(labels), dtype=np.int32))
+    return smallest[labels]
 
 
 def write_named_edges(folder: Path) -> None:

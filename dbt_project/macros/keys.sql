@@ -30,13 +30,13 @@
     (cast(conv(substr(md5({{ text }}), 1, 8), 16, 10) as double) / 4294967296)
 {%- endmacro %}
 
-{# The upper half of an md5, as a number: orders by what `uuid_of` names. #}
+{# The first half of an md5, as a number. `md5_number_upper` says the same, more slowly. #}
 {% macro half_key(text) -%}
     {{ return(adapter.dispatch('half_key')(text)) }}
 {%- endmacro %}
 
 {% macro default__half_key(text) -%}
-    md5_number_upper({{ text }})
+    cast(md5_number({{ text }}) & 18446744073709551615 as ubigint)
 {%- endmacro %}
 
 {% macro spark__half_key(text) -%}

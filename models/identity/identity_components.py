@@ -1,23 +1,34 @@
 """One row per identifier: the oldest of its profile, and what stands in its way."""
 
+from functools import cached_property
+
 import numpy as np
 import pyarrow as pa
 
 from ml import graph
 
-HUB_REASONS = np.array([None, "many_links", "several_user_ids"], dtype=object)
+HUB_REASONS = pa.array([None, "many_links", "several_user_ids"])
 NOTHING = -1
-NODE_COLUMNS = """
-    cast(identifier_seq as integer) as node,
-    cast(type_code as utinyint) as type_code,
-    epoch_us(first_seen_at) as first_seen,
-    half_key
-"""
-EDGE_COLUMNS = """
-    cast(identifier_seq as integer) as left_node,
-    cast(linked_identifier_seq as integer) as right_node,
-    cast(link_class as utinyint) as link_class,
+CHUNK = 1_000_000
+LINK_COLUMNS = """
+    identifier_seq as left_node,
+    linked_identifier_seq as right_node,
+    link_class,
     epoch_us(first_seen_at) as first_seen
+"""
+SOLVED_COLUMNS = f"""
+    identifier_seq as node,
+    component_seq as anchor,
+    cluster_seq as cluster,
+    link_count as degree,
+    user_id_count as user_ids,
+    cast(
+        case hub_reason
+            when 'many_links' then {graph.HUB_LINKS}
+            when 'several_user_ids' then {graph.HUB_USER_IDS}
+            else {graph.ACCEPTED}
+        end as utinyint
+    ) as hub_reason
 """
 
 
@@ -66,7 +77,8 @@ def solve_all(warehouse):
     solution = graph.solve(nodes, warehouse.links(), warehouse.protection(), rules)
     numbers = np.arange(len(nodes.type_codes))
     former = (np.full(len(numbers), NOTHING),) * 3
-    is_ruled = np.isin(numbers, named_in(rules))
+    is_ruled = np.zeros(len(numbers), dtype=bool)
+    is_ruled[named_in(rules)] = True
     return to_table(numbers, solution, former, is_ruled, warehouse.progress())
 
 
@@ -115,7 +127,7 @@ def to_table(nodes, solved, former, is_ruled, progress):
             "cluster_seq": pa.array(solved.clusters, type=pa.int64()),
             "link_count": pa.array(solved.degrees, type=pa.int64()),
             "user_id_count": pa.array(solved.user_id_counts, type=pa.int64()),
-            "hub_reason": pa.array(HUB_REASONS[solved.hub_reasons], type=pa.string()),
+            "hub_reason": HUB_REASONS.take(pa.array(solved.hub_reasons)),
             "is_ruled": pa.array(is_ruled, type=pa.bool_()),
             "former_component_seq": former_of,
             "via_identifier_seq": via,
@@ -127,37 +139,79 @@ def to_table(nodes, solved, former, is_ruled, progress):
 
 
 class Warehouse:
-    """The graph as the warehouse keeps it; a `History` of the last solution."""
+    """The graph as the warehouse keeps it; a `History` of the last solution.
+
+    Finds clusters and links through bitmaps over whole columns, read chunk by chunk:
+    cheaper than a join for each end where every block of a table holds some.
+    """
 
     def __init__(self, session, tables):
         self.session = session
         self.tables = tables
 
-    def ask(self, query, nodes=()):
-        """Return the columns of a query over the tables and `asked`, some nodes.
+    def chunks(self, query, nodes=()):
+        """Yield the rows of a query over the tables and `asked`, some nodes.
 
-        DuckDB finds what a query names among the local variables.
+        An empty chunk is the first. DuckDB finds what a query names among the local
+        variables.
         """
         identifier_types, sightings, edges, rule_pairs, former = self.tables.values()
-        types = self.session.sql(
-            "select *, row_number() over (order by identifier_type) - 1 as type_code "
-            "from identifier_types"
-        )
         asked = pa.table({"identifier_seq": pa.array(nodes, type=pa.int64())})
-        return self.session.sql(query).fetchnumpy()
+        reader = self.session.sql(query).to_arrow_reader(CHUNK)
+        yield reader.schema.empty_table()
+        yield from reader
+
+    def ask(self, query, nodes=(), is_wanted=None):
+        """Return the columns of a query, whole or of the rows that are wanted."""
+        parts = []
+        for chunk in self.chunks(query, nodes):
+            columns = {
+                name: column.to_numpy(zero_copy_only=False)
+                for name, column in zip(chunk.schema.names, chunk.columns, strict=True)
+            }
+            if is_wanted is not None:
+                rows = np.flatnonzero(is_wanted(columns))
+                columns = {name: column[rows] for name, column in columns.items()}
+            parts.append(columns)
+        return {
+            name: np.concatenate([part.pop(name) for part in parts])
+            for name in list(parts[0])
+        }
+
+    @cached_property
+    def types(self):
+        """The seed's rows; a type's code is its place."""
+        return self.ask("select * from identifier_types order by identifier_type")
+
+    @cached_property
+    def node_columns(self):
+        """What an identifier is to the graph."""
+        names = self.types["identifier_type"].tolist()
+        return f"""
+            identifier_seq as node,
+            cast(list_position({names}, identifier_type) - 1 as utinyint) as type_code,
+            epoch_us(first_seen_at) as first_seen,
+            half_key
+        """
+
+    @cached_property
+    def node_count(self):
+        """How many identifiers have a number."""
+        count = "select coalesce(max(identifier_seq) + 1, 0) as count from sightings"
+        return self.ask(count)["count"][0]
 
     def protection(self):
         """Return the limits of the seed; an empty one is none."""
-        types = self.ask("select * from types order by type_code")
 
         def limits(column):
-            return np.ma.filled(types[column], graph.UNLIMITED).astype(np.int64)
+            told = self.types[column].astype(float)
+            return np.where(np.isnan(told), graph.UNLIMITED, told).astype(np.int64)
 
         return graph.MergeProtection(
             profile_limits=limits("profile_limit"),
             max_links=limits("max_links"),
             max_user_ids=limits("max_user_ids"),
-            user_id_code=types["identifier_type"].tolist().index("user_id"),
+            user_id_code=self.types["identifier_type"].tolist().index("user_id"),
         )
 
     def rules(self):
@@ -175,33 +229,33 @@ class Warehouse:
 
     def nodes(self):
         """Return every identifier, in order of its number."""
-        rows = self.ask(
-            f"select {NODE_COLUMNS} from sightings "
-            "inner join types using (identifier_type)"
-        )
-        order = np.empty(len(rows["node"]), dtype=np.int64)
-        order[rows["node"]] = np.arange(len(order))
+        told = self.ask(f"select {self.node_columns} from sightings")
+        order = np.empty(self.node_count, dtype=np.int32)
+        order[told["node"]] = np.arange(self.node_count, dtype=np.int32)
         return graph.Nodes(
-            rows["type_code"][order], rows["first_seen"][order], rows["half_key"][order]
+            *(told[name][order] for name in ("type_code", "first_seen", "half_key"))
         )
 
-    def links(self, condition="true", nodes=()):
-        """Return the links of which the condition holds."""
-        rows = self.ask(f"select {EDGE_COLUMNS} from edges where {condition}", nodes)
+    def links(self, condition="true", is_wanted=None):
+        """Return the links of which the condition holds, or those that are wanted."""
+        told = self.ask(
+            f"select {LINK_COLUMNS} from edges where {condition}", is_wanted=is_wanted
+        )
         return graph.Edges(
-            rows["left_node"],
-            rows["right_node"],
-            rows["link_class"],
-            rows["first_seen"],
+            told["left_node"].astype(np.int32),
+            told["right_node"].astype(np.int32),
+            told["link_class"].astype(np.uint8),
+            told["first_seen"],
         )
 
     def changes(self, rules):
         """Return what came after the batch that the last solution knew."""
-        batch = self.ask("select max(batch_seq) as batch from former")["batch"][0]
+        last = "select coalesce(max(batch_seq), 0) as batch from former"
+        batch = self.ask(last)["batch"][0]
         moved = self.ask(
             f"""
             select identifier_seq from sightings where moved_seq > {batch}
-            union
+            union all
             select unnest([identifier_seq, linked_identifier_seq]) from edges
             where moved_seq > {batch} and new_seq <= {batch}
             """
@@ -215,67 +269,57 @@ class Warehouse:
             ),
         )
 
+    @cached_property
+    def clusters(self):
+        """Each node's former cluster."""
+        clusters = np.full(self.node_count, NOTHING, dtype=np.int32)
+        for chunk in self.chunks("select identifier_seq, cluster_seq from former"):
+            nodes, of_chunk = (column.to_numpy() for column in chunk.columns)
+            clusters[nodes] = of_chunk
+        return clusters
+
     def members(self, nodes):
         """Return these nodes and all that shared a cluster with one of them."""
-        fellows = self.ask(
-            """
-            select identifier_seq from asked
-            union
-            select identifier_seq from former where cluster_seq in (
-                select cluster_seq from former semi join asked using (identifier_seq)
-            )
-            """,
-            nodes,
-        )
-        return self.rows_of(np.sort(fellows["identifier_seq"]))
+        is_reached = np.zeros(self.node_count + 1, dtype=bool)
+        is_reached[self.clusters[nodes]] = True
+        is_reached[NOTHING] = False
+        is_member = is_reached[self.clusters]
+        is_member[nodes] = True
+        return self.rows_of(np.flatnonzero(is_member))
 
     def rows_of(self, nodes):
         """Return what is known and was solved of nodes, which are sorted."""
-        rows = self.ask(
-            f"""
-            with known as (
-                select {NODE_COLUMNS}
-                from (from sightings semi join asked using (identifier_seq))
-                inner join types using (identifier_type)
-            ),
-            solved as (from former semi join asked using (identifier_seq))
-            select
-                known.*,
-                cast(coalesce(component_seq, {NOTHING}) as integer) as anchor,
-                cast(coalesce(cluster_seq, {NOTHING}) as integer) as cluster,
-                cast(coalesce(link_count, 0) as integer) as degree,
-                cast(coalesce(user_id_count, 0) as integer) as user_ids,
-                cast(
-                    case hub_reason
-                        when 'many_links' then {graph.HUB_LINKS}
-                        when 'several_user_ids' then {graph.HUB_USER_IDS}
-                        else {graph.ACCEPTED}
-                    end as utinyint
-                ) as hub
-            from known
-            left join solved on known.node = solved.identifier_seq
-            order by node
-            """,
-            nodes,
-        )
+        asked = "semi join asked using (identifier_seq)"
+        known = self.ask(f"select {self.node_columns} from sightings {asked}", nodes)
+        solved = self.ask(f"select {SOLVED_COLUMNS} from former {asked}", nodes)
+        by_number = np.argsort(known["node"], kind="stable")
+        places = np.searchsorted(nodes, solved["node"])
+
+        def former(name, nothing, kind):
+            column = np.full(len(nodes), nothing, dtype=kind)
+            column[places] = solved[name]
+            return column
+
         return graph.Members(
-            nodes=rows["node"],
-            type_codes=rows["type_code"],
-            first_seen=rows["first_seen"],
-            keys=rows["half_key"],
-            anchors=rows["anchor"],
-            clusters=rows["cluster"],
-            degrees=rows["degree"],
-            user_id_counts=rows["user_ids"],
-            hub_reasons=rows["hub"],
+            nodes=nodes.astype(np.int32),
+            type_codes=known["type_code"][by_number],
+            first_seen=known["first_seen"][by_number],
+            keys=known["half_key"][by_number],
+            anchors=former("anchor", NOTHING, np.int32),
+            clusters=former("cluster", NOTHING, np.int32),
+            degrees=former("degree", 0, np.int32),
+            user_id_counts=former("user_ids", 0, np.int32),
+            hub_reasons=former("hub_reason", graph.ACCEPTED, np.uint8),
         )
 
     def edges(self, nodes):
         """Return all links that begin or end in these nodes."""
+        is_wanted = np.zeros(self.node_count, dtype=bool)
+        is_wanted[nodes] = True
         return self.links(
-            "identifier_seq in (select identifier_seq from asked) "
-            "or linked_identifier_seq in (select identifier_seq from asked)",
-            nodes,
+            is_wanted=lambda columns: (
+                is_wanted[columns["left_node"]] | is_wanted[columns["right_node"]]
+            )
         )
 
     def progress(self):

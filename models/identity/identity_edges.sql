@@ -81,6 +81,7 @@ number_members as (
         on
             members.identifier_type = identifier_sightings.identifier_type
             and members.identifier = identifier_sightings.identifier
+            and identifier_sightings.batch_seq > {{ last_batch() }}
 
 ),
 
