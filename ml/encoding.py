@@ -12,6 +12,13 @@ import polars.selectors as cs
 
 KEYS = ("profile_id", "cutoff_at")
 RFM = ("days_since_last_order", "order_count", "revenue_amount")
+# How often after the first, when last and for how long, as buy-till-you-die wants it,
+# and the days to look ahead.
+TIMING = (
+    "order_day_count",
+    "days_from_first_to_last_order",
+    "days_since_first_order",
+)
 
 Matrix = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 
@@ -24,19 +31,26 @@ def feature_columns(features: pl.DataFrame) -> tuple[str, ...]:
 def encode(features: pl.DataFrame, columns: Sequence[str]) -> Matrix:
     """One row per profile, one column per feature; NaN where a feature is unknown.
 
-    Counts, amounts and ages are skewed over orders of magnitude: each becomes the
-    logarithm of one plus its size, with its sign.
-
     Raises:
         ValueError: if a column is missing or holds infinite values.
     """
     missing = [column for column in columns if column not in features.columns]
     if missing:
         raise ValueError(f"features lack the columns {', '.join(missing)}")
-    numbers = features.select(
+    if not columns:
+        return np.empty((features.height, 0))
+    numbers: Matrix = features.select(
         pl.col(column).cast(pl.Float64).fill_null(float("nan")) for column in columns
     ).to_numpy()
     if np.isinf(numbers).any():
         raise ValueError("features hold infinite values")
-    matrix: Matrix = np.sign(numbers) * np.log1p(np.abs(numbers))
-    return matrix
+    return numbers
+
+
+def squash(matrix: Matrix) -> Matrix:
+    """The logarithm of one plus its size, with its sign, of every number.
+
+    Counts, amounts and ages are skewed over orders of magnitude.
+    """
+    squashed: Matrix = np.sign(matrix) * np.log1p(np.abs(matrix))
+    return squashed

@@ -113,23 +113,23 @@ class PurchaseTiming:
         return self._alive(*check_histories(x, t_x, T))
 
     def probability_of_purchase(
-        self, x: ArrayLike, t_x: ArrayLike, T: ArrayLike, horizon: float
+        self, x: ArrayLike, t_x: ArrayLike, T: ArrayLike, horizon: ArrayLike
     ) -> Floats:
         """The probability of at least one purchase in (T, T + horizon].
 
         Who is alive makes the next purchase for certain if given time; the rate of
         those alive is Gamma(r + x, alpha + T) distributed.
         """
-        raise_on_no_horizon(horizon)
+        horizon = check_horizon(horizon)
         x, t_x, T = check_histories(x, t_x, T)
         buys = -np.expm1(-(self.r + x) * np.log1p(horizon / (self.alpha + T)))
         return self._alive(x, t_x, T) * buys
 
     def expected_purchases(
-        self, x: ArrayLike, t_x: ArrayLike, T: ArrayLike, horizon: float
+        self, x: ArrayLike, t_x: ArrayLike, T: ArrayLike, horizon: ArrayLike
     ) -> Floats:
         """The expected number of purchases in (T, T + horizon]."""
-        raise_on_no_horizon(horizon)
+        horizon = check_horizon(horizon)
         x, t_x, T = check_histories(x, t_x, T)
         stays = self.b + drop_out_chances(self.kind, x)
         return self._alive(x, t_x, T) * count_purchases(
@@ -347,21 +347,18 @@ def spend_likelihood(
 
 
 class PurchaseTimingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """The MBG/NBD's probability of a purchase within the horizon, for scikit-learn.
+    """The MBG/NBD's probability of a purchase within a horizon, for scikit-learn.
 
-    Columns of X are x, t_x and T of `PurchaseTiming`, in the unit of `horizon`. Where x
-    is missing, nobody ordered yet: these get the rate of the positive class among their
+    Columns of X are x, t_x and T of `PurchaseTiming`, and the horizon. Where x is
+    missing, nobody ordered yet: these get the rate of the positive class among their
     like in training. The outcomes of the others are not looked at.
 
-    One made-up person, who bought again halfway through a first horizon, joins the
+    One made-up person, who bought again halfway through a usual horizon, joins the
     training, so that no customer base is too young to be fitted.
     """
 
-    def __init__(self, horizon: float) -> None:
-        self.horizon = horizon
-
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Estimate the parameters from X (n × 3) and the newcomers' rate from y (n).
+        """Estimate the parameters from X (n × 4) and the newcomers' rate from y (n).
 
         Raises:
             ValueError: if a row is no history, or y has not two classes.
@@ -371,8 +368,9 @@ class PurchaseTimingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[
         if self.classes_.size != 2:
             raise ValueError(f"two classes are needed, not {self.classes_.size}")
         ordered = ~np.isnan(matrix[:, 0])
-        imagined = [[1.0, self.horizon / 2, self.horizon]]
-        x, t_x, T = np.concatenate([matrix[ordered], imagined]).T
+        usual = float(np.median(matrix[:, 3]))
+        imagined = [[1.0, usual / 2, usual]]
+        x, t_x, T = np.concatenate([matrix[ordered, :3], imagined]).T
         timing = PurchaseTiming.fit(x, t_x, T)
         self.r_, self.alpha_ = timing.r, timing.alpha
         self.a_, self.b_ = timing.a, timing.b
@@ -387,10 +385,10 @@ class PurchaseTimingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[
         check_is_fitted(self)
         matrix = validate_data(self, X, ensure_all_finite="allow-nan", reset=False)
         ordered = ~np.isnan(matrix[:, 0])
-        x, t_x, T = matrix[ordered].T
+        x, t_x, T, horizon = matrix[ordered].T
         timing = PurchaseTiming("mbg_nbd", self.r_, self.alpha_, self.a_, self.b_)
         buys = np.full(ordered.size, self.newcomer_rate_)
-        buys[ordered] = timing.probability_of_purchase(x, t_x, T, self.horizon)
+        buys[ordered] = timing.probability_of_purchase(x, t_x, T, horizon)
         return np.column_stack([1 - buys, buys])
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
@@ -513,7 +511,9 @@ def raise_on_unknown(kind: str) -> None:
         raise ValueError(f"kind must be bg_nbd or mbg_nbd, not {kind}")
 
 
-def raise_on_no_horizon(horizon: float) -> None:
-    """Refuse a horizon that is no span of time."""
-    if not 0 <= horizon < np.inf:
-        raise ValueError(f"horizon must be a span of time, not {horizon}")
+def check_horizon(horizon: ArrayLike) -> Floats:
+    """Horizons as an array; ValueError where one is no span of time."""
+    spans = np.asarray(horizon, float)
+    if not ((spans >= 0) & (spans < np.inf)).all():
+        raise ValueError(f"horizon must be a span of time, not {horizon!r}")
+    return spans

@@ -1,35 +1,33 @@
-"""Purchase and churn propensity: calibrated, tested out of time, simple to beat.
+"""Purchase and churn propensity: blended, tested out of time, simple to beat.
 
 Frame in, frame out: what a feature is, is said in `models/profiles/features.sql`, and
 where fitted estimators live, in `ml/store.py`.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
 from typing import Literal
 
 import numpy as np
 import polars as pl
-from sklearn.calibration import CalibratedClassifierCV
-from sklearn.ensemble import HistGradientBoostingClassifier, VotingClassifier
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import PredefinedSplit
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
+from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
-from ml import encoding, evaluation
+from ml import encoding, evaluation, gate
+from ml.drift import Spread, spread_of
+from ml.encoding import Matrix
 from ml.evaluation import Metrics, Outcomes, Vector
+from ml.gate import Refusal, Trial
+from ml.learners import BASELINE, HORIZON, LEARNERS, Blend
+from ml.lifetime import PurchaseTiming, SpendLevel
 
 # Part of every estimator's identity: a change of the recipe below trains anew.
-RECIPE = 1
+RECIPE = 2
 
 ScoredBy = Literal["estimator", "rfm_fallback"]
-FallbackReason = Literal["too_few_outcomes", "not_better_than_rfm"]
 
 # An estimator is tried only where both outcomes occur this often, before the test
 # cutoff and after it: about ten for each coefficient that carries weight.
@@ -39,6 +37,10 @@ FEWEST_BASELINE_OUTCOMES = 10
 # Beyond this, more examples cost time and change no digit that matters.
 MOST_EXAMPLES = 400_000
 FOLDS = 3
+# Purchases of so many profiles tell how the population spends.
+FEWEST_BUYERS = 50
+# Scored at once: so that memory does not grow with the number of profiles.
+CHUNK = 100_000
 # Another version of one of these fits and stores another estimator.
 LIBRARIES = ("numpy", "scikit-learn", "scipy", "skops")
 # Scores are told apart to one in a million; smaller differences are arithmetic noise.
@@ -47,49 +49,108 @@ DIGITS = 6
 
 @dataclass(frozen=True)
 class Target:
-    """What is predicted: its label and the moment from which the label is known."""
+    """What is predicted: an order within a horizon, or none within one's own cycle."""
 
     name: str
-    label: str
-    known_at: str
+    horizon_days: int | None
+
+    @property
+    def is_purchase(self) -> bool:
+        """Whether buying is what is predicted, rather than not buying."""
+        return self.horizon_days is not None
+
+    def look_ahead(self, features: pl.DataFrame) -> pl.DataFrame:
+        """The features with the days to look ahead from each row's cutoff."""
+        days = pl.col("churn_cycle_days")
+        if self.horizon_days is not None:
+            days = pl.lit(self.horizon_days)
+        return features.with_columns(days.cast(pl.Int64).alias(HORIZON))
 
 
-PURCHASE = Target("purchase", "has_ordered", "purchase_known_at")
-CHURN = Target("churn", "has_churned", "churn_known_at")
-TARGETS = (PURCHASE, CHURN)
+CHURN = Target("churn", None)
+
+
+def list_targets(horizons: Sequence[int]) -> tuple[Target, ...]:
+    """Purchase within each horizon, the leading one first, and churn."""
+    return (*(Target(f"purchase_{days}d", days) for days in horizons), CHURN)
 
 
 @dataclass(frozen=True)
 class Predictor:
     """What answers for one target, and how it did out of time.
 
-    `classifier` is None where even the RFM baseline had too few outcomes to fit;
-    then everybody gets the `base_rate`.
+    `classifier` is None where even the RFM baseline had too few outcomes to fit; then
+    everybody gets the `base_rate`. Where the newest estimator was refused, an earlier
+    one may still answer: `classifier_cutoff_at` is what the one in use learnt up to.
     """
 
-    target: str
-    classifier: CalibratedClassifierCV | Pipeline | None
-    features: tuple[str, ...]
+    target: Target
+    classifier: Blend | None
+    classifier_cutoff_at: datetime
     base_rate: float
     scored_by: ScoredBy
-    fallback_reason: FallbackReason | None
+    refusal: Refusal | None
     example_count: int
     positive_count: int
     tested_cutoff_at: datetime | None
     metrics: Metrics | None
     baseline_metrics: Metrics | None
     calibration: pl.DataFrame
+    typical: Matrix
 
-    def predict(self, features: pl.DataFrame) -> Vector:
-        """The probability of the target for each row."""
+    def encode(self, features: pl.DataFrame) -> Matrix:
+        """What the classifier reads of each row."""
+        columns = () if self.classifier is None else self.classifier.columns
+        return encoding.encode(self.target.look_ahead(features), columns)
+
+    def predict(self, matrix: Matrix) -> Vector:
+        """The probability of the target for each encoded row."""
         if self.classifier is None:
-            return np.full(features.height, self.base_rate)
-        matrix = encoding.encode(features, self.features)
-        if features.is_empty():
-            return np.empty(0)
-        with threadpool_limits(1):
-            probabilities: Vector = self.classifier.predict_proba(matrix)[:, 1]
-        return probabilities.round(DIGITS)
+            return np.full(len(matrix), self.base_rate)
+        log_odds = self.classifier.log_odds(matrix)
+        chances: Vector = expit(log_odds if self.target.is_purchase else -log_odds)
+        return chances.round(DIGITS)
+
+    def effects(self, matrix: Matrix, groups: Sequence[Sequence[str]]) -> Matrix:
+        """What the log-odds of the target owe to each group of features.
+
+        That is how they differ from those of the same profile with the group as the
+        typical profile has it. Rows × groups; zero where nothing is learnt.
+        """
+        if self.classifier is None:
+            return np.zeros((len(matrix), len(groups)))
+        effects = self.classifier.effects(matrix, groups, self.typical)
+        return effects if self.target.is_purchase else -effects
+
+
+@dataclass(frozen=True)
+class Spending:
+    """How often people order and for how much: what a horizon is worth."""
+
+    timing: PurchaseTiming
+    level: SpendLevel
+
+    def expect(self, features: pl.DataFrame, chances: Vector, horizon: int) -> Vector:
+        """The expected revenue of each row within a horizon, in the base currency.
+
+        Expected orders times expected spend (Fader, Hardie, Lee 2005); for those who
+        never ordered, their chance to times what the population spends.
+        """
+        days, repeats_until, since = encoding.encode(features, encoding.TIMING).T
+        (spent,) = encoding.encode(
+            features.select(
+                spent=pl.col("average_order_amount").cast(pl.Float64)
+                * pl.col("order_count")
+            ),
+            ("spent",),
+        ).T
+        expected = chances * self.level.population_mean
+        bought = (days > 0) & (spent > 0)
+        repeats = days[bought] - 1
+        expected[bought] = self.timing.expected_purchases(
+            repeats, repeats_until[bought], since[bought], horizon
+        ) * self.level.expected_spend(days[bought], spent[bought] / days[bought])
+        return expected.round(2)
 
 
 @dataclass(frozen=True)
@@ -98,107 +159,165 @@ class Estimator:
 
     estimator_id: str
     training_cutoff_at: datetime
-    horizon_days: int
+    horizons: tuple[int, ...]
     recipe: int
     features: tuple[str, ...]
     libraries: dict[str, str]
+    code_version: str
     data_fingerprint: str
     predictors: tuple[Predictor, ...]
+    spending: Spending | None
+    spreads: dict[str, Spread]
 
     @property
     def lacks_data(self) -> bool:
         """Whether a target fell back for want of examples, which may still arrive."""
         return any(
-            predictor.fallback_reason == "too_few_outcomes"
+            predictor.refusal is not None
+            and predictor.refusal.reason == "too_few_outcomes"
             for predictor in self.predictors
         )
 
-    def has_seen(self, examples: pl.DataFrame) -> bool:
+    def has_seen(self, features: pl.DataFrame, labels: pl.DataFrame) -> bool:
         """Whether it was trained on exactly these examples."""
-        return self.data_fingerprint == fingerprint(examples)
+        return self.data_fingerprint == fingerprint(features, labels)
 
 
 def train(
-    examples: pl.DataFrame, training_cutoff_at: datetime, horizon_days: int
+    features: pl.DataFrame,
+    labels: pl.DataFrame,
+    current: pl.DataFrame,
+    training_cutoff_at: datetime,
+    horizons: Sequence[int],
+    *,
+    last_good: Mapping[str, Predictor] | None = None,
+    code_version: str = "unknown",
 ) -> Estimator:
-    """Fit purchase and churn on labelled examples known at the training cutoff.
+    """Fit all targets on the features and labels known at the training cutoff.
 
     For each target:
 
     1. Take the examples whose label is known, in the order of cutoff and profile.
-    2. Fit the estimator and the RFM baseline on what was known at the best cutoff to
-       test on, and compare them on what came after it.
-    3. Where the estimator has the smaller log-loss it is used, else the baseline.
-    4. Fit the one that is used again on all examples.
+    2. Fit the blend and the RFM baseline on what was known at the best cutoff to test
+       on, and compare them on what came after it.
+    3. Where the gate lets the blend pass, fit it again on all examples and use it.
+    4. Else use the last good one (by target in `last_good`), else the RFM baseline.
+
+    `current` holds the features that will be scored; a feature that is of use only
+    where the future is recorded shows by it.
 
     Raises:
         ValueError: if a profile has two examples of one cutoff, or if a label was
             known only after the training cutoff.
     """
-    raise_on_duplicates(examples)
-    examples = take_examples(examples)
-    columns = encoding.feature_columns(examples)
-    data_fingerprint = fingerprint(examples)
-    predictors = []
-    with threadpool_limits(1):
-        for target in TARGETS:
-            known = examples.filter(pl.col(target.label).is_not_null())
-            if (known[target.known_at] > training_cutoff_at).any():
-                raise ValueError(
-                    f"labels of {target.name} reach beyond the training cutoff"
-                )
-            predictors.append(train_target(known, target, columns))
+    raise_on_duplicates(features)
+    if (labels["known_at"] > training_cutoff_at).any():
+        raise ValueError("labels reach beyond the training cutoff")
+    columns = encoding.feature_columns(features)
+    data_fingerprint = fingerprint(features, labels)
+    targets = list_targets(horizons)
     libraries = library_versions()
+    with threadpool_limits(1):
+        predictors = [
+            train_target(
+                examples_of(target, features, labels),
+                target,
+                columns,
+                current,
+                training_cutoff_at,
+            )
+            for target in targets
+        ]
+    predictors = [
+        fall_back(predictor, (last_good or {}).get(predictor.target.name))
+        for predictor in predictors
+    ]
     identity = (
         training_cutoff_at.isoformat(),
-        horizon_days,
+        tuple(horizons),
         RECIPE,
         columns,
         sorted(libraries.items()),
         data_fingerprint,
+        [predictor.classifier_cutoff_at.isoformat() for predictor in predictors],
     )
+    newest = features.filter(pl.col("cutoff_at") == pl.col("cutoff_at").max())
     return Estimator(
         estimator_id=hashlib.sha256(repr(identity).encode()).hexdigest()[:16],
         training_cutoff_at=training_cutoff_at,
-        horizon_days=horizon_days,
+        horizons=tuple(horizons),
         recipe=RECIPE,
         features=columns,
         libraries=libraries,
+        code_version=code_version,
         data_fingerprint=data_fingerprint,
         predictors=tuple(predictors),
+        spending=fit_spending(newest),
+        spreads=spread_of(encoding.encode(newest, columns), columns),
     )
 
 
 def score(
     estimator: Estimator, features: pl.DataFrame, as_of: datetime
-) -> pl.DataFrame:
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """One row per profile with its propensities and what they come from.
 
-    `scored_by` is `rfm_fallback` as soon as one of the two propensities is the
-    baseline's; `purchase_scored_by` and `churn_scored_by` say which.
+    `purchase_propensity` is that of the leading horizon. `scored_by` is `rfm_fallback`
+    as soon as one of the leading propensities is the baseline's;
+    `purchase_scored_by` and `churn_scored_by` say which. The second frame has one row
+    per profile and horizon; a longer horizon holds the shorter one, so that its
+    propensity is never the smaller.
 
     Raises:
         ValueError: if a profile comes twice or a feature of the estimator is missing.
     """
     raise_on_duplicates(features)
     features = features.sort("profile_id")
-    whole = all(
-        predictor.scored_by == "estimator" for predictor in estimator.predictors
-    )
-    return features.select(
+    *purchases, churn = estimator.predictors
+    leading, horizon = purchases[0], estimator.horizons[0]
+    chances: dict[int, Vector] = {}
+    least = np.zeros(features.height)
+    for days, predictor in sorted(zip(estimator.horizons, purchases, strict=True)):
+        chances[days] = least = np.maximum(least, predict(predictor, features))
+    by_horizon = [
+        features.select(
+            "profile_id",
+            pl.lit(days).cast(pl.Int64).alias("horizon_days"),
+            pl.Series("purchase_propensity", chances[days]),
+            pl.lit(predictor.scored_by).alias("scored_by"),
+        )
+        for days, predictor in zip(estimator.horizons, purchases, strict=True)
+    ]
+    expected = None
+    if estimator.spending is not None:
+        expected = estimator.spending.expect(features, chances[horizon], horizon)
+    whole = leading.scored_by == churn.scored_by == "estimator"
+    scores = features.select(
         "profile_id",
-        *(
-            pl.Series(f"{predictor.target}_propensity", predictor.predict(features))
-            for predictor in estimator.predictors
+        pl.Series("purchase_propensity", chances[horizon]),
+        pl.Series("churn_propensity", predict(churn, features)),
+        pl.lit(None if expected is None else pl.Series(expected), pl.Float64).alias(
+            "expected_revenue_amount"
         ),
         pl.lit(estimator.estimator_id).alias("estimator_id"),
         pl.lit("estimator" if whole else "rfm_fallback").alias("scored_by"),
-        *(
-            pl.lit(predictor.scored_by).alias(f"{predictor.target}_scored_by")
-            for predictor in estimator.predictors
-        ),
+        pl.lit(leading.scored_by).alias("purchase_scored_by"),
+        pl.lit(churn.scored_by).alias("churn_scored_by"),
         pl.lit(as_of).cast(pl.Datetime("us")).alias("as_of"),
     )
+    return scores, pl.concat(by_horizon)
+
+
+def predict(predictor: Predictor, features: pl.DataFrame) -> Vector:
+    """The probability of the predictor's target for each row."""
+    with threadpool_limits(1):
+        return np.concatenate(
+            [
+                predictor.predict(predictor.encode(chunk))
+                for chunk in features.iter_slices(CHUNK)
+            ]
+            or [np.empty(0)]
+        )
 
 
 def calibration_table(estimator: Estimator) -> pl.DataFrame:
@@ -206,7 +325,7 @@ def calibration_table(estimator: Estimator) -> pl.DataFrame:
     return pl.concat(
         predictor.calibration.select(
             pl.lit(estimator.estimator_id).alias("estimator_id"),
-            pl.lit(predictor.target).alias("target"),
+            pl.lit(predictor.target.name).alias("target"),
             pl.lit(predictor.scored_by).alias("scored_by"),
             pl.all(),
         )
@@ -214,73 +333,117 @@ def calibration_table(estimator: Estimator) -> pl.DataFrame:
     )
 
 
-def fingerprint(examples: pl.DataFrame) -> str:
-    """The same for the same examples in any order; another for any other."""
-    examples = take_examples(examples)
+def fingerprint(features: pl.DataFrame, labels: pl.DataFrame) -> str:
+    """The same for the same features and labels in any order; another for any other."""
     digest = hashlib.sha256()
-    columns = encoding.feature_columns(examples)
-    digest.update("\x1f".join(columns).encode())
-    digest.update("\x1f".join(examples["profile_id"]).encode())
-    digest.update(encoding.encode(examples, columns).tobytes())
-    moments = ("cutoff_at", *(target.known_at for target in TARGETS))
-    for moment in moments:
-        numbers = examples[moment].cast(pl.Datetime("us")).to_physical()
-        digest.update(numbers.to_numpy().tobytes())
-    for target in TARGETS:
-        outcomes = examples[target.label].cast(pl.Int8).fill_null(-1)
-        digest.update(outcomes.to_numpy().tobytes())
+    for frame, keys in (
+        (features, encoding.KEYS),
+        (labels, (*encoding.KEYS, "target")),
+    ):
+        ordered = frame.select(sorted(frame.columns)).sort(keys)
+        digest.update("\x1f".join(ordered.columns).encode())
+        for column in ordered.iter_columns():
+            numbers = column.hash() if column.dtype == pl.String else column
+            numbers = numbers.to_physical().cast(pl.Float64).fill_null(-1)
+            digest.update(numbers.to_numpy().tobytes())
+            digest.update(column.is_null().to_numpy().tobytes())
     return digest.hexdigest()
 
 
 def train_target(
-    examples: pl.DataFrame, target: Target, columns: Sequence[str]
+    examples: pl.DataFrame,
+    target: Target,
+    columns: Sequence[str],
+    current: pl.DataFrame,
+    training_cutoff_at: datetime,
 ) -> Predictor:
-    """Choose between estimator and baseline out of time, then refit."""
-    outcomes = to_outcomes(examples, target)
+    """Test the blend out of time, then fit it, or else the baseline, on everything."""
     tested_cutoff_at, metrics, baseline_metrics = None, None, None
     table = evaluation.calibration(np.empty(0, bool), np.empty(0))
-    fallback_reason: FallbackReason | None = "too_few_outcomes"
-    split = next(out_of_time_splits(examples, target), None)
+    refusal: Refusal | None = Refusal(
+        "too_few_outcomes",
+        f"fewer than {FEWEST_OUTCOMES} of either outcome before a cutoff or after it",
+    )
+    split = next(out_of_time_splits(examples), None)
     if split is not None:
         past, future = split
-        truth = to_outcomes(future, target)
-        predicted = fit_estimator(past, target, columns).predict_proba(
-            encoding.encode(future, columns)
-        )[:, 1]
-        baseline_predicted = fit_baseline(past, target).predict_proba(
-            encoding.encode(future, encoding.RFM)
-        )[:, 1]
+        trial = try_out(past, future, target, columns)
         tested_cutoff_at = future["cutoff_at"][0]
-        metrics = evaluation.evaluate(truth, predicted)
-        baseline_metrics = evaluation.evaluate(truth, baseline_predicted)
-        is_better = metrics.log_loss < baseline_metrics.log_loss
-        fallback_reason = None if is_better else "not_better_than_rfm"
-        table = evaluation.calibration(
-            truth, predicted if is_better else baseline_predicted
+        metrics = evaluation.evaluate(trial.outcomes, trial.predictions)
+        baseline_metrics = evaluation.evaluate(
+            trial.outcomes, trial.baseline_predictions
         )
-    classifier: CalibratedClassifierCV | Pipeline | None = None
-    if fallback_reason is None:
-        classifier = fit_estimator(examples, target, columns)
-    elif has_outcomes(outcomes, FEWEST_BASELINE_OUTCOMES):
-        classifier = fit_baseline(examples, target)
+        refusal = gate.judge(trial, future, current, columns)
+        table = evaluation.calibration(
+            trial.outcomes,
+            trial.predictions if refusal is None else trial.baseline_predictions,
+        )
+    outcomes = to_outcomes(examples)
+    learners = LEARNERS if refusal is None else BASELINE
+    classifier = None
+    if refusal is None or has_outcomes(outcomes, FEWEST_BASELINE_OUTCOMES):
+        classifier = fit(examples, target, columns, learners)
     return Predictor(
-        target=target.name,
+        target=target,
         classifier=classifier,
-        features=tuple(columns) if fallback_reason is None else encoding.RFM,
+        classifier_cutoff_at=training_cutoff_at,
         base_rate=smooth_rate(outcomes),
-        scored_by="estimator" if fallback_reason is None else "rfm_fallback",
-        fallback_reason=fallback_reason,
+        scored_by="estimator" if refusal is None else "rfm_fallback",
+        refusal=refusal,
         example_count=int(outcomes.size),
         positive_count=int(outcomes.sum()),
         tested_cutoff_at=tested_cutoff_at,
         metrics=metrics,
         baseline_metrics=baseline_metrics,
         calibration=table,
+        typical=find_typical(examples, classifier),
     )
 
 
+def try_out(
+    past: pl.DataFrame, future: pl.DataFrame, target: Target, columns: Sequence[str]
+) -> Trial:
+    """What blend and baseline learn from the past and foretell of the future."""
+    foretold = []
+    for learners in (LEARNERS, BASELINE):
+        classifier = fit(past, target, columns, learners)
+        log_odds = classifier.log_odds(encoding.encode(future, classifier.columns))
+        foretold.append(expit(log_odds if target.is_purchase else -log_odds))
+    return Trial(to_outcomes(future), *foretold)
+
+
+def fall_back(predictor: Predictor, last_good: Predictor | None) -> Predictor:
+    """A refused predictor with the last good classifier in place of the baseline."""
+    if predictor.refusal is None or last_good is None:
+        return predictor
+    return replace(
+        predictor,
+        classifier=last_good.classifier,
+        classifier_cutoff_at=last_good.classifier_cutoff_at,
+        scored_by="estimator",
+        calibration=last_good.calibration,
+        typical=last_good.typical,
+    )
+
+
+def examples_of(
+    target: Target, features: pl.DataFrame, labels: pl.DataFrame
+) -> pl.DataFrame:
+    """The features of a target's labelled examples, in a total order.
+
+    All examples of as many profiles as may be used; profile ids are hashes, so the
+    first ones are a fair sample.
+    """
+    wanted = labels.filter(pl.col("target") == target.name).drop("target")
+    examples = features.join(wanted, on=encoding.KEYS, how="inner")
+    if examples.height > MOST_EXAMPLES:
+        last = examples["profile_id"].sort()[MOST_EXAMPLES]
+        examples = examples.filter(pl.col("profile_id") < last)
+    return examples.sort("cutoff_at", "profile_id")
+
+
 def out_of_time_splits(
-    examples: pl.DataFrame, target: Target
+    examples: pl.DataFrame,
 ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
     """What was known at a cutoff and what came after it, the best test first.
 
@@ -290,94 +453,65 @@ def out_of_time_splits(
     """
     cutoffs = examples.group_by("cutoff_at").len().sort("len", "cutoff_at")
     for cutoff_at in cutoffs["cutoff_at"].reverse():
-        past = examples.filter(pl.col(target.known_at) <= cutoff_at)
+        past = examples.filter(pl.col("known_at") <= cutoff_at)
         future = examples.filter(pl.col("cutoff_at") == cutoff_at)
         if all(
-            has_outcomes(to_outcomes(side, target), FEWEST_OUTCOMES)
-            for side in (past, future)
+            has_outcomes(to_outcomes(side), FEWEST_OUTCOMES) for side in (past, future)
         ):
             yield past, future
 
 
-def fit_estimator(
-    examples: pl.DataFrame, target: Target, columns: Sequence[str]
-) -> CalibratedClassifierCV:
-    """A calibrated pipeline: logistic regression and boosted trees, averaged.
-
-    Both get the average right and grow too sure of themselves, so that temperature
-    scaling is what they lack (Guo et al. 2017).
-    """
-    matrix, outcomes = encoding.encode(examples, columns), to_outcomes(examples, target)
-    pipeline = Pipeline(
-        [
-            *prepare_matrix(),
-            (
-                "classify",
-                VotingClassifier(
-                    [
-                        ("logistic", LogisticRegression(C=0.1, max_iter=1000)),
-                        (
-                            "boosting",
-                            HistGradientBoostingClassifier(
-                                max_iter=60,
-                                learning_rate=0.08,
-                                max_leaf_nodes=8,
-                                min_samples_leaf=40,
-                                l2_regularization=5.0,
-                                early_stopping=False,
-                                random_state=0,
-                            ),
-                        ),
-                    ],
-                    voting="soft",
-                ),
-            ),
-        ]
-    )
-    # All examples of a profile fall into one fold: one held out with its twin of
-    # another cutoff in sight would calibrate towards overconfidence.
+def fit(
+    examples: pl.DataFrame,
+    target: Target,
+    columns: Sequence[str],
+    learners: Sequence[str],
+) -> Blend:
+    """Some learners fitted to who bought; the baseline reads its own columns alone."""
+    read = encoding.RFM if learners == BASELINE else columns
+    classifier = Blend(columns=(*read, HORIZON), learners=tuple(learners))
+    bought = to_outcomes(examples) == target.is_purchase
     folds = examples["profile_id"].rank("dense").to_numpy() % FOLDS
-    calibrated = CalibratedClassifierCV(
-        pipeline, method="temperature", cv=PredefinedSplit(folds), ensemble=False
-    ).fit(matrix, outcomes)
-    # The row numbers of the folds would be stored with the estimator.
-    return calibrated.set_params(cv=FOLDS)
+    matrix = encoding.encode(examples, classifier.columns)
+    return classifier.fit(matrix, bought, folds)
 
 
-def fit_baseline(examples: pl.DataFrame, target: Target) -> Pipeline:
-    """What recency, frequency and monetary value alone can say."""
-    pipeline = Pipeline([*prepare_matrix(), ("classify", LogisticRegression())])
-    return pipeline.fit(
-        encoding.encode(examples, encoding.RFM), to_outcomes(examples, target)
+def find_typical(examples: pl.DataFrame, classifier: Blend | None) -> Matrix:
+    """The example nearest to the middle of all in every feature, one row.
+
+    A made-up middle could be of nobody: to have bought twice, never.
+    """
+    if classifier is None or examples.is_empty():
+        return np.empty((1, 0))
+    matrix = encoding.encode(examples, classifier.columns)
+    squashed = np.nan_to_num(encoding.squash(matrix), nan=-1.0)
+    spread = squashed.std(axis=0)
+    middle = np.median(squashed, axis=0)
+    distances = (((squashed - middle) / np.where(spread > 0, spread, 1)) ** 2).sum(1)
+    return matrix[[int(distances.argmin())]]
+
+
+def fit_spending(features: pl.DataFrame) -> Spending | None:
+    """How the profiles of one cutoff order and spend; None where too few ever did."""
+    needed = (*encoding.TIMING, "average_order_amount", "order_count")
+    if not set(needed) <= set(features.columns):
+        return None
+    buyers = features.filter(
+        pl.col("order_day_count") > 0, pl.col("average_order_amount") > 0
+    )
+    if buyers.height < FEWEST_BUYERS:
+        return None
+    days, repeats_until, since = encoding.encode(buyers, encoding.TIMING).T
+    average, orders = encoding.encode(buyers, ("average_order_amount", "order_count")).T
+    return Spending(
+        PurchaseTiming.fit(days - 1, repeats_until, since),
+        SpendLevel.fit(days, average * orders / days),
     )
 
 
-def prepare_matrix() -> list[tuple[str, SimpleImputer | StandardScaler]]:
-    """Steps fitted on training rows alone; an unknown feature is marked as unknown."""
-    return [
-        (
-            "impute",
-            SimpleImputer(strategy="constant", fill_value=0.0, add_indicator=True),
-        ),
-        ("scale", StandardScaler()),
-    ]
-
-
-def take_examples(examples: pl.DataFrame) -> pl.DataFrame:
-    """All examples of as many profiles as may be used, in a total order.
-
-    Profile ids are hashes, so the first ones are a fair sample.
-    """
-    ordered = examples.sort("cutoff_at", "profile_id")
-    if ordered.height <= MOST_EXAMPLES:
-        return ordered
-    last = ordered["profile_id"].sort()[MOST_EXAMPLES]
-    return ordered.filter(pl.col("profile_id") < last)
-
-
-def to_outcomes(examples: pl.DataFrame, target: Target) -> Outcomes:
+def to_outcomes(examples: pl.DataFrame) -> Outcomes:
     """The label of each example, as an array."""
-    return examples[target.label].cast(pl.Boolean).to_numpy()
+    return examples["has_happened"].cast(pl.Boolean).to_numpy()
 
 
 def has_outcomes(outcomes: Outcomes, fewest: int) -> bool:

@@ -10,15 +10,20 @@ import os
 import shutil
 import tempfile
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import skops.io
 
-from ml.evaluation import Metrics
-from ml.propensity import Estimator, Predictor, library_versions
+from ml.drift import Spread
+from ml.evaluation import CALIBRATION, Metrics
+from ml.gate import Refusal
+from ml.learners import HORIZON
+from ml.lifetime import PurchaseTiming, SpendLevel
+from ml.propensity import Estimator, Predictor, Spending, Target, library_versions
 
 METADATA = "metadata.json"
 
@@ -26,10 +31,12 @@ SUMMARY: dict[str, pl.DataType | type[pl.DataType]] = {
     "estimator_id": pl.String,
     "target": pl.String,
     "training_cutoff_at": pl.Datetime("us"),
+    "classifier_cutoff_at": pl.Datetime("us"),
     "horizon_days": pl.Int64,
     "is_in_use": pl.Boolean,
     "scored_by": pl.String,
-    "fallback_reason": pl.String,
+    "refusal_reason": pl.String,
+    "refusal_detail": pl.String,
     "example_count": pl.Int64,
     "positive_count": pl.Int64,
     "feature_count": pl.Int64,
@@ -38,22 +45,24 @@ SUMMARY: dict[str, pl.DataType | type[pl.DataType]] = {
     "log_loss": pl.Float64,
     "brier_score": pl.Float64,
     "calibration_error": pl.Float64,
+    "calibration_in_the_large": pl.Float64,
     "baseline_auc": pl.Float64,
     "baseline_log_loss": pl.Float64,
     "baseline_brier_score": pl.Float64,
     "baseline_calibration_error": pl.Float64,
+    "baseline_calibration_in_the_large": pl.Float64,
+    "code_version": pl.String,
     "library_versions": pl.String,
 }
 
-# Beyond what skops trusts by itself: the parts of a calibrated pipeline of boosted
-# trees. None of them runs code when it is rebuilt.
+# Beyond what skops trusts by itself: our learners and the parts of boosted trees. None
+# of them runs code when it is rebuilt.
 TRUSTED = frozenset(
     {
+        "ml.learners.Blend",
+        "ml.lifetime.PurchaseTimingClassifier",
         "numpy.dtype",
-        "sklearn.calibration._CalibratedClassifier",
-        "sklearn.calibration._TemperatureScaling",
         "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-        "sklearn.utils._bunch.Bunch",
     }
 )
 
@@ -72,7 +81,9 @@ def save(estimator: Estimator, folder: Path) -> Path:
     try:
         for predictor in estimator.predictors:
             if predictor.classifier is not None:
-                skops.io.dump(predictor.classifier, partial / file_of(predictor.target))
+                skops.io.dump(
+                    predictor.classifier, partial / file_of(predictor.target.name)
+                )
         (partial / METADATA).write_text(
             json.dumps(describe(estimator, partial), indent=2, default=str) + "\n"
         )
@@ -98,35 +109,45 @@ def load(folder: Path, estimator_id: str) -> Estimator:
     metadata = json.loads((place / METADATA).read_text())
     if metadata["estimator_id"] != estimator_id:
         raise UntrustedEstimatorError(f"{place} holds {metadata['estimator_id']}")
+    spending = metadata["spending"]
     return Estimator(
         estimator_id=estimator_id,
         training_cutoff_at=datetime.fromisoformat(metadata["training_cutoff_at"]),
-        horizon_days=metadata["horizon_days"],
+        horizons=tuple(metadata["horizons"]),
         recipe=metadata["recipe"],
         features=tuple(metadata["features"]),
         libraries=metadata["libraries"],
+        code_version=metadata["code_version"],
         data_fingerprint=metadata["data_fingerprint"],
         predictors=tuple(
             load_predictor(place, predictor) for predictor in metadata["predictors"]
         ),
+        spending=spending
+        and Spending(
+            PurchaseTiming(**spending["timing"]), SpendLevel(**spending["level"])
+        ),
+        spreads={
+            feature: Spread(tuple(spread["edges"]), tuple(spread["shares"]))
+            for feature, spread in metadata["spreads"].items()
+        },
     )
 
 
 def find(
     folder: Path,
     training_cutoff_at: datetime,
-    horizon_days: int,
+    horizons: tuple[int, ...],
     recipe: int,
     features: tuple[str, ...],
 ) -> Estimator | None:
-    """The estimator trained at this cutoff for this horizon, recipe and features.
+    """The estimator trained at this cutoff for these horizons, recipe and features.
 
     One fitted by other library versions is as good as none. Of several (an estimator
     trained again once missing examples had arrived) the one with most examples wins.
     """
     wanted = {
         "training_cutoff_at": training_cutoff_at.isoformat(),
-        "horizon_days": horizon_days,
+        "horizons": list(horizons),
         "recipe": recipe,
         "features": list(features),
         "libraries": library_versions(),
@@ -148,6 +169,33 @@ def find(
     return load(folder, best["estimator_id"])
 
 
+def find_last_good(
+    folder: Path,
+    before: datetime,
+    most_age: timedelta,
+    recipe: int,
+    features: tuple[str, ...],
+) -> dict[str, Predictor]:
+    """By target, the newest predictor that passed the gate at an earlier cutoff.
+
+    Only of the same recipe and libraries, with no feature that is there no more, and
+    not older than `most_age`.
+    """
+    known = {*features, HORIZON}
+    good: dict[str, Predictor] = {}
+    for metadata in list_metadata(folder):
+        cutoff_at = datetime.fromisoformat(metadata["training_cutoff_at"])
+        if not before - most_age <= cutoff_at < before:
+            continue
+        if (metadata["recipe"], metadata["libraries"]) != (recipe, library_versions()):
+            continue
+        place = folder / metadata["estimator_id"]
+        for predictor in metadata["predictors"]:
+            if predictor["refusal"] is None and known >= set(metadata["features"]):
+                good[predictor["target"]] = load_predictor(place, predictor)
+    return good
+
+
 def list_metadata(folder: Path) -> list[dict[str, Any]]:
     """What is known of each stored estimator, ordered by cutoff and id."""
     found = [
@@ -166,13 +214,10 @@ def summarize(folder: Path, until: datetime, in_use: str) -> pl.DataFrame:
         {
             **metadata,
             **predictor,
-            "training_cutoff_at": datetime.fromisoformat(
-                metadata["training_cutoff_at"]
-            ),
-            "tested_cutoff_at": predictor["tested_cutoff_at"]
-            and datetime.fromisoformat(predictor["tested_cutoff_at"]),
             "is_in_use": metadata["estimator_id"] == in_use,
-            "feature_count": len(predictor["features"]),
+            "refusal_reason": (predictor["refusal"] or {}).get("reason"),
+            "refusal_detail": (predictor["refusal"] or {}).get("detail"),
+            "feature_count": len(metadata["features"]),
             "library_versions": json.dumps(metadata["libraries"], sort_keys=True),
             **(predictor["metrics"] or {}),
             **{
@@ -184,9 +229,11 @@ def summarize(folder: Path, until: datetime, in_use: str) -> pl.DataFrame:
         if datetime.fromisoformat(metadata["training_cutoff_at"]) <= until
         for predictor in metadata["predictors"]
     ]
+    moments = [name for name, kind in SUMMARY.items() if kind == pl.Datetime("us")]
+    texts = {**SUMMARY, **dict.fromkeys(moments, pl.String)}
     return pl.DataFrame(
-        [{name: row.get(name) for name in SUMMARY} for row in rows], schema=SUMMARY
-    )
+        [{name: row.get(name) for name in SUMMARY} for row in rows], schema=texts
+    ).with_columns(pl.col(moments).str.to_datetime(time_unit="us"))
 
 
 def load_predictor(place: Path, metadata: dict[str, Any]) -> Predictor:
@@ -198,26 +245,21 @@ def load_predictor(place: Path, metadata: dict[str, Any]) -> Predictor:
         )
     tested_cutoff_at = metadata["tested_cutoff_at"]
     return Predictor(
-        target=metadata["target"],
+        target=Target(metadata["target"], metadata["horizon_days"]),
         classifier=classifier,
-        features=tuple(metadata["features"]),
+        classifier_cutoff_at=datetime.fromisoformat(metadata["classifier_cutoff_at"]),
         base_rate=metadata["base_rate"],
         scored_by=metadata["scored_by"],
-        fallback_reason=metadata["fallback_reason"],
+        refusal=metadata["refusal"] and Refusal(**metadata["refusal"]),
         example_count=metadata["example_count"],
         positive_count=metadata["positive_count"],
         tested_cutoff_at=tested_cutoff_at and datetime.fromisoformat(tested_cutoff_at),
         metrics=metadata["metrics"] and Metrics(**metadata["metrics"]),
         baseline_metrics=metadata["baseline_metrics"]
         and Metrics(**metadata["baseline_metrics"]),
-        calibration=pl.DataFrame(
-            metadata["calibration"],
-            schema={
-                "bin": pl.Int64,
-                "profile_count": pl.Int64,
-                "predicted_rate": pl.Float64,
-                "observed_rate": pl.Float64,
-            },
+        calibration=pl.DataFrame(metadata["calibration"], schema=CALIBRATION),
+        typical=np.array(
+            [[np.nan if value is None else value for value in metadata["typical"]]]
         ),
     )
 
@@ -246,19 +288,25 @@ def describe(estimator: Estimator, folder: Path) -> dict[str, Any]:
     return {
         "estimator_id": estimator.estimator_id,
         "training_cutoff_at": estimator.training_cutoff_at.isoformat(),
-        "horizon_days": estimator.horizon_days,
+        "horizons": estimator.horizons,
         "recipe": estimator.recipe,
-        "features": list(estimator.features),
+        "features": estimator.features,
         "data_fingerprint": estimator.data_fingerprint,
         "libraries": estimator.libraries,
+        "code_version": estimator.code_version,
+        "spending": estimator.spending and asdict(estimator.spending),
+        "spreads": {
+            feature: asdict(spread) for feature, spread in estimator.spreads.items()
+        },
         "predictors": [
             {
-                "target": predictor.target,
-                "sha256": checksum(folder / file_of(predictor.target)),
-                "features": list(predictor.features),
+                "target": predictor.target.name,
+                "horizon_days": predictor.target.horizon_days,
+                "sha256": checksum(folder / file_of(predictor.target.name)),
+                "classifier_cutoff_at": predictor.classifier_cutoff_at.isoformat(),
                 "base_rate": predictor.base_rate,
                 "scored_by": predictor.scored_by,
-                "fallback_reason": predictor.fallback_reason,
+                "refusal": predictor.refusal and asdict(predictor.refusal),
                 "example_count": predictor.example_count,
                 "positive_count": predictor.positive_count,
                 "tested_cutoff_at": predictor.tested_cutoff_at
@@ -267,6 +315,10 @@ def describe(estimator: Estimator, folder: Path) -> dict[str, Any]:
                 "baseline_metrics": predictor.baseline_metrics
                 and asdict(predictor.baseline_metrics),
                 "calibration": predictor.calibration.to_dicts(),
+                "typical": [
+                    None if np.isnan(value) else value
+                    for value in predictor.typical[0].tolist()
+                ],
             }
             for predictor in estimator.predictors
         ],

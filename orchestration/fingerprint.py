@@ -1,8 +1,12 @@
-"""Tells whether files are what they were."""
+"""Tells whether files are what they were, and which commit they are of."""
 
 import hashlib
+import subprocess
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
+
+from orchestration.settings import PROJECT
 
 
 def fingerprint(paths: Iterable[Path], suffixes: frozenset[str]) -> str:
@@ -14,3 +18,18 @@ def fingerprint(paths: Iterable[Path], suffixes: frozenset[str]) -> str:
                 content = path.read_bytes()
                 digest.update(f"{path}\n{len(content)}\n".encode() + content)
     return digest.hexdigest()
+
+
+def code_version() -> str:
+    """The commit of this checkout, marked where files differ; else the release."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return version("rekindle")
+    return described.stdout.strip()

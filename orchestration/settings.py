@@ -5,9 +5,10 @@ The only reader of the environment; everything else is handed a `Settings`.
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, PositiveInt, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PROJECT = Path(__file__).resolve().parent.parent
 EPOCH = datetime(1970, 1, 1)
@@ -33,11 +34,18 @@ class Settings(BaseSettings):
         pattern="^[A-Z]{3}$",
         description="currency of money sums; unset: the currency of most orders",
     )
-    horizon_days: int = Field(
-        default=30, ge=1, description="days ahead that purchase propensity looks"
+    horizon_days: Annotated[tuple[PositiveInt, ...], NoDecode] = Field(
+        default=(30, 90),
+        min_length=1,
+        description="days ahead that purchase propensity looks, 30,90; the first leads",
     )
     retrain_days: int = Field(
         default=7, ge=1, description="days after which an estimator is trained anew"
+    )
+    estimator_days: int = Field(
+        default=60,
+        ge=1,
+        description="days that a good estimator stays in use while newer ones fail",
     )
     phone_region: str = Field(
         default="US",
@@ -68,6 +76,16 @@ class Settings(BaseSettings):
     shop_url: str = Field(
         default="https://shop.example", description="where links in messages lead"
     )
+
+    @field_validator("horizon_days", mode="before")
+    @classmethod
+    def split_horizons(cls, value: object) -> object:
+        """Take `30,90` as well as numbers; none comes twice."""
+        if isinstance(value, str):
+            value = value.strip("[()]").split(",")
+        elif isinstance(value, int):
+            value = (value,)
+        return tuple(dict.fromkeys(value)) if isinstance(value, list | tuple) else value
 
     @property
     def root(self) -> Path:

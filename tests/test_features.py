@@ -2,9 +2,9 @@
 
 import random
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from itertools import pairwise
-from statistics import median
+from statistics import median, pstdev
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -18,12 +18,14 @@ from tests.conftest import TestHome, moment
 
 AS_OF = moment("2026-06-10T14:35:07")
 TRAINED_AT = moment("2026-06-04")
-HORIZON = timedelta(days=30)
-CUTOFFS = [AS_OF, *(TRAINED_AT - back * HORIZON for back in (1, 2, 3, 4))]
+HORIZONS = (30, 90)
+HORIZON = timedelta(days=HORIZONS[0])
+CUTOFFS = [AS_OF, *(TRAINED_AT - back * HORIZON for back in (1, 2, 3, 4, 6, 9))]
 MODELS = (
-    *("cutoffs", "activities", "activity_hours", "order_rhythms"),
+    *("cutoffs", "activities", "activity_hours", "profile_cutoffs", "order_rhythms"),
     *("features", "labels"),
 )
+OLDEST_AT = CUTOFFS[-1] - HORIZON
 PERSONS = ("ann", "bob", "hub")
 STAGING: dict[str, dict[str, Any]] = {
     "stg_product_views": {"action": pl.String},
@@ -99,7 +101,11 @@ def tables_of(events: list[Event]) -> dict[str, pl.DataFrame]:
     hindsight: a cancellation of a person undoes all its orders here.
     """
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in STAGING}
-    profile_events, sessions, orders = [], [], []
+    sessions, orders = [], []
+    # old enough for every cutoff to have a horizon of history before it
+    profile_events = [
+        {"message_id": "oldest", "profile_id": "hub", "occurred_at": OLDEST_AT}
+    ]
     undone = {event.person for event in events if event.kind == "cancellation"}
     for event in events:
         message_id = "/".join(map(str, event))
@@ -140,6 +146,7 @@ def tables_of(events: list[Event]) -> dict[str, pl.DataFrame]:
                 "as_of": [AS_OF],
                 "training_cutoff_at": [TRAINED_AT],
                 "horizon_days": [HORIZON.days],
+                "horizons_days": [list(HORIZONS)],
                 "base_currency": ["USD"],
             }
         ),
@@ -195,7 +202,7 @@ def build(new_home: Callable[[str], TestHome]) -> Build:
             return {
                 name: fetch_frame(
                     connection,
-                    f"select * from profiles.{name} order by profile_id, cutoff_at",
+                    f"select * from profiles.{name} order by all",
                 )
                 for name in ("features", "labels")
             }
@@ -270,13 +277,16 @@ def test_features_and_labels_equal_a_count_by_hand(
     for key, row in expected.items():
         assert {name: features[key][name] for name in row} == row
     labels = {
-        (row["profile_id"], row["cutoff_at"]): (row["has_ordered"], row["has_churned"])
+        (row["profile_id"], row["cutoff_at"], row["target"]): row["has_happened"]
         for row in built["labels"].iter_rows(named=True)
     }
     assert labels == {
-        (person, cutoff_at): label(history, person, cutoff_at, row["churn_cycle_days"])
+        (person, cutoff_at, target): has_happened
         for (person, cutoff_at), row in expected.items()
         if cutoff_at != AS_OF
+        for target, has_happened in label(
+            history, person, cutoff_at, row["churn_cycle_days"]
+        )
     }
 
 
@@ -300,8 +310,12 @@ def describe(history: list[Event], person: str, cutoff_at: datetime) -> dict[str
         return (cutoff_at - choose(event.at for event in found)).days
 
     orders = of("order")
-    placed = sorted(event.at for event in orders)
-    gaps = [(later - earlier).days for earlier, later in pairwise(placed)]
+    days: dict[datetime, int] = {}
+    for event in sorted(orders, key=lambda order: order.at):
+        day = datetime.combine(event.at, time())
+        days[day] = days.get(day, 0) + event.amount
+    gaps = [(later - earlier).days for earlier, later in pairwise(days)]
+    first, last = (min(days), max(days)) if days else (None, None)
     spent = sum(event.amount for event in orders)
     cycle = RULES["churn_cycle_default_days"]
     if gaps:
@@ -319,7 +333,27 @@ def describe(history: list[Event], person: str, cutoff_at: datetime) -> dict[str
         "cancellation_count": len(of("cancellation")),
         "coupon_count": len(of("coupon")),
         "revenue_amount": spent - sum(event.amount for event in of("refund")),
+        "order_day_count": len(days),
+        "days_since_first_order": (cutoff_at - first).days if first else None,
+        "days_from_first_to_last_order": (last - first).days if first else None,
         "days_between_orders": median(gaps) if gaps else None,
+        "last_days_between_orders": gaps[-1] if gaps else None,
+        "longest_days_between_orders": max(gaps, default=None),
+        "spread_days_between_orders": pytest.approx(pstdev(gaps), abs=0.051)
+        if gaps
+        else None,
+        "first_order_amount": days.get(first),
+        "last_order_amount": days.get(last),
+        "largest_order_amount": max(days.values(), default=None),
+        **{
+            f"order_{window}d_{unit}": sum(
+                amount if unit == "amount" else 1
+                for day, amount in days.items()
+                if day >= cutoff_at - timedelta(days=window)
+            )
+            for window in (7, 14, 30, 60, 90, 180, 365)
+            for unit in ("count", "amount")
+        },
         "churn_cycle_days": cycle,
         **{
             f"{kind}_{days}d_count": since(days, kind)
@@ -340,18 +374,17 @@ def describe(history: list[Event], person: str, cutoff_at: datetime) -> dict[str
 
 def label(
     history: list[Event], person: str, cutoff_at: datetime, cycle_days: int
-) -> tuple[bool, bool | None]:
+) -> list[tuple[str, bool]]:
     """What one person did from a cutoff on, as far as it was known when training."""
     mine = [event for event in history if event.person == person]
     stands = not any(event.kind == "cancellation" for event in mine)
-
-    def has_ordered_by(end: datetime) -> bool:
-        return stands and any(
+    windows = [(f"purchase_{days}d", days) for days in HORIZONS]
+    outcomes = []
+    for target, days in (*windows, ("churn", cycle_days)):
+        end = cutoff_at + timedelta(days=int(days))
+        has_ordered = stands and any(
             event.kind == "order" and cutoff_at <= event.at < end for event in mine
         )
-
-    cycle_ends_at = cutoff_at + timedelta(days=cycle_days)
-    return (
-        has_ordered_by(cutoff_at + HORIZON),
-        None if cycle_ends_at > TRAINED_AT else not has_ordered_by(cycle_ends_at),
-    )
+        if end <= TRAINED_AT:
+            outcomes.append((target, has_ordered != (target == "churn")))
+    return outcomes

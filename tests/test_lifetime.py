@@ -655,6 +655,7 @@ def examples(size: int = 4000) -> tuple[Floats, Floats]:
     matrix = np.stack(lives.seen, axis=1)
     outcomes = lives.future_count > 0
     matrix[: size // 10] = np.nan
+    matrix = np.column_stack([matrix, np.full(size, 10.0)])
     outcomes[: size // 10] = rng.random(size // 10) < 0.05
     return matrix, outcomes
 
@@ -662,9 +663,9 @@ def examples(size: int = 4000) -> tuple[Floats, Floats]:
 def test_the_classifier_gives_the_fitted_probability_of_a_purchase() -> None:
     matrix, outcomes = examples()
     ordered = ~np.isnan(matrix[:, 0])
-    classifier = PurchaseTimingClassifier(horizon=10.0).fit(matrix, outcomes)
+    classifier = PurchaseTimingClassifier().fit(matrix, outcomes)
     predicted = classifier.predict_proba(matrix)
-    seen = matrix[ordered].T
+    seen = matrix[ordered, :3].T
     expected = PurchaseTiming.fit(*seen).probability_of_purchase(*seen, 10)
     assert predicted.sum(axis=1) == pytest.approx(1)
     assert predicted[ordered, 1] == pytest.approx(expected, abs=0.01)
@@ -676,7 +677,7 @@ def test_the_classifier_gives_the_fitted_probability_of_a_purchase() -> None:
 
 def test_who_never_ordered_gets_the_smoothed_rate_of_their_like() -> None:
     matrix, outcomes = examples(400)
-    classifier = PurchaseTimingClassifier(horizon=10.0).fit(matrix, outcomes)
+    classifier = PurchaseTimingClassifier().fit(matrix, outcomes)
     newcomers = np.isnan(matrix[:, 0])
     rate = (outcomes[newcomers].sum() + outcomes.mean()) / (newcomers.sum() + 1)
     assert classifier.predict_proba(matrix)[newcomers, 1] == pytest.approx(rate)
@@ -685,17 +686,17 @@ def test_who_never_ordered_gets_the_smoothed_rate_of_their_like() -> None:
 
 
 def test_a_customer_base_too_young_to_be_fitted_gets_doubtful_probabilities() -> None:
-    nobody_ordered = np.full((4, 3), np.nan)
-    nobody_returned = np.array([[0.0, 0, T] for T in range(4)])
+    nobody_ordered = np.array([[np.nan, np.nan, np.nan, 30.0]] * 4)
+    nobody_returned = np.array([[0.0, 0, T, 30] for T in range(4)])
     for matrix in (nobody_ordered, nobody_returned):
-        classifier = PurchaseTimingClassifier(30.0).fit(matrix, [0, 1, 0, 1])
-        buys = classifier.predict_proba([*matrix, [2.0, 5.0, 9.0]])[:, 1]
+        classifier = PurchaseTimingClassifier().fit(matrix, [0, 1, 0, 1])
+        buys = classifier.predict_proba([*matrix, [2.0, 5.0, 9.0, 30.0]])[:, 1]
         assert ((buys > 0.001) & (buys < 0.999)).all()
 
 
 def test_the_classifier_is_a_good_citizen_of_scikit_learn() -> None:
     matrix, outcomes = examples(600)
-    classifier = PurchaseTimingClassifier(horizon=10.0)
+    classifier = PurchaseTimingClassifier()
     calibrated = CalibratedClassifierCV(
         classifier, method="temperature", cv=3, ensemble=False
     ).fit(matrix, outcomes)
@@ -706,6 +707,9 @@ def test_the_classifier_is_a_good_citizen_of_scikit_learn() -> None:
     assert skops.io.get_untrusted_types(data=content) == [ours]
     stored = skops.io.loads(content, trusted=[ours])
     assert np.array_equal(stored.predict_proba(matrix), fitted.predict_proba(matrix))
-    assert clone(fitted).get_params() == {"horizon": 10.0}
+    assert np.array_equal(
+        clone(fitted).fit(matrix, outcomes).predict_proba(matrix),
+        fitted.predict_proba(matrix),
+    )
     with pytest.raises(ValueError, match="two classes"):
         classifier.fit(matrix, np.zeros(len(matrix)))

@@ -2,36 +2,54 @@
 
 import json
 import pickle
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
 import numpy as np
 import polars as pl
 import pytest
 import skops.io
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
-from ml import channel_propensity, encoding, evaluation, propensity, store
+from ml import (
+    channel_propensity,
+    encoding,
+    evaluation,
+    gate,
+    propensity,
+    reasons,
+    store,
+)
 from orchestration.assets.score import score
 from orchestration.resources import Home
 from orchestration.warehouse import Warehouse, replace_table
 from tests.conftest import TestHome, moment
 
 TRAINED_AT = moment("2026-06-04")
-HORIZON = 30
-PROFILES = 600
+HORIZONS = (30, 90)
+HORIZON = HORIZONS[0]
+PURCHASE = propensity.Target("purchase_30d", HORIZON)
+PROFILES = 1000
+# Features that the words of reasons need and that tell nothing here.
+SILENT = (
+    *("days_between_orders", "cart_add_30d_count", "checkout_30d_count"),
+    *("message_click_90d_count", "message_open_90d_count", "coupon_count"),
+    *("service_issue_90d_count", "refund_count", "cancellation_count"),
+)
 
 
 def chance_to_buy(features: pl.DataFrame) -> np.ndarray:
     """The truth behind the examples: sessions tell most, recency a little."""
     signal = (
-        1.2 * np.log1p(features["session_30d_count"].to_numpy())
+        2.0 * np.log1p(features["session_30d_count"].to_numpy())
         - 0.4 * np.log1p(features["days_since_last_order"].fill_null(400).to_numpy())
-        - 0.6
+        - 1.4
     )
     return 1 / (1 + np.exp(-signal))
 
@@ -40,59 +58,103 @@ def make_features(cutoff_at: datetime, seed: int, profiles: int = PROFILES) -> A
     """Profiles at one cutoff; a third of them never ordered."""
     dice = np.random.default_rng(seed)
     orders = dice.poisson(1.1, profiles)
-    return pl.DataFrame(
+    since_last = dice.integers(0, 200, profiles)
+    lasted = np.where(orders > 1, dice.integers(1, 160, profiles), 0)
+    spent = np.round(orders * dice.gamma(3, 20, profiles), 2)
+    frame = pl.DataFrame(
         {
             "profile_id": [
                 sha256(bytes(str(n), "ascii")).hexdigest() for n in range(profiles)
             ],
             "cutoff_at": pl.Series([cutoff_at] * profiles, dtype=pl.Datetime("us")),
-            "days_since_last_order": pl.Series(
-                [
-                    int(n) if k else None
-                    for n, k in zip(
-                        dice.integers(0, 200, profiles), orders, strict=True
-                    )
-                ]
-            ),
+            "days_since_last_order": since_last,
             "order_count": orders,
-            "revenue_amount": np.round(orders * dice.gamma(3, 20, profiles), 2),
+            "revenue_amount": spent,
+            "average_order_amount": spent / np.maximum(orders, 1),
+            "order_day_count": orders,
+            "days_since_first_order": since_last + lasted,
+            "days_from_first_to_last_order": lasted,
+            "churn_cycle_days": np.full(profiles, HORIZON),
             "session_30d_count": dice.poisson(2.5, profiles),
             "product_view_30d_count": dice.poisson(6, profiles),
+            "days_since_last_session": dice.integers(0, 30, profiles),
+            "days_since_first_seen": since_last + lasted + 5,
+            "days_since_last_seen": since_last // 4,
+            **{name: np.zeros(profiles, int) for name in SILENT},
         }
+    )
+    unknown = pl.when(pl.col("order_count") > 0)
+    return frame.with_columns(
+        unknown.then(column).alias(column)
+        for column in frame.columns
+        if column.endswith("_order") or column == "average_order_amount"
     )
 
 
-def make_examples(horizons: int = 3, profiles: int = PROFILES) -> pl.DataFrame:
-    """Labelled examples at cutoffs whose labels are known when training."""
-    parts = []
-    for back in range(1, horizons + 1):
-        cutoff_at = TRAINED_AT - back * timedelta(days=HORIZON)
-        features = make_features(cutoff_at, seed=back, profiles=profiles)
-        dice = np.random.default_rng(100 + back)
-        has_ordered = dice.random(profiles) < chance_to_buy(features)
-        known_at = pl.lit(cutoff_at + timedelta(days=HORIZON)).cast(pl.Datetime("us"))
-        parts.append(
-            features.with_columns(
-                has_ordered=pl.Series(has_ordered),
-                has_churned=pl.Series(~has_ordered),
-                purchase_known_at=known_at,
-                churn_known_at=known_at,
-            )
+def make_labels(features: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """What followed within a month and, half as sure again, within a quarter."""
+    chances = chance_to_buy(features)
+    dice = np.random.default_rng(100 + seed).random(features.height)
+    parts = [
+        features.select(
+            "profile_id",
+            "cutoff_at",
+            pl.lit(target).alias("target"),
+            pl.lit(days).alias("horizon_days"),
+            pl.Series("has_happened", happened),
+            pl.col("cutoff_at").dt.offset_by(f"{days}d").alias("known_at"),
         )
-    return pl.concat(parts)
+        for target, days, happened in (
+            ("purchase_30d", 30, dice < chances),
+            ("purchase_90d", 90, dice < (1 + chances) / 2),
+            ("churn", 30, dice >= chances),
+        )
+    ]
+    return pl.concat(parts).filter(pl.col("known_at") <= TRAINED_AT)
 
 
-def train(examples: pl.DataFrame) -> propensity.Estimator:
-    return propensity.train(examples, TRAINED_AT, HORIZON)
+class Examples(NamedTuple):
+    """Features at training cutoffs, and what was known to follow."""
+
+    features: pl.DataFrame
+    labels: pl.DataFrame
+
+    def keep(self, profiles: int) -> "Examples":
+        """Those of the first so many profiles."""
+        kept = self.features["profile_id"].unique(maintain_order=True)[:profiles]
+        return Examples(
+            *(frame.filter(pl.col("profile_id").is_in(kept)) for frame in self)
+        )
+
+
+def make_examples(
+    steps: Sequence[int] = (1, 2, 3, 4, 6), profiles: int = PROFILES
+) -> Examples:
+    """Labelled examples at cutoffs whose labels are known when training."""
+    cutoffs = {back: TRAINED_AT - back * timedelta(days=HORIZON) for back in steps}
+    frames = [make_features(at, back, profiles) for back, at in cutoffs.items()]
+    labels = [make_labels(*pair) for pair in zip(frames, cutoffs, strict=True)]
+    return Examples(pl.concat(frames), pl.concat(labels))
+
+
+def train(examples: Examples, **options: Any) -> propensity.Estimator:
+    current = make_features(TRAINED_AT, seed=7)
+    return propensity.train(*examples, current, TRAINED_AT, HORIZONS, **options)
+
+
+def score_of(
+    estimator: propensity.Estimator, features: pl.DataFrame, at: datetime = TRAINED_AT
+) -> pl.DataFrame:
+    return propensity.score(estimator, features, at)[0]
 
 
 @pytest.fixture(scope="module")
-def examples() -> pl.DataFrame:
+def examples() -> Examples:
     return make_examples()
 
 
 @pytest.fixture(scope="module")
-def estimator(examples: pl.DataFrame) -> propensity.Estimator:
+def estimator(examples: Examples) -> propensity.Estimator:
     return train(examples)
 
 
@@ -105,7 +167,7 @@ def test_propensities_are_the_true_chances(
     estimator: propensity.Estimator,
 ) -> None:
     features = make_features(TRAINED_AT, seed=7, profiles=4000).sort("profile_id")
-    scores = propensity.score(estimator, features, TRAINED_AT)
+    scores = score_of(estimator, features)
     promised = scores["purchase_propensity"].to_numpy()
     truth = chance_to_buy(features)
     for tenth in np.array_split(np.argsort(promised), 10):
@@ -118,7 +180,8 @@ def test_out_of_time_metrics_come_from_the_newest_cutoff_and_beat_rfm(
     estimator: propensity.Estimator,
 ) -> None:
     for predictor in estimator.predictors:
-        assert predictor.tested_cutoff_at == TRAINED_AT - timedelta(days=HORIZON)
+        days = predictor.target.horizon_days or HORIZON
+        assert predictor.tested_cutoff_at == TRAINED_AT - timedelta(days=days)
         assert predictor.metrics is not None
         assert predictor.baseline_metrics is not None
         assert predictor.metrics.log_loss < predictor.baseline_metrics.log_loss
@@ -127,91 +190,241 @@ def test_out_of_time_metrics_come_from_the_newest_cutoff_and_beat_rfm(
 
 
 def test_shuffled_rows_train_and_score_the_same(
-    examples: pl.DataFrame, estimator: propensity.Estimator, scored: pl.DataFrame
+    examples: Examples, estimator: propensity.Estimator, scored: pl.DataFrame
 ) -> None:
-    again = train(examples.sample(fraction=1, shuffle=True, seed=1))
+    shuffle: dict[str, Any] = {"fraction": 1.0, "shuffle": True, "seed": 1}
+    again = train(Examples(*(frame.sample(**shuffle) for frame in examples)))
     assert again.estimator_id == estimator.estimator_id
-    shuffled = scored.sample(fraction=1, shuffle=True, seed=2)
-    assert propensity.score(again, shuffled, TRAINED_AT).equals(
-        propensity.score(estimator, scored, TRAINED_AT)
-    )
+    shuffled = scored.sample(**shuffle)
+    assert score_of(again, shuffled).equals(score_of(estimator, scored))
+    assert reasons.explain(again, shuffled).equals(reasons.explain(estimator, scored))
 
 
 def test_a_profile_scores_the_same_alone_as_among_others(
     estimator: propensity.Estimator, scored: pl.DataFrame
 ) -> None:
-    together = propensity.score(estimator, scored, TRAINED_AT)
-    alone = propensity.score(estimator, scored[:1], TRAINED_AT)
+    together = score_of(estimator, scored)
+    alone = score_of(estimator, scored[:1])
     assert alone.row(0) == together.row(
         by_predicate=pl.col("profile_id") == scored["profile_id"][0]
     )
 
 
+def test_a_longer_horizon_is_never_the_less_likely(
+    estimator: propensity.Estimator, scored: pl.DataFrame
+) -> None:
+    scores, horizons = propensity.score(estimator, scored, TRAINED_AT)
+    wide = horizons.pivot("horizon_days", index="profile_id")
+    short, long = (wide[f"purchase_propensity_{days}"] for days in HORIZONS)
+    assert (long >= short).all()
+    assert (long > short).sum() > PROFILES / 2
+    assert short.equals(scores["purchase_propensity"], check_names=False)
+
+
+def test_expected_revenue_is_what_people_go_on_to_spend() -> None:
+    dice = np.random.default_rng(3)
+    people, days, horizon = 20_000, 200, 90
+    rates, spend = dice.gamma(1.0, 0.02, people), dice.gamma(4, 15, people)
+    rows, spent_later = [], 0.0
+    for rate, level in zip(rates, spend, strict=True):
+        bought = np.cumsum(dice.exponential(1 / rate, 60))
+        seen = bought[bought < days - 1].astype(int)
+        later = ((bought >= days - 1) & (bought < days - 1 + horizon)).sum()
+        amounts = dice.gamma(4, level / 4, 60)
+        if seen.size:
+            first, last = seen[0], seen[-1]
+            spent_later += amounts[-later:].sum() if later else 0
+            rows.append((seen.size, last - first, days - 1 - first, amounts, seen.size))
+    features = pl.DataFrame(
+        {
+            "order_day_count": [row[0] for row in rows],
+            "order_count": [row[4] for row in rows],
+            "days_from_first_to_last_order": [row[1] for row in rows],
+            "days_since_first_order": [row[2] for row in rows],
+            "average_order_amount": [row[3][: row[0]].mean() for row in rows],
+        }
+    )
+    spending = propensity.fit_spending(features)
+    assert spending is not None
+    expected = spending.expect(features, np.zeros(features.height), horizon)
+    assert expected.sum() == pytest.approx(spent_later, rel=0.06)
+    newcomer = features[:1].with_columns(order_day_count=0, order_count=0)
+    assert spending.expect(newcomer, np.array([0.5]), horizon) == pytest.approx(
+        spending.level.population_mean / 2, abs=0.01
+    )
+
+
 def test_other_examples_make_another_estimator(
-    examples: pl.DataFrame, estimator: propensity.Estimator
+    examples: Examples, estimator: propensity.Estimator
 ) -> None:
-    flipped = examples.with_columns(
-        has_ordered=pl.when(pl.int_range(pl.len()) == 0)
-        .then(~pl.col("has_ordered"))
-        .otherwise("has_ordered")
-    )
-    assert estimator.has_seen(examples)
-    assert not estimator.has_seen(flipped)
+    features, labels = examples
+    is_first = pl.int_range(pl.len()) == 0
+    flipped = labels.with_columns(has_happened=pl.col("has_happened") ^ is_first)
+    changed = features.with_columns(order_count=pl.col("order_count") + is_first)
+    assert estimator.has_seen(features, labels)
+    assert not estimator.has_seen(features, flipped)
+    assert not estimator.has_seen(changed, labels)
 
 
-def test_an_estimator_that_fails_out_of_time_is_not_used(
-    examples: pl.DataFrame, scored: pl.DataFrame
-) -> None:
-    newest = examples["cutoff_at"].max()
-    misleading = examples.with_columns(
-        trap_count=pl.when(pl.col("cutoff_at") < newest)
-        .then(pl.col("has_ordered").cast(pl.Int64) * 9)
-        .otherwise((~pl.col("has_ordered")).cast(pl.Int64) * 9)
+def draw(count: int, chance: float) -> pl.Series:
+    """True so often, by chance."""
+    return pl.Series(np.random.default_rng(5).random(count) < chance)
+
+
+def followed(examples: Examples) -> pl.Series:
+    """Whether an order followed within a month of each row of features."""
+    purchases = examples.labels.filter(target="purchase_30d")
+    keys = ["profile_id", "cutoff_at"]
+    return examples.features.join(
+        purchases, on=keys, how="left", maintain_order="left"
+    )["has_happened"]
+
+
+def refuse(examples: Examples, planted: pl.Series, now: pl.Expr) -> gate.Refusal:
+    """What the gate says of a feature that holds `now` for those scored."""
+    features = examples.features.with_columns(planted)
+    predictor = propensity.train_target(
+        propensity.examples_of(PURCHASE, features, examples.labels),
+        PURCHASE,
+        encoding.feature_columns(features),
+        make_features(TRAINED_AT, seed=7).with_columns(now.alias(planted.name)),
+        TRAINED_AT,
     )
-    trained = train(misleading)
-    assert {p.fallback_reason for p in trained.predictors} == {"not_better_than_rfm"}
-    assert not trained.lacks_data
-    scores = propensity.score(trained, scored, TRAINED_AT)
-    assert scores["scored_by"].unique().to_list() == ["rfm_fallback"]
+    assert predictor.scored_by == "rfm_fallback"
+    assert predictor.refusal is not None
+    return predictor.refusal
+
+
+def test_an_estimator_that_fails_out_of_time_is_not_used_but_the_last_good_one(
+    examples: Examples, estimator: propensity.Estimator, scored: pl.DataFrame
+) -> None:
+    cutoffs = examples.features["cutoff_at"]
+    turns = (cutoffs == cutoffs.max()) ^ draw(cutoffs.len(), 0.25)
+    trap = (followed(examples) ^ turns).cast(int).alias("trap_count")
+    trapped = Examples(examples.features.with_columns(trap), examples.labels)
+    trap_now = scored.with_columns(trap_count=pl.int_range(pl.len()) % 2)
+    good = {one.target.name: one for one in estimator.predictors}
+    misled = propensity.train(
+        *trapped, trap_now, TRAINED_AT, HORIZONS[:1], last_good={"churn": good["churn"]}
+    )
+    purchase, churn = misled.predictors
+    for predictor in (purchase, churn):
+        assert predictor.refusal is not None
+        assert predictor.refusal.reason == "not_better_than_rfm"
+    assert not misled.lacks_data
+    scores = score_of(misled, trap_now)
+    assert scores["purchase_scored_by"].unique().to_list() == ["rfm_fallback"]
     assert scores["purchase_propensity"].n_unique() > 10
+    assert scores["churn_scored_by"].unique().to_list() == ["estimator"]
+    assert scores["churn_propensity"].equals(
+        score_of(estimator, scored)["churn_propensity"]
+    )
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+def test_a_feature_that_sees_the_future_fails_the_gate(
+    examples: Examples, noise: float
+) -> None:
+    """It counts what followed the cutoff, as far as it was recorded."""
+    sees = followed(examples)
+    blurred = (sees ^ draw(sees.len(), noise)).cast(int).alias("next_count")
+    refusal = refuse(examples, blurred, now=pl.lit(0))
+    assert refusal.reason == "leak"
+    assert "next_count tells the outcome alone" in refusal.detail
+
+
+def test_a_weak_leak_shows_by_being_empty_in_use(examples: Examples) -> None:
+    sees = followed(examples)
+    blurred = (sees & draw(sees.len(), 0.4)).cast(int).alias("next_count")
+    refusal = refuse(examples, blurred, now=pl.lit(0))
+    assert refusal.reason == "leak"
+    assert "next_count told much in the past" in refusal.detail
+
+
+@pytest.mark.parametrize("name", ["row_count", "store_id"])
+def test_a_feature_that_names_profiles_fails_the_gate(
+    examples: Examples, name: str
+) -> None:
+    everybody = examples.features["profile_id"].rank("dense").cast(pl.Int64)
+    values = everybody if name == "row_count" else everybody % 7
+    refusal = refuse(examples, values.alias(name), now=pl.lit(1))
+    assert refusal.reason == "id_like"
+    assert name in refusal.detail
+
+
+def test_promises_that_are_far_off_fail_the_gate() -> None:
+    dice = np.random.default_rng(2)
+    truth = dice.uniform(0.05, 0.95, 5000)
+    outcomes = dice.random(5000) < truth
+    constant = np.full(5000, outcomes.mean())
+
+    def refusal(predictions: Any) -> gate.Refusal | None:
+        return gate.find_miscalibration(gate.Trial(outcomes, predictions, constant))
+
+    assert refusal(truth) is None
+    for far_off in (truth * 0.8, truth**3, 1 - truth):
+        found = refusal(far_off)
+        assert found is not None
+        assert found.reason == "miscalibrated"
+    too_sure = refusal(np.where(truth > 0.5, 0.95, 0.05))
+    assert too_sure is not None
+    assert "tenths" in too_sure.detail
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(30, 300))
+def test_what_is_no_better_than_the_baseline_seldom_passes(
+    seed: int, count: int
+) -> None:
+    dice = np.random.default_rng(seed)
+    truth = dice.uniform(0.2, 0.8, count)
+    outcomes = dice.random(count) < truth
+    noisy = np.clip(truth + dice.normal(0, 0.15, count), 0.02, 0.98)
+    worse = gate.find_no_gain(gate.Trial(outcomes, noisy, truth))
+    same = gate.find_no_gain(gate.Trial(outcomes, truth, truth))
+    assert same is not None
+    assert same.reason == "not_better_than_rfm"
+    event("passed by luck" if worse is None else "refused")
 
 
 def test_one_cutoff_is_too_little_to_test_on_and_falls_back_to_rfm(
     scored: pl.DataFrame,
 ) -> None:
-    trained = train(make_examples(horizons=1))
+    trained = train(make_examples(steps=[1]))
     assert trained.lacks_data
-    scores = propensity.score(trained, scored, TRAINED_AT)
+    scores = score_of(trained, scored)
     assert scores["scored_by"].unique().to_list() == ["rfm_fallback"]
     assert scores["purchase_propensity"].n_unique() > 10
 
 
 @pytest.mark.parametrize("profiles", [0, 1, 12])
 def test_a_tiny_home_gets_a_base_rate(profiles: int, scored: pl.DataFrame) -> None:
-    few = make_examples(horizons=1, profiles=PROFILES)[:profiles]
-    scores = propensity.score(train(few), scored, TRAINED_AT)
+    few = train(make_examples(steps=[1]).keep(profiles))
+    scores = score_of(few, scored)
     assert scores.height == PROFILES
     assert scores["purchase_propensity"].n_unique() == 1
     assert scores["purchase_propensity"].is_between(0, 1).all()
     assert scores["scored_by"].unique().to_list() == ["rfm_fallback"]
+    assert reasons.explain(few, scored).is_empty()
 
 
 def test_nobody_to_score_is_no_error(estimator: propensity.Estimator) -> None:
     empty = make_features(TRAINED_AT, seed=7).clear()
-    assert propensity.score(estimator, empty, TRAINED_AT).height == 0
+    assert score_of(estimator, empty).height == 0
 
 
 def test_broken_input_raises(
-    examples: pl.DataFrame, estimator: propensity.Estimator, scored: pl.DataFrame
+    examples: Examples, estimator: propensity.Estimator, scored: pl.DataFrame
 ) -> None:
     with pytest.raises(ValueError, match="two rows"):
-        train(pl.concat([examples, examples[:1]]))
+        twice = pl.concat([examples.features, examples.features[:1]])
+        train(examples._replace(features=twice))
     with pytest.raises(ValueError, match="two rows"):
-        propensity.score(estimator, pl.concat([scored, scored[:1]]), TRAINED_AT)
+        score_of(estimator, pl.concat([scored, scored[:1]]))
     with pytest.raises(ValueError, match="lack the columns session_30d_count"):
-        propensity.score(estimator, scored.drop("session_30d_count"), TRAINED_AT)
+        score_of(estimator, scored.drop("session_30d_count"))
     with pytest.raises(ValueError, match="beyond the training cutoff"):
-        propensity.train(examples, TRAINED_AT - timedelta(days=1), HORIZON)
+        propensity.train(*examples, scored, TRAINED_AT - timedelta(days=1), HORIZONS)
 
 
 def test_a_stored_estimator_scores_as_when_it_was_trained(
@@ -220,12 +433,11 @@ def test_a_stored_estimator_scores_as_when_it_was_trained(
     store.save(estimator, tmp_path)
     found = find(tmp_path, estimator)
     assert found is not None
-    assert propensity.score(found, scored, TRAINED_AT).equals(
-        propensity.score(estimator, scored, TRAINED_AT)
-    )
+    assert score_of(found, scored).equals(score_of(estimator, scored))
     summary = store.summarize(tmp_path, TRAINED_AT, estimator.estimator_id)
-    assert summary["target"].to_list() == ["purchase", "churn"]
+    assert summary["target"].to_list() == ["purchase_30d", "purchase_90d", "churn"]
     assert summary["auc"].is_not_null().all()
+    assert reasons.explain(found, scored).equals(reasons.explain(estimator, scored))
     assert store.summarize(tmp_path, TRAINED_AT - timedelta(days=1), "").is_empty()
 
 
@@ -234,7 +446,7 @@ def find(
 ) -> propensity.Estimator | None:
     wanted = {
         "training_cutoff_at": estimator.training_cutoff_at,
-        "horizon_days": estimator.horizon_days,
+        "horizons": estimator.horizons,
         "recipe": estimator.recipe,
         "features": estimator.features,
     }
@@ -247,7 +459,7 @@ def test_an_estimator_of_another_cutoff_horizon_or_recipe_is_not_found(
     assert find(tmp_path, estimator) is None
     store.save(estimator, tmp_path)
     assert find(tmp_path, estimator, training_cutoff_at=moment("2026-06-11")) is None
-    assert find(tmp_path, estimator, horizon_days=90) is None
+    assert find(tmp_path, estimator, horizons=(90,)) is None
     assert find(tmp_path, estimator, recipe=99) is None
     assert find(tmp_path, estimator, features=("order_count",)) is None
     monkeypatch.setattr(store, "library_versions", lambda: {"scikit-learn": "0"})
@@ -257,7 +469,7 @@ def test_an_estimator_of_another_cutoff_horizon_or_recipe_is_not_found(
 def plant(folder: Path, estimator: propensity.Estimator, content: bytes) -> None:
     """Put other bytes in the place of a classifier, checksum and all."""
     place = store.save(estimator, folder)
-    (place / "purchase.skops").write_bytes(content)
+    (place / "purchase_30d.skops").write_bytes(content)
     metadata = json.loads((place / "metadata.json").read_text())
     metadata["predictors"][0]["sha256"] = sha256(content).hexdigest()
     (place / "metadata.json").write_text(json.dumps(metadata))
@@ -318,20 +530,22 @@ def test_an_interrupted_save_leaves_nothing_to_find(
     assert find(tmp_path, estimator) is None
 
 
-def fill_warehouse(home: TestHome, examples: pl.DataFrame, as_of: datetime) -> None:
+def fill_warehouse(home: TestHome, examples: Examples, as_of: datetime) -> None:
     """The tables that scoring reads."""
     features = make_features(as_of, seed=9)
-    labels = ["has_ordered", "has_churned", "purchase_known_at", "churn_known_at"]
     tables = {
         "staging.stg_run": pl.DataFrame(
             {
                 "as_of": pl.Series([as_of], dtype=pl.Datetime("us")),
                 "training_cutoff_at": pl.Series([TRAINED_AT], dtype=pl.Datetime("us")),
-                "horizon_days": [HORIZON],
+                "horizons_days": [list(HORIZONS)],
             }
         ),
-        "profiles.features": pl.concat([features, examples.drop(labels)]),
-        "profiles.labels": examples.select("profile_id", "cutoff_at", *labels),
+        "profiles.features": pl.concat([features, examples.features]),
+        "profiles.profile_cutoffs": examples.features.select(
+            "profile_id", "cutoff_at", is_training=pl.lit(True)
+        ),
+        "profiles.labels": examples.labels,
         "profiles.profiles": features.select("profile_id", is_hub=pl.lit(False)),
         "profiles.channel_engagements": pl.DataFrame(
             schema={
@@ -355,34 +569,38 @@ def run_score(home: TestHome, monkeypatch: pytest.MonkeyPatch) -> pl.DataFrame:
 
 
 def test_an_estimator_is_trained_once_a_grid_and_used_until_the_next(
-    home: TestHome, examples: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+    home: TestHome, examples: Examples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill_warehouse(home, examples, TRAINED_AT + timedelta(hours=9))
     first = run_score(home, monkeypatch)
     assert first["scored_by"].unique().to_list() == ["estimator"]
     channels = home.read("select channel_propensity from ml.channel_scores")
     assert channels.height == PROFILES * len(channel_propensity.CHANNELS)
+    stored = home.read("select code_version from ml.estimators")["code_version"]
+    assert stored.str.contains("^[0-9a-f]{40}(-dirty)?$").all()
+    said = home.read("select reason from ml.score_reasons")["reason"]
+    assert said.str.contains(r"^bought \d+ times, last").any()
     monkeypatch.setattr(
         propensity, "train", lambda *_: pytest.fail("trained though not due")
     )
     assert run_score(home, monkeypatch).equals(first)
-    fill_warehouse(home, examples[:-5], TRAINED_AT + timedelta(days=3))
+    fill_warehouse(home, examples.keep(PROFILES - 5), TRAINED_AT + timedelta(days=3))
     later = run_score(home, monkeypatch)
     assert later["estimator_id"].unique().equals(first["estimator_id"].unique())
 
 
 def test_a_fallback_for_want_of_examples_is_trained_again_when_they_arrive(
-    home: TestHome, examples: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
+    home: TestHome, examples: Examples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_of = TRAINED_AT + timedelta(hours=9)
-    fill_warehouse(home, examples[:30], as_of)
+    fill_warehouse(home, examples.keep(6), as_of)
     first = run_score(home, monkeypatch)
     assert first["scored_by"].unique().to_list() == ["rfm_fallback"]
     assert run_score(home, monkeypatch).equals(first)
     fill_warehouse(home, examples, as_of)
     later = run_score(home, monkeypatch)
     assert later["scored_by"].unique().to_list() == ["estimator"]
-    assert home.read("select * from ml.estimators where is_in_use").height == 2
+    assert home.read("select * from ml.estimators where is_in_use").height == 3
 
 
 def test_calibration_error_is_the_mean_gap_of_promise_and_outcome() -> None:
@@ -396,11 +614,30 @@ def test_calibration_error_is_the_mean_gap_of_promise_and_outcome() -> None:
         evaluation.evaluate(np.array([True, True]), np.array([0.1, 0.2]))
 
 
+def test_the_fast_measures_equal_scikit_learns() -> None:
+    dice = np.random.default_rng(8)
+    predictions = dice.random(500).round(1).clip(0.05, 0.95)
+    outcomes = dice.random(500) < predictions
+    measured = evaluation.evaluate(outcomes, predictions)
+    assert measured.auc == pytest.approx(roc_auc_score(outcomes, predictions))
+    assert measured.log_loss == pytest.approx(log_loss(outcomes, predictions))
+    assert measured.brier_score == pytest.approx(
+        brier_score_loss(outcomes, predictions)
+    )
+    table = evaluation.calibration(outcomes, predictions)
+    gaps = (table["predicted_rate"] - table["observed_rate"]).abs()
+    weights = table["profile_count"] / 500
+    assert measured.calibration_error == pytest.approx((gaps * weights).sum())
+    assert (table["lift"] * table["profile_count"]).sum() == pytest.approx(500)
+
+
 def test_encoding_keeps_unknown_apart_from_zero() -> None:
     frame = pl.DataFrame({"profile_id": ["a"], "x": [None], "y": [0], "z": [-3.0]})
     frame = frame.with_columns(pl.col("x").cast(pl.Int64))
     assert encoding.feature_columns(frame) == ("x", "y", "z")
-    unknown, zero, negative = encoding.encode(frame, ("x", "y", "z"))[0]
+    raw = encoding.encode(frame, ("x", "y", "z"))
+    assert raw[0, 2] == -3
+    unknown, zero, negative = encoding.squash(raw)[0]
     assert np.isnan(unknown)
     assert zero == 0
     assert negative == pytest.approx(-np.log(4))

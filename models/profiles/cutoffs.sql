@@ -1,7 +1,12 @@
 -- One row per moment from which features look back: this run's `as_of`, and the
--- training
--- cutoffs, whose labels are known at the run's `training_cutoff_at`.
+-- training cutoffs, before each of which at least one leading horizon was recorded.
 with
+
+profile_events as (
+
+    select * from {{ ref('profile_events') }}
+
+),
 
 run as (
 
@@ -15,6 +20,13 @@ training_cutoffs as (
 
 ),
 
+find_beginning as (
+
+    select min(occurred_at) as first_event_at
+    from profile_events
+
+),
+
 list_cutoffs as (
 
     select
@@ -25,11 +37,17 @@ list_cutoffs as (
     select
         {{ add_days(
             'run.training_cutoff_at',
-            '-training_cutoffs.horizons_before * run.horizon_days'
+            '-training_cutoffs.steps_before * run.horizon_days'
         ) }} as cutoff_at,
         true as is_training
     from run
     cross join training_cutoffs
+    cross join find_beginning
+    where
+        find_beginning.first_event_at <= {{ add_days(
+            'run.training_cutoff_at',
+            '-(training_cutoffs.steps_before + 1) * run.horizon_days'
+        ) }}
 
 )
 

@@ -10,6 +10,13 @@
 {%- for thing in ['online_order', 'message_click', 'message_open', 'service_issue'] -%}
     {%- do windows.append((thing, 90)) -%}
 {%- endfor %}
+{%- set rhythms = [
+    'days_since_first_order', 'days_from_first_to_last_order', 'days_between_orders',
+    'last_days_between_orders', 'longest_days_between_orders',
+    'spread_days_between_orders', 'first_order_amount', 'last_order_amount',
+    'largest_order_amount',
+] -%}
+{%- set order_windows = [7, 14, 30, 60, 90, 180, 365] %}
 with
 
 activity_hours as (
@@ -30,9 +37,9 @@ profile_rules as (
 
 ),
 
-cutoffs as (
+profile_cutoffs as (
 
-    select * from {{ ref('cutoffs') }}
+    select * from {{ ref('profile_cutoffs') }}
 
 ),
 
@@ -40,7 +47,7 @@ sum_before_cutoff as (
 
     select
         activity_hours.profile_id,
-        cutoffs.cutoff_at,
+        profile_cutoffs.cutoff_at,
         min(first_seen_at) as first_seen_at,
         max(last_seen_at) as last_seen_at,
         max(last_session_at) as last_session_at,
@@ -55,7 +62,7 @@ sum_before_cutoff as (
         cast(
             sum(
                 case
-                    when hour_at >= {{ add_days('cutoffs.cutoff_at', -days) }}
+                    when hour_at >= {{ add_days('profile_cutoffs.cutoff_at', -days) }}
                         then {{ thing }}_count
                     else 0
                 end
@@ -63,8 +70,11 @@ sum_before_cutoff as (
         ) as {{ thing }}_{{ days }}d_count{{ ',' if not loop.last }}
         {%- endfor %}
     from activity_hours
-    inner join cutoffs on activity_hours.hour_at < cutoffs.cutoff_at
-    group by activity_hours.profile_id, cutoffs.cutoff_at
+    inner join profile_cutoffs
+        on
+            activity_hours.profile_id = profile_cutoffs.profile_id
+            and activity_hours.hour_at < profile_cutoffs.cutoff_at
+    group by activity_hours.profile_id, profile_cutoffs.cutoff_at
 
 ),
 
@@ -88,7 +98,15 @@ describe_profiles as (
             round(sums.order_amount / nullif(sums.order_count, 0), 2)
             as decimal(18, 2)
         ) as average_order_amount,
-        order_rhythms.days_between_orders,
+        coalesce(order_rhythms.order_day_count, 0) as order_day_count,
+        {%- for rhythm in rhythms %}
+        order_rhythms.{{ rhythm }},
+        {%- endfor %}
+        {%- for days in order_windows %}
+        coalesce(order_rhythms.order_{{ days }}d_count, 0) as order_{{ days }}d_count,
+        coalesce(order_rhythms.order_{{ days }}d_amount, 0)
+            as order_{{ days }}d_amount,
+        {%- endfor %}
         cast(
             case
                 when order_rhythms.days_between_orders is null

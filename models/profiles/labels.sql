@@ -1,5 +1,5 @@
--- One row per profile and training cutoff: what happened from the cutoff on, as far as
--- it was known when training.
+-- One row per profile, training cutoff and target: what happened from the cutoff on,
+-- where that was known when training.
 with
 
 features as (
@@ -8,9 +8,9 @@ features as (
 
 ),
 
-cutoffs as (
+profile_cutoffs as (
 
-    select * from {{ ref('cutoffs') }}
+    select * from {{ ref('profile_cutoffs') }}
 
 ),
 
@@ -51,8 +51,11 @@ find_next_order as (
         features.churn_cycle_days,
         min(place_orders.ordered_at) as next_ordered_at
     from features
-    inner join cutoffs
-        on features.cutoff_at = cutoffs.cutoff_at and cutoffs.is_training
+    inner join profile_cutoffs
+        on
+            features.profile_id = profile_cutoffs.profile_id
+            and features.cutoff_at = profile_cutoffs.cutoff_at
+            and profile_cutoffs.is_training
     left join place_orders
         on
             features.profile_id = place_orders.profile_id
@@ -61,33 +64,58 @@ find_next_order as (
 
 ),
 
+list_horizons as (
+
+    select {{ unnest_items('horizons_days') }} as horizon_days
+    from run
+
+),
+
+set_windows as (
+
+    select
+        find_next_order.profile_id,
+        find_next_order.cutoff_at,
+        'purchase_' || list_horizons.horizon_days || 'd' as target,
+        list_horizons.horizon_days,
+        true as is_order_wanted,
+        find_next_order.next_ordered_at
+    from find_next_order
+    cross join list_horizons
+    union all
+    select
+        profile_id,
+        cutoff_at,
+        'churn' as target,
+        churn_cycle_days as horizon_days,
+        false as is_order_wanted,
+        next_ordered_at
+    from find_next_order
+
+),
+
 end_windows as (
 
     select
-        find_next_order.*,
-        run.training_cutoff_at,
-        {{ add_days('find_next_order.cutoff_at', 'run.horizon_days') }}
-            as purchase_known_at,
-        {{ add_days('find_next_order.cutoff_at', 'find_next_order.churn_cycle_days') }}
-            as churn_known_at
-    from find_next_order
-    cross join run
+        *,
+        {{ add_days('cutoff_at', 'horizon_days') }} as known_at
+    from set_windows
 
 ),
 
 label_outcomes as (
 
     select
-        profile_id,
-        cutoff_at,
-        coalesce(next_ordered_at < purchase_known_at, false) as has_ordered,
-        case
-            when churn_known_at <= training_cutoff_at
-                then coalesce(next_ordered_at >= churn_known_at, true)
-        end as has_churned,
-        purchase_known_at,
-        churn_known_at
+        end_windows.profile_id,
+        end_windows.cutoff_at,
+        end_windows.target,
+        end_windows.horizon_days,
+        coalesce(end_windows.next_ordered_at < end_windows.known_at, false)
+        = end_windows.is_order_wanted as has_happened,
+        end_windows.known_at
     from end_windows
+    cross join run
+    where end_windows.known_at <= run.training_cutoff_at
 
 )
 

@@ -45,6 +45,7 @@ describe_run as (
         current_run.is_newest,
         current_run.lookback_days,
         current_run.horizon_days,
+        current_run.horizons_days,
         current_run.training_cutoff_at,
         current_run.is_matching,
         current_run.match_threshold,

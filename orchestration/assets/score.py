@@ -4,20 +4,22 @@ Reads features, lets `ml` train and score, writes the `ml` tables.
 """
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 import polars as pl
 
-from ml import channel_propensity, encoding, propensity, store
+from ml import channel_propensity, drift, encoding, propensity, reasons, store
 from ml.propensity import Estimator
-from orchestration.charts import line_chart, markdown_table
+from orchestration.charts import bar_chart, line_chart, markdown_table
+from orchestration.fingerprint import code_version
 from orchestration.resources import Home
 from orchestration.warehouse import Connection, fetch_frame, replace_table
 
 OWNERS = ["data@example.com"]
 
-RUN = "select as_of, training_cutoff_at, horizon_days from staging.stg_run"
+RUN = "select as_of, training_cutoff_at, horizons_days from staging.stg_run"
 
 FEATURES = """
     select features.*
@@ -26,14 +28,23 @@ FEATURES = """
 """
 
 EXAMPLES = """
-    select
-        features.*,
-        labels.has_ordered,
-        labels.has_churned,
-        labels.purchase_known_at,
-        labels.churn_known_at
+    select features.*
     from profiles.features
-    inner join profiles.labels using (profile_id, cutoff_at)
+    inner join profiles.profile_cutoffs using (profile_id, cutoff_at)
+    where profile_cutoffs.is_training
+"""
+
+LABELS = "select * from profiles.labels"
+
+BASE_RATES = """
+    select
+        target,
+        cutoff_at,
+        count(*) as profile_count,
+        avg(cast(has_happened as integer)) as base_rate
+    from profiles.labels
+    group by all
+    order by all
 """
 
 PERSONS = "select profile_id from profiles.profiles where not is_hub"
@@ -42,11 +53,16 @@ SCORES = {
     "profile_id": ("varchar", "The profile."),
     "purchase_propensity": (
         "double",
-        "Probability of an order within `horizon_days` from `as_of`.",
+        "Probability of an order within the leading horizon from `as_of`.",
     ),
     "churn_propensity": (
         "double",
         "Probability of no order within the profile's own expected cycle.",
+    ),
+    "expected_revenue_amount": (
+        "double",
+        "Expected revenue within the leading horizon, in the base currency; null until "
+        "enough profiles ordered.",
     ),
     "estimator_id": ("varchar", "What scored it; see `ml/estimators`."),
     "scored_by": (
@@ -57,6 +73,37 @@ SCORES = {
     "purchase_scored_by": ("varchar", "The same for `purchase_propensity`."),
     "churn_scored_by": ("varchar", "The same for `churn_propensity`."),
     "as_of": ("timestamp", "The moment the run looked from, UTC."),
+}
+HORIZON_SCORES = {
+    "profile_id": ("varchar", "The profile."),
+    "horizon_days": ("bigint", "Days looked ahead."),
+    "purchase_propensity": (
+        "double",
+        "Probability of an order within them; never less than within fewer days.",
+    ),
+    "scored_by": ("varchar", "`estimator`, or `rfm_fallback`."),
+}
+SCORE_REASONS = {
+    "profile_id": ("varchar", "The profile."),
+    "target": ("varchar", "The leading purchase target, or `churn`."),
+    "rank": ("bigint", "1 for the strongest reason to 3."),
+    "subject": ("varchar", "What the reason is about: orders, visits, cart …"),
+    "effect": (
+        "double",
+        "What it adds to the log-odds of the target, against the typical profile.",
+    ),
+    "reason": ("varchar", "What is known of it, in words."),
+}
+DRIFT = {
+    "estimator_id": ("varchar", "The estimator in use."),
+    "kind": ("varchar", "`feature`, or `base_rate` of a target."),
+    "name": ("varchar", "The feature or target."),
+    "stability_index": (
+        "double",
+        "Population stability index of those scored now, or of the newest cutoff, "
+        "against those learnt from.",
+    ),
+    "is_drifted": ("boolean", "Whether it is 0.25 or more."),
 }
 CHANNEL_SCORES = {
     "profile_id": ("varchar", "The profile."),
@@ -72,15 +119,21 @@ CHANNEL_SCORES = {
 }
 ESTIMATORS = {
     "estimator_id": ("varchar", "Hash of training cutoff, features, recipe and data."),
-    "target": ("varchar", "`purchase` or `churn`."),
+    "target": ("varchar", "`purchase_30d` and the like, or `churn`."),
     "training_cutoff_at": ("timestamp", "Labels end here, UTC."),
-    "horizon_days": ("bigint", "How far purchase propensity looks ahead."),
+    "classifier_cutoff_at": (
+        "timestamp",
+        "What the one in use learnt up to; earlier where the newest was refused, UTC.",
+    ),
+    "horizon_days": ("bigint", "Days it looks ahead; null: each profile's own cycle."),
     "is_in_use": ("boolean", "Whether this run scored with it."),
     "scored_by": ("varchar", "`estimator`, or `rfm_fallback`."),
-    "fallback_reason": (
+    "refusal_reason": (
         "varchar",
-        "`too_few_outcomes` to train and test, or `not_better_than_rfm` out of time.",
+        "Why the newest may not be used: `too_few_outcomes`, `not_better_than_rfm`, "
+        "`miscalibrated`, `leak` or `id_like`; null where it may.",
     ),
+    "refusal_detail": ("varchar", "The same with its numbers."),
     "example_count": (
         "bigint",
         "Examples, of a profile at a cutoff each, it was fitted on.",
@@ -92,20 +145,27 @@ ESTIMATORS = {
     "log_loss": ("double", "Out of time; smaller is better."),
     "brier_score": ("double", "Out of time; smaller is better."),
     "calibration_error": ("double", "Out of time: mean gap of promise and outcome."),
+    "calibration_in_the_large": (
+        "double",
+        "Out of time: what was promised on the whole beyond what came true.",
+    ),
     "baseline_auc": ("double", "The same for the RFM baseline."),
     "baseline_log_loss": ("double", "The same for the RFM baseline."),
     "baseline_brier_score": ("double", "The same for the RFM baseline."),
     "baseline_calibration_error": ("double", "The same for the RFM baseline."),
+    "baseline_calibration_in_the_large": ("double", "The same for the RFM baseline."),
+    "code_version": ("varchar", "Commit of the code that trained it."),
     "library_versions": ("varchar", "What it was fitted with, JSON."),
 }
 CALIBRATION = {
     "estimator_id": ("varchar", "The estimator in use."),
-    "target": ("varchar", "`purchase` or `churn`."),
+    "target": ("varchar", "`purchase_30d` and the like, or `churn`."),
     "scored_by": ("varchar", "`estimator`, or `rfm_fallback`."),
     "bin": ("bigint", "1 for the lowest tenth of predictions to 10 for the highest."),
     "profile_count": ("bigint", "Profiles of the tested cutoff in this bin."),
     "predicted_rate": ("double", "What was promised for them, on average."),
     "observed_rate": ("double", "How many of them had the outcome."),
+    "lift": ("double", "How many times as often as among all tested."),
 }
 
 
@@ -146,6 +206,26 @@ def asset_spec(
             ("features", "labels"),
         ),
         asset_spec(
+            "horizon_scores",
+            "One row per profile and horizon: how likely it is to buy within it.",
+            HORIZON_SCORES,
+            ("features", "labels"),
+        ),
+        asset_spec(
+            "score_reasons",
+            "One row per profile, target and one of its three strongest reasons: what "
+            "raised or lowered the score, in words.",
+            SCORE_REASONS,
+            ("features", "labels"),
+        ),
+        asset_spec(
+            "drift",
+            "One row per feature, and per target's base rate: how far those scored now "
+            "have moved from those learnt from.",
+            DRIFT,
+            ("features", "labels"),
+        ),
+        asset_spec(
             "channel_scores",
             "One row per profile and channel: how likely a message there is answered. "
             "Short histories are shrunk towards the channel's average.",
@@ -177,42 +257,70 @@ def score(home: Home) -> Iterator[dg.MaterializeResult[None]]:
         engagements = fetch_frame(
             connection, "select * from profiles.channel_engagements"
         )
+        base_rates = fetch_frame(connection, BASE_RATES)
         estimator = choose_estimator(home, connection, run, features)
-    scores = propensity.score(estimator, features, run["as_of"])
-    channel_scores = channel_propensity.score_channels(persons, engagements)
-    estimators = store.summarize(
-        home.settings.estimators, run["training_cutoff_at"], estimator.estimator_id
-    )
-    calibration = propensity.calibration_table(estimator)
+    scores, horizon_scores = propensity.score(estimator, features, run["as_of"])
+    tables = {
+        "scores": scores,
+        "horizon_scores": horizon_scores,
+        "score_reasons": reasons.explain(estimator, features),
+        "drift": drift.drift_table(
+            estimator.estimator_id, estimator.spreads, features, base_rates
+        ),
+        "channel_scores": channel_propensity.score_channels(persons, engagements),
+        "estimators": store.summarize(
+            home.settings.estimators, run["training_cutoff_at"], estimator.estimator_id
+        ),
+        "calibration": propensity.calibration_table(estimator),
+    }
     with home.warehouse.connect() as connection:
-        replace_table(connection, "ml.scores", scores)
-        replace_table(connection, "ml.channel_scores", channel_scores)
-        replace_table(connection, "ml.estimators", estimators)
-        replace_table(connection, "ml.calibration", calibration)
-    yield result_of("scores", scores, describe_scores(scores))
-    yield result_of("channel_scores", channel_scores, describe_channels(channel_scores))
-    yield result_of("estimators", estimators, describe_estimators(estimators))
-    yield result_of("calibration", calibration, describe_calibration(calibration))
+        for name, frame in tables.items():
+            replace_table(connection, f"ml.{name}", frame)
+    describe = {
+        "scores": describe_scores,
+        "horizon_scores": describe_horizons,
+        "score_reasons": describe_reasons,
+        "drift": describe_drift,
+        "channel_scores": describe_channels,
+        "estimators": describe_estimators,
+        "calibration": describe_calibration,
+    }
+    for name, frame in tables.items():
+        yield result_of(name, frame, describe[name](frame))
 
 
 def choose_estimator(
     home: Home, connection: Connection, run: Mapping[str, Any], features: pl.DataFrame
 ) -> Estimator:
     """The stored estimator of this run's training cutoff, else a new one, stored."""
+    settings, trained_at = home.settings, run["training_cutoff_at"]
+    horizons = tuple(run["horizons_days"])
+    columns = encoding.feature_columns(features)
     stored = store.find(
-        home.settings.estimators,
-        run["training_cutoff_at"],
-        run["horizon_days"],
-        propensity.RECIPE,
-        encoding.feature_columns(features),
+        settings.estimators, trained_at, horizons, propensity.RECIPE, columns
     )
     if stored is not None and not stored.lacks_data:
         return stored
     examples = fetch_frame(connection, EXAMPLES)
-    if stored is not None and stored.has_seen(examples):
+    labels = fetch_frame(connection, LABELS)
+    if stored is not None and stored.has_seen(examples, labels):
         return stored
-    trained = propensity.train(examples, run["training_cutoff_at"], run["horizon_days"])
-    store.save(trained, home.settings.estimators)
+    trained = propensity.train(
+        examples,
+        labels,
+        features,
+        trained_at,
+        horizons,
+        last_good=store.find_last_good(
+            settings.estimators,
+            trained_at,
+            timedelta(days=settings.estimator_days),
+            propensity.RECIPE,
+            columns,
+        ),
+        code_version=code_version(),
+    )
+    store.save(trained, settings.estimators)
     return trained
 
 
@@ -247,6 +355,59 @@ def describe_scores(scores: pl.DataFrame) -> dict[str, Any]:
     }
 
 
+def describe_horizons(horizon_scores: pl.DataFrame) -> dict[str, Any]:
+    """How likely profiles are to buy within each horizon."""
+    return {
+        "table": markdown_table(
+            horizon_scores.group_by("horizon_days", "scored_by")
+            .agg(
+                profile_count=pl.len(),
+                mean_propensity=pl.col("purchase_propensity").mean().round(4),
+            )
+            .sort("horizon_days")
+        )
+    }
+
+
+def describe_reasons(score_reasons: pl.DataFrame) -> dict[str, Any]:
+    """What moves scores most, and some profiles' reasons."""
+    subjects = (
+        score_reasons.group_by("target", "subject")
+        .agg(
+            profile_count=pl.len(),
+            mean_effect=pl.col("effect").abs().mean().round(3),
+        )
+        .sort("profile_count", "target", "subject", descending=[True, False, False])
+    )
+    return {
+        "table": markdown_table(
+            score_reasons.with_columns(pl.col("profile_id").str.head(8))
+        ),
+        "chart": bar_chart(
+            subjects,
+            title="Profiles by what moves their score",
+            label="subject",
+            value="profile_count",
+            series="target",
+        ),
+    }
+
+
+def describe_drift(moved: pl.DataFrame) -> dict[str, Any]:
+    """What moved most, and how much has moved far."""
+    return {
+        "drifted_count": moved.filter("is_drifted").height,
+        "largest_stability_index": moved["stability_index"].max(),
+        "table": markdown_table(moved.drop("estimator_id")),
+        "chart": bar_chart(
+            moved.head(20),
+            title="Population stability index; 0.25 is much",
+            label="name",
+            value="stability_index",
+        ),
+    }
+
+
 def describe_channels(channel_scores: pl.DataFrame) -> dict[str, Any]:
     """How readily each channel is answered, and how far profiles differ."""
     return {
@@ -277,8 +438,8 @@ def describe_estimators(estimators: pl.DataFrame) -> dict[str, Any]:
         },
         "table": markdown_table(
             in_use.select(
-                *("target", "scored_by", "fallback_reason", "example_count"),
-                "positive_count",
+                *("target", "scored_by", "refusal_reason", "refusal_detail"),
+                *("example_count", "positive_count"),
                 *(pl.col(measure).round(4) for measure in measures),
             )
         ),
@@ -304,6 +465,13 @@ def describe_calibration(calibration: pl.DataFrame) -> dict[str, Any]:
             title="Calibration out of time",
             x="predicted_rate",
             y="observed_rate",
+            series="target",
+        ),
+        "lift_chart": line_chart(
+            calibration,
+            title="Lift by tenth of predictions, out of time",
+            x="bin",
+            y="lift",
             series="target",
         ),
     }
