@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
-.PHONY: demo run ui real test check bench bench-identity evaluate-matching fmt lint types lock
+.PHONY: demo run ui real test check bench bench-identity evaluate evaluate-matching fmt lint types lock
 
 demo: $(VENV)/run.stamp
 	$(BIN)/rekindle demo
@@ -30,6 +30,10 @@ bench: $(VENV)/dev.stamp
 
 bench-identity: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.bench_identity
+
+# purchases of a real customer base, e.g. make evaluate PURCHASES=online_retail.parquet
+evaluate: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.evaluate_scores $(PURCHASES)
 
 evaluate-matching: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.evaluate_matching

@@ -187,9 +187,9 @@ def make_learner(name: str) -> Any:
             return logistic(strength=0.1)
         case "trees":
             return HistGradientBoostingClassifier(
-                max_iter=100,
+                max_iter=150,
                 learning_rate=0.04,
-                max_leaf_nodes=8,
+                max_leaf_nodes=4,
                 min_samples_leaf=60,
                 l2_regularization=20.0,
                 max_features=0.5,

@@ -217,17 +217,16 @@ def train(
     data_fingerprint = fingerprint(features, labels)
     targets = list_targets(horizons)
     libraries = library_versions()
-    with threadpool_limits(1):
-        predictors = [
-            train_target(
-                examples_of(target, features, labels),
-                target,
-                columns,
-                current,
-                training_cutoff_at,
-            )
-            for target in targets
-        ]
+    predictors = [
+        train_target(
+            examples_of(target, features, labels),
+            target,
+            columns,
+            current,
+            training_cutoff_at,
+        )
+        for target in targets
+    ]
     predictors = [
         fall_back(predictor, (last_good or {}).get(predictor.target.name))
         for predictor in predictors
@@ -473,7 +472,8 @@ def fit(
     bought = to_outcomes(examples) == target.is_purchase
     folds = examples["profile_id"].rank("dense").to_numpy() % FOLDS
     matrix = encoding.encode(examples, classifier.columns)
-    return classifier.fit(matrix, bought, folds)
+    with threadpool_limits(1):
+        return classifier.fit(matrix, bought, folds)
 
 
 def find_typical(examples: pl.DataFrame, classifier: Blend | None) -> Matrix:

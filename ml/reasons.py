@@ -125,6 +125,7 @@ SUBJECTS = (
         "orders",
         (
             *("order_count", "order_day_count", "store_order_count"),
+            *("order_month_count", "orders_per_30d"),
             *("days_since_last_order", "days_since_first_order"),
             *("days_from_first_to_last_order", "online_order_90d_count"),
             *(f"order_{days}d_count" for days in (7, 14, 30, 60, 90, 180, 365)),
@@ -136,7 +137,7 @@ SUBJECTS = (
         (
             *("days_between_orders", "last_days_between_orders"),
             *("longest_days_between_orders", "spread_days_between_orders"),
-            *("churn_cycle_days", "horizon_days"),
+            *("overdue_ratio", "churn_cycle_days", "horizon_days"),
         ),
         say_rhythm(),
     ),

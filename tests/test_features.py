@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from datetime import datetime, time, timedelta
+from decimal import Decimal
 from itertools import pairwise
 from statistics import median, pstdev
 from typing import Any, NamedTuple
@@ -290,6 +291,11 @@ def test_features_and_labels_equal_a_count_by_hand(
     }
 
 
+def near(number: float, most: str = "0.0001") -> Any:
+    """A decimal that differs by rounding alone."""
+    return pytest.approx(Decimal(str(number)), abs=Decimal(most))
+
+
 def describe(history: list[Event], person: str, cutoff_at: datetime) -> dict[str, Any]:
     """Features of one person at one cutoff, counted in plain Python."""
     past = [event for event in history if event.person == person]
@@ -334,14 +340,19 @@ def describe(history: list[Event], person: str, cutoff_at: datetime) -> dict[str
         "coupon_count": len(of("coupon")),
         "revenue_amount": spent - sum(event.amount for event in of("refund")),
         "order_day_count": len(days),
+        "order_month_count": len({(day.year, day.month) for day in days}),
+        "orders_per_30d": near(
+            30 * len(days) / ((cutoff_at - first).days + 30) if first else 0
+        ),
+        "overdue_ratio": near((age(orders) or 0) / (median(gaps) + 1))
+        if gaps
+        else None,
         "days_since_first_order": (cutoff_at - first).days if first else None,
         "days_from_first_to_last_order": (last - first).days if first else None,
         "days_between_orders": median(gaps) if gaps else None,
         "last_days_between_orders": gaps[-1] if gaps else None,
         "longest_days_between_orders": max(gaps, default=None),
-        "spread_days_between_orders": pytest.approx(pstdev(gaps), abs=0.051)
-        if gaps
-        else None,
+        "spread_days_between_orders": near(pstdev(gaps), "0.051") if gaps else None,
         "first_order_amount": days.get(first),
         "last_order_amount": days.get(last),
         "largest_order_amount": max(days.values(), default=None),

@@ -99,6 +99,17 @@ describe_profiles as (
             as decimal(18, 2)
         ) as average_order_amount,
         coalesce(order_rhythms.order_day_count, 0) as order_day_count,
+        coalesce(order_rhythms.order_month_count, 0) as order_month_count,
+        -- a first month is added, so that one order long ago and one of today differ
+        cast(
+            30.0 * coalesce(order_rhythms.order_day_count, 0)
+            / (coalesce(order_rhythms.days_since_first_order, 0) + 30)
+            as decimal(9, 4)
+        ) as orders_per_30d,
+        cast(
+            {{ days_between('sums.last_order_at', 'sums.cutoff_at') }}
+            / (order_rhythms.days_between_orders + 1) as decimal(9, 4)
+        ) as overdue_ratio,
         {%- for rhythm in rhythms %}
         order_rhythms.{{ rhythm }},
         {%- endfor %}

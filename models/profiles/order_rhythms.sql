@@ -20,7 +20,8 @@ sum_days as (
     select
         profile_id,
         date_trunc('day', hour_at) as day_at,
-        sum(online_order_amount + store_order_amount) as amount
+        cast(sum(online_order_amount + store_order_amount) as decimal(18, 2))
+            as amount
     from activity_hours
     where online_order_count + store_order_count > 0
     group by profile_id, date_trunc('day', hour_at)
@@ -47,6 +48,7 @@ sum_before_cutoff as (
         measure_gaps.profile_id,
         profile_cutoffs.cutoff_at,
         count(*) as order_day_count,
+        count(distinct date_trunc('month', measure_gaps.day_at)) as order_month_count,
         min(measure_gaps.day_at) as first_day_at,
         max(measure_gaps.day_at) as last_day_at,
         median(measure_gaps.gap_days) as median_gap_days,
@@ -85,6 +87,7 @@ describe_rhythms as (
         profile_id,
         cutoff_at,
         order_day_count,
+        order_month_count,
         {{ days_between('first_day_at', 'cutoff_at') }} as days_since_first_order,
         {{ days_between('first_day_at', 'last_day_at') }}
             as days_from_first_to_last_order,
