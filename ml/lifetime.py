@@ -20,6 +20,7 @@ from scipy.optimize import minimize
 from scipy.special import betaln, expit, psi
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
+from threadpoolctl import threadpool_limits
 
 Floats = NDArray[np.float64]
 Kind = Literal["bg_nbd", "mbg_nbd"]
@@ -427,8 +428,12 @@ def climb(
         )
 
     step = -(-row_count // SCOUTED)
-    scouted = min((descend(start, step) for start in starts), key=lambda end: end.fun)
-    position: Floats = descend(scouted.x, 1).x
+    # On matrices this small, threads only wait for one another.
+    with threadpool_limits(1, user_api="blas"):
+        leading = min(
+            (descend(start, step) for start in starts), key=lambda end: end.fun
+        )
+        position: Floats = descend(leading.x, 1).x
     return position
 
 
