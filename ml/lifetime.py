@@ -47,9 +47,10 @@ class PurchaseTiming:
     Wagner 2007) they may.
 
     A history is `(x, t_x, T)`: the number of purchases after the first, the time from
-    the first to the last of them (0 if x = 0), the time from the first until now. Times
-    share one unit, that of `alpha` and of every horizon. All methods take arrays of
-    one length and raise ValueError for what cannot be a history.
+    the first to the last of them (0 if x = 0), the time from the first until now.
+    Purchases of one moment (or day, where days are all that is known) count as one.
+    Times share one unit, that of `alpha` and of every horizon. All methods take arrays
+    of one length and raise ValueError for what cannot be a history.
     """
 
     kind: Kind
@@ -490,8 +491,9 @@ def check_histories(
         raise ValueError("x must be a number of purchases: 0, 1, 2, …")
     if not ((t_x >= 0) & (t_x <= T)).all():
         raise ValueError("t_x must lie between 0 and T")
-    if not ((x > 0) | (t_x == 0)).all():
-        raise ValueError("t_x must be 0 where nothing was bought again")
+    # Purchases of one moment are one: the likelihood would know no bounds.
+    if not ((x > 0) == (t_x > 0)).all():
+        raise ValueError("t_x must be 0 where x is 0, and positive elsewhere")
     return x, t_x, T
 
 
