@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self, cast, get_args
 
 import numba as nb
 import numpy as np
@@ -20,6 +20,7 @@ from scipy.optimize import minimize
 from scipy.special import betaln, expit, psi
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
+from threadpoolctl import threadpool_limits
 
 Floats = NDArray[np.float64]
 Kind = Literal["bg_nbd", "mbg_nbd"]
@@ -39,16 +40,17 @@ HUGE, LOG_HUGE = 1e200, 200 * math.log(10)
 class PurchaseTiming:
     """When people buy: each at their own rate, until after some purchase they stop.
 
-    While alive, a person buys at the rate lambda ~ Gamma(r, alpha) and after each
-    purchase drops out with probability p ~ Beta(a, b). In the BG/NBD (Fader, Hardie,
+    While alive, a person buys at a rate ~ Gamma(r, alpha), and drops out after each
+    purchase with a probability ~ Beta(a, b). In the BG/NBD (Fader, Hardie,
     Lee 2005) nobody drops out after the first purchase, so that one-time buyers are
     alive for certain; in the MBG/NBD (Batislam, Denizel, Filiztekin 2007; Hoppe,
     Wagner 2007) they may.
 
     A history is `(x, t_x, T)`: the number of purchases after the first, the time from
-    the first to the last of them (0 if x = 0), the time from the first until now. Times
-    share one unit, that of `alpha` and of every horizon. All methods take arrays of
-    one length and raise ValueError for what cannot be a history.
+    the first to the last of them (0 if x = 0), the time from the first until now.
+    Purchases of one moment (or day, where days are all that is known) count as one.
+    Times share one unit, that of `alpha` and of every horizon. All methods take arrays
+    of one length and raise ValueError for what cannot be a history.
     """
 
     kind: Kind
@@ -56,6 +58,10 @@ class PurchaseTiming:
     alpha: float
     a: float
     b: float
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"kind must be bg_nbd or mbg_nbd, not {self.kind}")
 
     @classmethod
     def fit(
@@ -74,9 +80,7 @@ class PurchaseTiming:
         Raises:
             ValueError: if something is no history, or nobody was observed for any time.
         """
-        raise_on_unknown(kind)
-        histories = check_histories(x, t_x, T)
-        (x, t_x, T), weights = count_equals(histories, weights)
+        (x, t_x, T), weights = count_equals(check_histories(x, t_x, T), weights)
         time = float(np.average(T, weights=weights))
         if time == 0:
             raise ValueError("nobody was observed for any time: every T is 0")
@@ -91,7 +95,7 @@ class PurchaseTiming:
 
         r, alpha, a, b = np.exp(
             LOG_PARAMETERS
-            @ climb(
+            @ find_least(
                 loss,
                 starts=[
                     np.log([shape, faster * rate, odds, alike])
@@ -164,7 +168,7 @@ STARTS = tuple(product((0.3, 3.0), ((1.0, 0.05), (4.0, 1.0)), (0.03, 1.0)))
 def purchase_likelihood(
     kind: Kind, parameters: Floats, x: Floats, t_x: Floats, T: Floats
 ) -> tuple[Floats, Floats]:
-    """Each history's log-likelihood, and its derivatives by log (r, alpha, a, b).
+    """Each history's log-likelihood, and its slopes by log (r, alpha, a, b).
 
     The likelihood of being alive is that of x purchases in T, times that of having
     stayed at each chance to drop out; that of any history is greater by the odds of
@@ -174,27 +178,25 @@ def purchase_likelihood(
     chances = drop_out_chances(kind, x)
     purchase = np.arange(x.max(initial=0.0))
     chance = np.arange(chances.max(initial=0.0))
+    waited = np.log1p(T / alpha)
     log_odds = log_odds_dropped(kind, parameters, x, t_x, T)
-    buys = first(x, np.log(r + purchase)) - x * np.log(alpha + T)
-    waits = -r * np.log1p(T / alpha)
-    stays = -first(chances, np.log1p(a / (b + chance)))
-    values = buys + waits + stays + np.logaddexp(0, log_odds)
-
+    values = (
+        first(x, np.log(r + purchase))
+        - x * np.log(alpha + T)
+        - r * waited
+        - first(chances, np.log1p(a / (b + chance)))
+        + np.logaddexp(0, log_odds)
+    )
     dropped: Floats = expit(log_odds)
     idle = (T - t_x) / (alpha + t_x)
-    leaves_or_stays = (b + chance) * (a + b + chance)
+    by_r = first(x, 1 / (r + purchase)) - waited + dropped * np.log1p(idle)
+    stays = first(chances, a * b / ((b + chance) * (a + b + chance)))
     gradient = np.stack(
         [
-            r
-            * (
-                first(x, 1 / (r + purchase))
-                - np.log1p(T / alpha)
-                + dropped * np.log1p(idle)
-            ),
+            r * by_r,
             (r * T - x * alpha - dropped * (r + x) * alpha * idle) / (alpha + T),
             dropped - first(chances, a / (a + b + chance)),
-            first(chances, a * b / leaves_or_stays)
-            - dropped * b / (b + np.maximum(chances - 1, 0)),
+            stays - dropped * b / (b + np.maximum(chances - 1, 0)),
         ]
     )
     return values, gradient
@@ -258,8 +260,9 @@ count_purchases = cast(
 class SpendLevel:
     """What people spend: the Gamma–Gamma model of Fader and Hardie (2013).
 
-    A person's purchases are Gamma(p, nu) distributed around a mean of their own,
-    p / nu, with nu ~ Gamma(q, gamma). Amounts share one currency, that of `gamma`.
+    What a person spends on a purchase is Gamma(p, nu) distributed, around a mean of
+    their own, p / nu, with nu ~ Gamma(q, gamma); it tells nothing of how often they
+    buy. Amounts share one currency, that of `gamma`.
     """
 
     p: float
@@ -289,7 +292,7 @@ class SpendLevel:
             return average_loss(values, gradient, weights[rows])
 
         p, beyond_one, mean = np.exp(
-            climb(
+            find_least(
                 loss,
                 starts=[
                     np.log([*shapes, 1.0]) for shapes in product((0.5, 20.0), repeat=2)
@@ -402,7 +405,7 @@ class PurchaseTimingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[
         return tags
 
 
-def climb(
+def find_least(
     loss: Callable[[Floats, slice], tuple[float, Floats]],
     starts: list[Floats],
     bounds: list[tuple[float, float]],
@@ -410,7 +413,8 @@ def climb(
 ) -> Floats:
     """Where the loss over all rows is least, coming from the best of the starts.
 
-    Which start that is, is found on rows picked evenly from all of them.
+    Which start that is, is found on rows picked evenly from all of them. A search that
+    ends because slopes are lost in rounding has arrived.
     """
 
     def descend(start: Floats, step: int) -> Any:
@@ -425,8 +429,12 @@ def climb(
         )
 
     step = -(-row_count // SCOUTED)
-    scouted = min((descend(start, step) for start in starts), key=lambda end: end.fun)
-    position: Floats = descend(scouted.x, 1).x
+    # On matrices this small, threads only wait for one another.
+    with threadpool_limits(1, user_api="blas"):
+        leading = min(
+            (descend(start, step) for start in starts), key=lambda end: end.fun
+        )
+        position: Floats = descend(leading.x, 1).x
     return position
 
 
@@ -483,8 +491,9 @@ def check_histories(
         raise ValueError("x must be a number of purchases: 0, 1, 2, …")
     if not ((t_x >= 0) & (t_x <= T)).all():
         raise ValueError("t_x must lie between 0 and T")
-    if not ((x > 0) | (t_x == 0)).all():
-        raise ValueError("t_x must be 0 where nothing was bought again")
+    # Purchases of one moment are one: the likelihood would know no bounds.
+    if not ((x > 0) == (t_x > 0)).all():
+        raise ValueError("t_x must be 0 where x is 0, and positive elsewhere")
     return x, t_x, T
 
 
@@ -503,12 +512,6 @@ def check_spends(x: ArrayLike, mean_spend: ArrayLike) -> tuple[Floats, Floats]:
     if not (((mean_spend > 0) | (x == 0)) & np.isfinite(mean_spend)).all():
         raise ValueError("mean_spend must be positive where something was bought")
     return x, mean_spend
-
-
-def raise_on_unknown(kind: str) -> None:
-    """Refuse a kind of model there is not."""
-    if kind not in ("bg_nbd", "mbg_nbd"):
-        raise ValueError(f"kind must be bg_nbd or mbg_nbd, not {kind}")
 
 
 def check_horizon(horizon: ArrayLike) -> Floats:

@@ -228,7 +228,7 @@ def test_expected_revenue_is_what_people_go_on_to_spend() -> None:
     rows, spent_later = [], 0.0
     for rate, level in zip(rates, spend, strict=True):
         bought = np.cumsum(dice.exponential(1 / rate, 60))
-        seen = bought[bought < days - 1].astype(int)
+        seen = np.unique(bought[bought < days - 1].astype(int))
         later = ((bought >= days - 1) & (bought < days - 1 + horizon)).sum()
         amounts = dice.gamma(4, level / 4, 60)
         if seen.size:
