@@ -229,7 +229,7 @@ class Town:
 def town(lab: DecisionLab) -> Town:
     """An empty town in which nobody is held out."""
     lab.change("update staging.stg_journeys set holdout_rate = 0")
-    lab.change("update seeds.decision_rules set limit_value = 0 where rule_order = 2")
+    lab.change("update seeds.decision_rules set limit_value = 0 where rule = 'global_control'")
     return Town(lab)
 
 
@@ -484,7 +484,7 @@ def test_holdout_and_global_control_are_never_sent_marketing(town: Town) -> None
     town.lab.change("update staging.stg_journeys set holdout_rate = 1")
     assert town.run(NOON) == []
     town.lab.change(
-        "update seeds.decision_rules set limit_value = 1 where rule_order = 2"
+        "update seeds.decision_rules set limit_value = 1 where rule = 'global_control'"
     )
     town.leave_cart("bob", NOON - HOUR)
     assert town.run(NOON + HOUR) == []
