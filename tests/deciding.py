@@ -21,7 +21,7 @@ from orchestration.warehouse import Connection, Warehouse, fetch_frame
 Row = Mapping[str, Any]
 
 OVERRIDES = (
-    *("audience_operands", "audience_conditions", "audience_values"),
+    *("audience_operands", "audience_conditions", "audience_matches"),
     *("audience_members", "stated_overrides", "overrides"),
 )
 APPEND_ONLY = ("decisions.entries", "decisions.decisions", "decisions.send_list")

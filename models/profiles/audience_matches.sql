@@ -33,8 +33,7 @@
         'last_session_at': 'profiles.last_session_at',
     },
 } -%}
--- One row per person and fact that some rule of an audience looks at, unknown or not;
--- of identifiers, one per identifier that a rule names.
+-- One row per rule of an audience and person who meets it. Hubs are no persons.
 with
 
 run as (
@@ -74,83 +73,77 @@ identity_map as (
 
 ),
 
-named_facts as (
+list_identifiers as (
 
-    select distinct fact
-    from conditions
-    where kind <> 'identifier'
-
-),
-
-named_identifiers as (
-
-    select distinct {{ unnest_items('operands') }} as identifier
+    select
+        audience,
+        rule_number,
+        {{ unnest_items('operands') }} as identifier
     from conditions
     where kind = 'identifier'
 
 ),
 
-look_up_facts as (
+-- a branch per fact, so that facts which no rule looks at cost nothing
+find_matches as (
 
+    {%- for kind, values in facts.items() %}
+    {%- for fact, value in values.items() %}
     select
-        profiles.profile_id,
-        named_facts.fact,
-        case named_facts.fact
-            {%- for fact, value in facts.text.items() %}
-            when '{{ fact }}' then lower(trim({{ value }}))
-            {%- endfor %}
-        end as fact_text,
-        case named_facts.fact
-            {%- for fact, value in facts.number.items() %}
-            when '{{ fact }}' then cast({{ value }} as decimal(18, 6))
-            {%- endfor %}
-        end as fact_amount,
-        case named_facts.fact
-            {%- for fact, value in facts.date.items() %}
-            when '{{ fact }}' then {{ value }}
-            {%- endfor %}
-        end as fact_at
+        conditions.audience,
+        conditions.rule_number,
+        profiles.profile_id
     from profiles
+    inner join conditions on conditions.fact = '{{ fact }}'
+    {%- if kind == 'number' %}
     cross join run
-    cross join named_facts
+    {%- elif 'rfm.' in value %}
     left join rfm on profiles.profile_id = rfm.profile_id
+    {%- elif 'intents.' in value %}
     left join intents on profiles.profile_id = intents.profile_id
+    {%- endif %}
+    where
+        case conditions.comparison
+            when 'is_known' then {{ value }} is not null
+            when 'is_unknown' then {{ value }} is null
+            {%- if kind == 'date' %}
+            when 'before' then {{ value }} < conditions.operand_at
+            when 'after' then {{ value }} >= conditions.operand_at
+            {%- else %}
+            {%- if kind == 'number' %}
+            when 'at_least' then {{ value }} >= conditions.operand_amount
+            when 'at_most' then {{ value }} <= conditions.operand_amount
+            {%- endif %}
+            else
+                (conditions.comparison in ('is', 'in')) = coalesce(
+                    array_contains(
+                        conditions.operands,
+                        {%- if kind == 'number' %}
+                        cast(cast({{ value }} as decimal(18, 6)) as varchar)
+                        {%- else %}
+                        lower(trim({{ value }}))
+                        {%- endif %}
+                    ),
+                    false
+                )
+            {%- endif %}
+        end
 
-),
+    union all
+    {% endfor %}
+    {%- endfor %}
 
-find_identifiers as (
-
-    select
-        profiles.profile_id,
-        'identifier' as fact,
-        named_identifiers.identifier as fact_text,
-        cast(null as decimal(18, 6)) as fact_amount,
-        cast(null as timestamp) as fact_at
-    from named_identifiers
+    select distinct
+        list_identifiers.audience,
+        list_identifiers.rule_number,
+        profiles.profile_id
+    from list_identifiers
     inner join identity_map
         on
-            named_identifiers.identifier
+            list_identifiers.identifier
             = identity_map.identifier_type || ':' || identity_map.identifier
     inner join profiles on identity_map.profile_id = profiles.profile_id
 
-),
-
-list_values as (
-
-    select
-        profile_id,
-        fact,
-        coalesce(
-            fact_text, cast(fact_amount as varchar), cast(fact_at as varchar)
-        ) as fact_text,
-        fact_amount,
-        fact_at
-    from look_up_facts
-
-    union all
-
-    select * from find_identifiers
-
 )
 
-select * from list_values
+select * from find_matches
