@@ -457,7 +457,7 @@ def is_met(rule: Rule, person: dict[str, Any]) -> bool:
 
 
 @settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )

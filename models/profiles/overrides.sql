@@ -44,6 +44,7 @@ choose_overrides as (
     select
         audience_members.profile_id,
         keep_in_force.override,
+        keep_in_force.priority,
         keep_in_force.audience,
         keep_in_force.channel,
         keep_in_force.message_class,
@@ -57,9 +58,7 @@ choose_overrides as (
         partition by audience_members.profile_id, keep_in_force.override
         order by
             case when keep_in_force.message_class = 'all' then 0 else 1 end asc,
-            keep_in_force.priority asc,
-            keep_in_force.audience asc,
-            keep_in_force.channel asc nulls first
+            keep_in_force.priority asc
     ) = 1
 
 )
