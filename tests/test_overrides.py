@@ -36,7 +36,12 @@ class Office(Town):
         )
 
     def decide(
-        self, audience: str, override: str, *, priority: int = 1, **particulars: str
+        self,
+        audience: str,
+        override: str,
+        *,
+        priority: int | None = 1,
+        **particulars: str,
     ) -> None:
         """What is to be done with an audience, whatever else speaks for or against."""
         row = {"decided_by": "crm", "reason": "they asked", **particulars}
@@ -357,6 +362,8 @@ def test_a_rule_that_cannot_be_read_stops_the_run_and_says_what_to_mend(
 @pytest.mark.parametrize(
     ("row", "mend"),
     [
+        ({"priority": None}, "priority : it is missing"),
+        ({"priority": 2}, "priority 2: more than one row has it"),
         ({"audience": "nobody"}, "audience_rules.csv has no rule of this audience"),
         ({"override": "never_mind"}, "an override is never_score"),
         ({"override": "force_channel"}, "the channel is missing"),
@@ -382,9 +389,10 @@ def test_an_override_that_cannot_be_read_stops_the_run_and_says_what_to_mend(
     office: Office, row: dict[str, Any], mend: str
 ) -> None:
     office.define("germans", ("country", "is", "DE"))
+    office.decide("germans", "never_score", priority=2)
     office.decide(**{"audience": "germans", "override": "never_contact", **row})
     with pytest.raises(
-        duckdb.InvalidInputException, match=r"override_rules\.csv, priority 1"
+        duckdb.InvalidInputException, match=r"override_rules\.csv, priority"
     ) as error:
         office.lab.build(NOON, only="profiles.")
     assert mend in str(error.value)

@@ -25,6 +25,9 @@ find_mistakes as (
     select
         *,
         case
+            when priority is null then 'it is missing'
+            when count(*) over (partition by priority) > 1
+                then 'more than one row has it'
             when
                 audience is null
                 or audience not in (select conditions.audience from conditions)
