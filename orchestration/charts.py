@@ -187,6 +187,27 @@ PORTRAITS = {
         label="intent",
         value="profile_count",
     ),
+    "profiles.overrides": Portrait(
+        title="People by override and audience",
+        query="""
+            select
+                stated.priority,
+                stated.audience,
+                stated.override || coalesce(' ' || stated.channel, '') as override,
+                count(overrides.profile_id) as profile_count,
+                stated.reason,
+                stated.decided_by,
+                stated.valid_from,
+                stated.valid_until
+            from profiles.stated_overrides as stated
+            left join profiles.overrides as overrides
+                on stated.priority = overrides.priority
+            group by all order by stated.priority
+        """,
+        label="audience",
+        value="profile_count",
+        series="override",
+    ),
     "decisions.phases": Portrait(
         title="Profiles by relationship phase",
         query="""

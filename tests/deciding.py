@@ -1,4 +1,4 @@
-"""Runs the decision models alone, on hand-made profiles instead of landed events."""
+"""Runs the decision models, and the overrides they obey, on hand-made profiles."""
 
 import json
 import os
@@ -20,7 +20,14 @@ from orchestration.warehouse import Connection, Warehouse, fetch_frame
 
 Row = Mapping[str, Any]
 
-APPEND_ONLY = ("entries", "decisions", "send_list")
+OVERRIDES = (
+    *("audience_operands", "audience_conditions", "audience_matches"),
+    *("audience_members", "stated_overrides", "overrides"),
+)
+APPEND_ONLY = ("decisions.entries", "decisions.decisions", "decisions.send_list")
+
+SEED_FOLDER = PROJECT / "dbt_project" / "seeds"
+SEEDS = ("decisions", "identity", "overrides")
 
 PARENTS = {
     "staging.stg_run": "as_of timestamp, is_newest boolean",
@@ -48,9 +55,15 @@ PARENTS = {
     """,
     "profiles.profiles": """
         profile_id varchar, is_hub boolean, identifier_type varchar, identifier varchar,
-        first_name varchar, timezone varchar, order_count bigint,
-        churn_cycle_days integer
+        user_id varchar, email varchar, phone varchar, first_name varchar,
+        gender varchar, timezone varchar, country varchar, region varchar, city varchar,
+        postal_code varchar, preferred_channel varchar, goal varchar,
+        first_seen_at timestamp, last_seen_at timestamp, last_session_at timestamp,
+        first_order_at timestamp, last_order_at timestamp, session_count bigint,
+        order_count bigint, store_order_count bigint, device_count bigint,
+        revenue_amount decimal(18, 2), churn_cycle_days integer
     """,
+    "profiles.rfm": "profile_id varchar, rfm_segment varchar",
     "profiles.sessions": """
         session_id varchar, profile_id varchar, started_at timestamp,
         ended_at timestamp, product_view_count bigint, order_count bigint,
@@ -122,16 +135,16 @@ class DecisionLab:
         self.connection.execute(statement)
 
     def build(self, as_of: datetime, *, is_newest: bool = True, only: str = "") -> None:
-        """Build the models whose name begins with `only` as a run at `as_of` would."""
+        """Build the tables whose name begins with `only` as a run at `as_of` would."""
         self.change("delete from staging.stg_run")
         self.put("staging.stg_run", [{"as_of": as_of, "is_newest": is_newest}])
-        for name, query in self.models.items():
-            if not name.startswith(only):
+        for table, query in self.models.items():
+            if not table.startswith(only):
                 continue
-            if name in APPEND_ONLY:
-                self.change(f"insert into decisions.{name} by name {query}")
+            if table in APPEND_ONLY:
+                self.change(f"insert into {table} by name {query}")
             else:
-                self.change(f"create or replace table decisions.{name} as {query}")
+                self.change(f"create or replace table {table} as {query}")
 
     def send(self, as_of: datetime, state: str = "sent") -> None:
         """Record what this run decided to send, as the ledger would."""
@@ -159,28 +172,28 @@ def compile_models(folder: Path) -> tuple[Path, dict[str, str]]:
         for table, columns in PARENTS.items():
             connection.execute(f"create table {table} ({columns})")
         for table, columns in append_only_columns().items():
-            connection.execute(f"create table decisions.{table} ({columns})")
+            connection.execute(f"create table {table} ({columns})")
         for table, frame in zip(("journeys", "journey_steps"), steps, strict=True):
             connection.register("frame", frame.to_arrow())
             connection.execute(
                 f"create table staging.stg_{table} as select * from frame"
             )
             connection.unregister("frame")
-        seeds = yaml.safe_load(
-            (PROJECT / "dbt_project" / "seeds" / "_decisions.yml").read_text()
-        )
-        for seed in seeds["seeds"]:
-            csv = PROJECT / "dbt_project" / "seeds" / f"{seed['name']}.csv"
-            types = json.dumps(seed["config"]["column_types"])
-            connection.execute(f"""
-                create table seeds.{seed["name"]} as
-                select * from read_csv('{csv}', header = true, columns = {types})
-            """)
+        for group in SEEDS:
+            described = yaml.safe_load((SEED_FOLDER / f"_{group}.yml").read_text())
+            for seed in described["seeds"]:
+                csv = SEED_FOLDER / f"{seed['name']}.csv"
+                types = json.dumps(seed["config"]["column_types"])
+                connection.execute(f"""
+                    create table seeds.{seed["name"]} as
+                    select * from read_csv('{csv}', header = true, columns = {types})
+                """)
     compiled = subprocess.run(
         [
             str(Path(sys.executable).with_name("dbt")),
             "compile",
-            *("--select", "path:models/decisions", "--profiles-dir", "."),
+            *("--select", "path:models/decisions", *OVERRIDES),
+            *("--profiles-dir", "."),
             *("--target-path", str(folder / "target")),
             *("--log-path", str(folder / "logs")),
         ],
@@ -197,23 +210,25 @@ def compile_models(folder: Path) -> tuple[Path, dict[str, str]]:
         {
             node_id: node
             for node_id, node in manifest["nodes"].items()
-            if node["resource_type"] == "model" and node["schema"] == "decisions"
+            if node["resource_type"] == "model"
+            and (node["schema"] == "decisions" or node["name"] in OVERRIDES)
         }
     )
 
 
 def in_order(nodes: dict[str, dict[str, Any]]) -> dict[str, str]:
-    """Name and compiled SQL of each model, parents before children."""
+    """Table and compiled SQL of each model, parents before children."""
     ordered: dict[str, str] = {}
 
     def visit(node_id: str) -> None:
         node = nodes[node_id]
-        if node["name"] in ordered:
+        table = f"{node['schema']}.{node['name']}"
+        if table in ordered:
             return
         for parent in node["depends_on"]["nodes"]:
             if parent in nodes:
                 visit(parent)
-        ordered[node["name"]] = node["compiled_code"]
+        ordered[table] = node["compiled_code"]
 
     for node_id in sorted(nodes):
         visit(node_id)
@@ -225,8 +240,9 @@ def append_only_columns() -> dict[str, str]:
     columns = {}
     for path in (PROJECT / "models" / "decisions").glob("_decisions__*.yml"):
         for model in yaml.safe_load(path.read_text()).get("models", []):
-            if model["name"] in APPEND_ONLY:
-                columns[model["name"]] = ", ".join(
+            table = f"decisions.{model['name']}"
+            if table in APPEND_ONLY:
+                columns[table] = ", ".join(
                     f"{column['name']} {column['data_type']}"
                     for column in model["columns"]
                 )

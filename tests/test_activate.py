@@ -34,6 +34,11 @@ TABLES: dict[str, dict[str, Any]] = {
         "purpose": pl.String,
         "status": pl.String,
     },
+    "profiles.overrides": {
+        "profile_id": pl.String,
+        "override": pl.String,
+        "message_class": pl.String,
+    },
     "decisions.enrollments": {
         "enrollment_id": pl.String,
         "profile_id": pl.String,
@@ -263,7 +268,10 @@ def test_a_send_whose_run_died_goes_out_only_if_decided_again(world):
 
 
 def test_what_could_not_be_delivered_goes_out_later_only_if_still_wanted(world):
-    persons = ["ada", "bought", "completed", "denied", "all_denied", "email_only"]
+    persons = [
+        *("ada", "bought", "completed", "denied", "all_denied", "email_only"),
+        *("left_alone", "left_wholly_alone", "unscored"),
+    ]
     for name in persons:
         world.decide(name, "email")
     world.rows["decisions.candidates"] = []
@@ -289,11 +297,24 @@ def test_what_could_not_be_delivered_goes_out_later_only_if_still_wanted(world):
             ("email_only", "sms"),
         ]
     ]
+    world.rows["profiles.overrides"] = [
+        {"profile_id": name, "override": override, "message_class": message_class}
+        for name, override, message_class in [
+            ("left_alone", "never_contact", "marketing"),
+            ("left_wholly_alone", "never_contact", "all"),
+            ("unscored", "never_score", None),
+        ]
+    ]
     world.run(SECOND)
-    assert world.outbox() == ["ada-email", "completed-email", "email_only-email"]
+    assert world.outbox() == [
+        *("ada-email", "completed-email", "email_only-email", "unscored-email"),
+    ]
     assert {
         send_id for send_id, (state, _) in world.states().items() if state != "sent"
-    } == {"bought-email", "denied-email", "all_denied-email"}
+    } == {
+        *("bought-email", "denied-email", "all_denied-email"),
+        *("left_alone-email", "left_wholly_alone-email"),
+    }
 
 
 def test_metadata_tells_counts_and_no_person(world):

@@ -13,6 +13,9 @@ NOON = datetime.fromisoformat("2026-05-04T12:00:00")
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 CHANNELS = ("email", "sms", "push", "in_app", "onsite", "direct_mail")
+GLOBAL_CONTROL = """
+    update seeds.decision_rules set limit_value = {share} where rule = 'global_control'
+"""
 
 
 class Town:
@@ -229,7 +232,7 @@ class Town:
 def town(lab: DecisionLab) -> Town:
     """An empty town in which nobody is held out."""
     lab.change("update staging.stg_journeys set holdout_rate = 0")
-    lab.change("update seeds.decision_rules set limit_value = 0 where rule_order = 2")
+    lab.change(GLOBAL_CONTROL.format(share=0))
     return Town(lab)
 
 
@@ -314,9 +317,9 @@ def test_the_same_as_of_twice_changes_nothing(town: Town) -> None:
     town.run(NOON)
     town.lab.build(NOON + HOUR)
     tables = [*town.lab.models]
-    before = {name: contents(town, name) for name in tables}
+    before = {table: contents(town, table) for table in tables}
     town.lab.build(NOON + HOUR)
-    assert {name: contents(town, name) for name in tables} == before
+    assert {table: contents(town, table) for table in tables} == before
 
 
 def test_what_lands_between_two_runs_at_one_as_of_sends_no_second_message(
@@ -483,9 +486,7 @@ def test_holdout_and_global_control_are_never_sent_marketing(town: Town) -> None
     town.leave_cart("ann", NOON - HOUR)
     town.lab.change("update staging.stg_journeys set holdout_rate = 1")
     assert town.run(NOON) == []
-    town.lab.change(
-        "update seeds.decision_rules set limit_value = 1 where rule_order = 2"
-    )
+    town.lab.change(GLOBAL_CONTROL.format(share=1))
     town.leave_cart("bob", NOON - HOUR)
     assert town.run(NOON + HOUR) == []
     assert town.enrollment("ann")["assignment"] == "holdout"
@@ -570,5 +571,5 @@ def test_nobody_who_would_buy_anyway_is_given_an_incentive(town: Town) -> None:
 
 def contents(town: Town, table: str) -> list[tuple[Any, ...]]:
     """All rows of a table in some fixed order."""
-    rows: pl.DataFrame = town.lab.read(f"from decisions.{table} order by all")
+    rows: pl.DataFrame = town.lab.read(f"from {table} order by all")
     return rows.rows()

@@ -292,7 +292,7 @@ def test_phases_are_what_a_second_telling_says(
     lab: DecisionLab, people: list[Person]
 ) -> None:
     lab.put_frames(tables(people))
-    lab.build(AS_OF, only="phase")
+    lab.build(AS_OF, only="decisions.phase")
     changes = lab.read(
         "select * from decisions.phase_changes order by profile_id, change_number"
     )

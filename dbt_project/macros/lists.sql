@@ -38,3 +38,16 @@
         {%- endfor %}
     ))
 {%- endmacro %}
+
+{# The texts between bars as a list. #}
+{% macro split_bars(text) -%}
+    {{ return(adapter.dispatch('split_bars')(text)) }}
+{%- endmacro %}
+
+{% macro default__split_bars(text) -%}
+    split({{ text }}, '|')
+{%- endmacro %}
+
+{% macro spark__split_bars(text) -%}
+    split({{ text }}, '[|]')
+{%- endmacro %}

@@ -56,3 +56,8 @@
 {% macro spark__local_time(moment, zone) -%}
     from_utc_timestamp({{ moment }}, {{ zone }})
 {%- endmacro %}
+
+{# The day written like 2026-01-31; null for any other text. #}
+{% macro iso_date(text) -%}
+    case when {{ text }} like '____-__-__' then try_cast({{ text }} as date) end
+{%- endmacro %}

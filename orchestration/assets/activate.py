@@ -151,6 +151,14 @@ SEND_LIST = """
                 and consents.channel in (send_list.channel, 'all')
                 and consents.purpose = send_list.message_class
                 and consents.status = 'denied'
+        )
+        and not exists (
+            select 1
+            from profiles.overrides
+            where
+                overrides.profile_id = running.profile_id
+                and overrides.override = 'never_contact'
+                and overrides.message_class in ('all', send_list.message_class)
         ) as is_wanted
     from decisions.send_list
     cross join run
@@ -254,6 +262,7 @@ def channel_asset(channel: str) -> dg.AssetsDefinition:
             dg.AssetKey(["raw", "sends"]),
             dg.AssetKey(["staging", "stg_run"]),
             dg.AssetKey(["profiles", "consents"]),
+            dg.AssetKey(["profiles", "overrides"]),
             dg.AssetKey(["decisions", "enrollments"]),
             dg.AssetKey(["decisions", "candidates"]),
             dg.AssetKey(["decisions", "decisions"]),
