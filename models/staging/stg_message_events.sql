@@ -34,6 +34,9 @@ read_properties as (
             '$.email_id',
             '$.link_url',
             '$.machine_open',
+            '$.bounce_type',
+            '$.type',
+            '$.status',
         ]) }} as fields
     from events
     where kind = 'message'
@@ -70,7 +73,13 @@ name_fields as (
         interaction = 'opened' and (
             coalesce(lower(fields[8]) = 'true', false)
             or list_machine_agents.user_agent is not null
-        ) as is_machine
+        ) as is_machine,
+        interaction in ('bounced', 'failed') and coalesce(
+            lower(coalesce(fields[9], fields[10]))
+            in ('soft', 'transient', 'temporary', 'blocked', 'deferred')
+            or fields[11] like '4._%',
+            false
+        ) as is_temporary
     from read_properties
     left join list_machine_agents
         on read_properties.user_agent = list_machine_agents.user_agent
