@@ -70,16 +70,16 @@ name_fields as (
         nullif(fields[5], '') as step,
         nullif(fields[6], '') as email_id,
         nullif(fields[7], '') as link_url,
-        interaction = 'opened' and (
-            coalesce(lower(fields[8]) = 'true', false)
-            or list_machine_agents.user_agent is not null
-        ) as is_machine,
         interaction in ('bounced', 'failed') and coalesce(
             lower(coalesce(fields[9], fields[10]))
             in ('soft', 'transient', 'temporary', 'blocked', 'deferred')
             or fields[11] like '4._%',
             false
-        ) as is_temporary
+        ) as is_temporary,
+        interaction = 'opened' and (
+            coalesce(lower(fields[8]) = 'true', false)
+            or list_machine_agents.user_agent is not null
+        ) as is_machine
     from read_properties
     left join list_machine_agents
         on read_properties.user_agent = list_machine_agents.user_agent
