@@ -80,6 +80,44 @@ def hand_made(log: Journal) -> Journal:
     return log
 
 
+def by_chance(log: Journal) -> Journal:
+    """Visitors that do one thing after another, around every limit of time."""
+    dice = random.Random(4)
+    gaps = [timedelta(seconds=s) for s in (0, 60, 1_799, 1_800, 1_801, 9_000, 260_000)]
+    for person in range(120):
+        at = AS_OF - dice.choice(gaps) - timedelta(seconds=1)
+        for _ in range(dice.randrange(1, 14)):
+            session = dice.choice((None, None, None, "a", "b"))
+            context = {"sessionId": f"{person}-{session}"} if session else {}
+            product = {
+                "product_id": f"v-{dice.randrange(4)}",
+                "category": dice.choice((None, "Hats", "Belts")),
+                "brand": dice.choice((None, "Own", "Other")),
+                "price": 3,
+            }
+            event, more = dice.choice(
+                (
+                    *[("Product Viewed", {})] * 5,
+                    *[("Product Added", {"quantity": 2})] * 2,
+                    ("Product Removed", {"quantity": dice.choice((1, 2))}),
+                    ("Product Clicked", {}),
+                    ("Checkout Started", {}),
+                    ("Price Checked", {"store_id": "store-1"}),
+                    ("Quiz Taken", {}),
+                    ("Order Completed", {"order_id": str(len(log.events))}),
+                )
+            )
+            if event == "Order Completed":
+                product = {"products": [product, product], "revenue": 6}
+                if dice.random() < 0.3:
+                    order = {"order_id": more["order_id"]}
+                    log.add(at, "Order Cancelled", order, browser=f"v{person}")
+            properties = {**product, **more, "currency": "USD"}
+            log.add(at, event, properties, browser=f"v{person}", context=context)
+            at -= dice.choice(gaps)
+    return log
+
+
 @pytest.fixture(scope="module")
 def build(
     new_home: Callable[[str], TestHome], tmp_path_factory: pytest.TempPathFactory
@@ -89,6 +127,7 @@ def build(
     write_sample(out, customers=250, days=40, seed=23)
     home = TestHome(out)
     home.land(hand_made(Journal("hand")).events, "by-hand.ndjson")
+    home.land(by_chance(Journal("chance")).events, "by-chance.ndjson")
     files = sorted(path for path in (out / "landing").rglob("*") if path.is_file())
 
     def build_home(backwards: bool) -> TestHome:
@@ -288,6 +327,20 @@ def cut_into_sessions(events: list[Event]) -> None:
         names_it = tracked is not None and event["at"] - tracked["at"] < gap
         event["session"] = tracked["tracker"] if names_it and tracked else visit
         previous = event
+
+
+def test_sessions_equal_a_separate_computation(known: TestHome) -> None:
+    ours = {
+        event["message_id"]: (profile_id, event["session"])
+        for profile_id, events in activities(known).items()
+        for event in events
+    }
+    found = dict(
+        known.read("select message_id, session_id from profiles.session_events").rows()
+    )
+    assert found.keys() == ours.keys()
+    pairs = {(found[message_id], ours[message_id]) for message_id in ours}
+    assert len(pairs) == len(set(found.values())) == len(set(ours.values()))
 
 
 def newest(events: list[Event]) -> Event:

@@ -35,14 +35,16 @@ list_sightings as (
         events.device_token,
         events.advertising_id,
         coalesce(events.device_id, events.device_token) as device,
-        events.kind is not distinct from 'app' as is_uninstall
+        coalesce(events.kind = 'app', false) as is_uninstall
     from events
     inner join profile_events on events.message_id = profile_events.message_id
     where
-        events.kind is not distinct from 'app'
-        -- what a server says of a message is no sign of life of the app
-        or events.kind is distinct from 'message'
-        and (events.device_token is not null or events.advertising_id is not null)
+        events.kind = 'app'
+        -- what is told of a message is no sign of life of the app
+        or (
+            events.kind is distinct from 'message'
+            and (events.device_token is not null or events.advertising_id is not null)
+        )
 
 ),
 

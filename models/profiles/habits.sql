@@ -1,4 +1,4 @@
--- One row per profile with a session or an engagement: where, on what device and through
+-- One row per profile with a session or an engagement: where, on what device and by
 -- which channel it is usually met.
 with
 
