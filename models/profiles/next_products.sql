@@ -80,6 +80,7 @@ tell_reasons as (
 
 ),
 
+-- bought_together comes before viewed_together
 find_candidates as (
 
     select
