@@ -77,7 +77,18 @@ find_main_categories as (
 
 first_events as (
 
-    select events.*
+    select
+        events.message_id,
+        events.campaign_id,
+        events.campaign_name,
+        events.campaign_source,
+        events.campaign_medium,
+        events.campaign_content,
+        events.device_type,
+        events.user_agent,
+        events.timezone,
+        events.country,
+        events.city
     from events
     inner join summarise_sessions
         on events.message_id = summarise_sessions.first_message_id

@@ -57,6 +57,7 @@ weigh_values as (
 
     select
         *,
+        -- what was said at one moment is equally new
         rank() over (
             partition by profile_id, trait order by occurred_at desc
         ) as newness,
