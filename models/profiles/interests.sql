@@ -87,11 +87,12 @@ shrink_to_average as (
                 cast(sums.interest as double)
                 + cast(rules.affinity_prior_weight as double)
                 * coalesce(sum_over_all.average_share, 0)
-            ) / (
+            ) / nullif(
                 cast(
                     sum(sums.interest) over (partition by sums.profile_id, sums.kind)
                     as double
-                ) + cast(rules.affinity_prior_weight as double)
+                ) + cast(rules.affinity_prior_weight as double),
+                0
             ) as double
         ) as affinity,
         sums.interaction_count,
