@@ -18,7 +18,7 @@ from orchestration.warehouse import Connection, Warehouse
 
 Event = Mapping[str, Any]
 
-pytest_plugins = ("tests.deciding",)
+pytest_plugins = ("tests.deciding", "tests.resolving")
 
 
 class TestHome:

@@ -98,6 +98,10 @@ PARENTS = {
         product_id varchar, related_product_id varchar, related_product_name varchar,
         related_price decimal(18, 2), rank bigint
     """,
+    "profiles.next_products": """
+        profile_id varchar, product_id varchar, product_name varchar,
+        price decimal(18, 2), rank bigint
+    """,
     "ml.scores": "profile_id varchar, purchase_propensity double",
     "ml.channel_scores": """
         profile_id varchar, channel varchar, channel_propensity double

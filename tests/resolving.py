@@ -1,8 +1,10 @@
 """Takes a home from landed files to profiles, without the rest of the loop."""
 
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from orchestration.warehouse import Warehouse
 from tests.conftest import Event, TestHome
 
 LAYERS = ("path:seeds", "staging", "identity", "profiles")
+RETAIL_AS_OF = datetime.fromisoformat("2011-12-15")
 IDENTITY_MODELS = (
     *("stg_run", "stg_events", "stg_phone_numbers", "stg_identity_rules"),
     *("stg_identifiers", "stg_identify_calls"),
@@ -46,18 +49,28 @@ def resolve(home: TestHome, as_of: datetime, layers: tuple[str, ...] = LAYERS) -
         journeys = load_journeys(PROJECT / "activations" / "journeys")
         bring_journeys(connection, *journey_frames(journeys))
         starts_afresh = forget_stale_identity(connection)
-    build = subprocess.run(
+    dbt(
+        home,
+        "build",
+        *(["--full-refresh"] if starts_afresh else []),
+        *("--select", *layers),
+        *("--exclude-resource-type", "unit_test"),
+        *("--indirect-selection", "cautious"),
+    )
+
+
+def dbt(home: TestHome, *arguments: str) -> Path:
+    """Run dbt on a home; returns the folder that holds what it compiled."""
+    settings = home.settings
+    # parsed once for all homes: to dbt they are one, each in its own folder
+    target = settings.root.parent.parent / "dbt"
+    finished = subprocess.run(
         [
             str(Path(sys.executable).with_name("dbt")),
-            "build",
-            *(["--full-refresh"] if starts_afresh else []),
-            *("--select", *layers),
-            *("--exclude-resource-type", "unit_test"),
-            *("--indirect-selection", "cautious"),
+            *arguments,
             *("--project-dir", str(PROJECT / "dbt_project")),
             *("--profiles-dir", str(PROJECT / "dbt_project")),
-            # parsed once for all homes: to dbt they are one, each in its own folder
-            *("--target-path", str(settings.root.parent.parent / "dbt")),
+            *("--target-path", str(target)),
             *("--log-path", str(settings.root / "logs")),
         ],
         cwd=settings.root,
@@ -66,8 +79,24 @@ def resolve(home: TestHome, as_of: datetime, layers: tuple[str, ...] = LAYERS) -
         text=True,
         check=False,
     )
-    if build.returncode:
-        pytest.fail(build.stdout[-5000:])
+    if finished.returncode:
+        pytest.fail(finished.stdout[-5000:])
+    return target / "compiled" / "rekindle" / "models"
+
+
+@pytest.fixture(scope="session")
+def retail_home(new_home: Callable[[str], TestHome]) -> TestHome:
+    """Real customers, up to their profiles."""
+    if not {"REKINDLE_TEST_RETAIL", "REKINDLE_TEST_RETAIL_EVENTS"} <= os.environ.keys():
+        pytest.skip(
+            "needs REKINDLE_TEST_RETAIL (UCI Online Retail as Parquet) and "
+            "REKINDLE_TEST_RETAIL_EVENTS (the same as landing files)"
+        )
+    home = new_home("retail")
+    events = Path(os.environ["REKINDLE_TEST_RETAIL_EVENTS"])
+    shutil.copytree(events, home.settings.landing / "retail")
+    resolve(home, RETAIL_AS_OF)
+    return home
 
 
 class Journal:

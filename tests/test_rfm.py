@@ -3,17 +3,14 @@
 import hashlib
 import os
 import random
-import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import polars as pl
-import pytest
 from polars.testing import assert_frame_equal
 
 from tests.conftest import TestHome, moment
-from tests.resolving import Journal, resolve
+from tests.resolving import RETAIL_AS_OF, Journal, resolve
 
 COLUMNS = [
     "profile_id",
@@ -136,21 +133,8 @@ def test_rfm_equals_a_separate_computation(new_home: Callable[[str], TestHome]):
     )
 
 
-@pytest.mark.skipif(
-    not {"REKINDLE_TEST_RETAIL", "REKINDLE_TEST_RETAIL_EVENTS"} <= os.environ.keys(),
-    reason="needs REKINDLE_TEST_RETAIL (UCI Online Retail as Parquet) and "
-    "REKINDLE_TEST_RETAIL_EVENTS (the same as landing files)",
-)
-def test_rfm_of_real_customers_equals_a_separate_computation(
-    new_home: Callable[[str], TestHome],
-):
-    as_of = moment("2011-12-15")
-    home = new_home("retail")
-    shutil.copytree(
-        Path(os.environ["REKINDLE_TEST_RETAIL_EVENTS"]),
-        home.settings.landing / "retail",
-    )
-    resolve(home, as_of)
+def test_rfm_of_real_customers_equals_a_separate_computation(retail_home: TestHome):
+    as_of, home = RETAIL_AS_OF, retail_home
     assert home.read(
         "select event, type, count(*) from raw.events group by all order by all"
     ).rows() == [

@@ -107,11 +107,14 @@ apply_rules as (
         profile_id,
         channel,
         case
-            when unreachable_reason in ('bounced', 'failed', 'complained')
+            when
+                unreachable_reason
+                in ('bounced', 'failed', 'soft_bounced', 'complained', 'stopped')
                 then 'suppression_list'
             else 'unreachable'
         end as rule,
-        cast(null as varchar) as evidence_message_id
+        case when unreachable_reason = 'stopped' then unsubscribe_message_id end
+            as evidence_message_id
     from describe_channels
     where not is_reachable
 

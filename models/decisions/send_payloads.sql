@@ -68,6 +68,21 @@ related_products as (
 
 ),
 
+next_products as (
+
+    select
+        profile_id,
+        {{ ordered_list(make_struct({
+            'product_id': 'product_id',
+            'product_name': 'product_name',
+            'price': 'price',
+        }), 'next_products.rank asc') }} as next_products
+    from {{ ref('next_products') }} as next_products
+    where next_products.rank <= 3
+    group by profile_id
+
+),
+
 choose_products as (
 
     select
@@ -97,13 +112,15 @@ gather_facts as (
         product_stats.category,
         product_stats.price as product_price,
         product_stats.recent_buyer_count,
-        related_products.related_products
+        coalesce(related_products.related_products, next_products.next_products)
+            as related_products
     from choose_products
     inner join profiles on choose_products.profile_id = profiles.profile_id
     left join phases on choose_products.profile_id = phases.profile_id
     left join product_stats on choose_products.product_id = product_stats.product_id
     left join related_products
         on choose_products.product_id = related_products.product_id
+    left join next_products on choose_products.profile_id = next_products.profile_id
 
 ),
 

@@ -8,9 +8,9 @@ product_interactions as (
 
 ),
 
-rfm as (
+purchase_histories as (
 
-    select * from {{ ref('rfm') }}
+    select * from {{ ref('purchase_histories') }}
 
 ),
 
@@ -31,12 +31,13 @@ count_items as (
             (product_interactions.occurred_at, product_interactions.message_id)
         ) filter (where product_interactions.action = 'added') as message_id
     from product_interactions
-    left join rfm on product_interactions.profile_id = rfm.profile_id
+    left join purchase_histories
+        on product_interactions.profile_id = purchase_histories.profile_id
     where
         product_interactions.action in ('added', 'removed')
         and (
-            rfm.last_order_at is null
-            or product_interactions.occurred_at > rfm.last_order_at
+            purchase_histories.last_placed_at is null
+            or product_interactions.occurred_at > purchase_histories.last_placed_at
         )
     group by product_interactions.profile_id, product_interactions.product_id
 

@@ -8,9 +8,9 @@ product_interactions as (
 
 ),
 
-rfm as (
+purchase_histories as (
 
-    select * from {{ ref('rfm') }}
+    select * from {{ ref('purchase_histories') }}
 
 ),
 
@@ -44,12 +44,13 @@ count_views as (
     from product_interactions
     cross join run
     cross join rules
-    left join rfm on product_interactions.profile_id = rfm.profile_id
+    left join purchase_histories
+        on product_interactions.profile_id = purchase_histories.profile_id
     where
         product_interactions.action = 'viewed'
         and (
-            rfm.last_order_at is null
-            or product_interactions.occurred_at > rfm.last_order_at
+            purchase_histories.last_placed_at is null
+            or product_interactions.occurred_at > purchase_histories.last_placed_at
         )
         and product_interactions.occurred_at > {{ add_days(
             'run.as_of', '-rules.considering_lookback_days'
@@ -65,13 +66,12 @@ count_sessions as (
         comparable,
         count(*) as session_count,
         max(view_count) as most_views_in_session,
-        max_by(
-            message_id,
-            (viewed_at, message_id)
-        ) as message_id,
-        max_by(message_id, (viewed_at, message_id))
-            filter (where view_count > 1) as repeated_message_id
+        max_by(message_id, (viewed_at, message_id)) as message_id,
+        max_by(message_id, (viewed_at, message_id)) filter (
+            where view_count >= rules.considering_category_views
+        ) as repeated_message_id
     from count_views
+    cross join rules
     group by profile_id, comparable
 
 ),

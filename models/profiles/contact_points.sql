@@ -1,44 +1,9 @@
-{%- set channels = {
-    'email': 'profiles.email',
-    'sms': 'profiles.phone',
-    'push': 'push_tokens.device_token',
-    'in_app': 'case when used_surfaces.has_app then profiles.identifier end',
-    'onsite': 'case when used_surfaces.has_web then profiles.identifier end',
-    'paid_retargeting':
-        'coalesce(profiles.email, profiles.phone, push_tokens.advertising_id)',
-    'direct_mail': "profiles.street || coalesce(', ' || profiles.postal_code, '') "
-    ~ "|| coalesce(' ' || profiles.city, '') || coalesce(', ' || profiles.country, '')",
-} -%}
 -- One row per profile and channel: the address there, and whether it can be reached.
 with
 
-profiles as (
+addresses as (
 
-    select * from {{ ref('profiles') }}
-
-),
-
-events as (
-
-    select * from {{ ref('stg_events') }}
-
-),
-
-profile_events as (
-
-    select * from {{ ref('profile_events') }}
-
-),
-
-sessions as (
-
-    select * from {{ ref('sessions') }}
-
-),
-
-identifiers as (
-
-    select * from {{ ref('identifiers') }}
+    select * from {{ ref('addresses') }}
 
 ),
 
@@ -48,76 +13,82 @@ delivery_problems as (
 
 ),
 
-push_tokens as (
+consents as (
 
-    select
-        profile_events.profile_id,
-        max_by(events.device_token, (profile_events.occurred_at, events.message_id))
-            filter (where events.device_token is not null) as device_token,
-        max_by(events.advertising_id, (profile_events.occurred_at, events.message_id))
-            filter (where events.advertising_id is not null) as advertising_id
-    from events
-    inner join profile_events on events.message_id = profile_events.message_id
-    where events.device_token is not null or events.advertising_id is not null
-    group by profile_events.profile_id
+    select * from {{ ref('consents') }}
+    where purpose = 'marketing'
 
 ),
 
-used_surfaces as (
+rules as (
 
-    select
-        profile_id,
-        bool_or(is_app) as has_app,
-        bool_or(is_web) as has_web
-    from sessions
-    group by profile_id
+    select * from {{ ref('profile_rules') }}
 
 ),
 
-list_addresses as (
+-- what was reported before an address was first seen was about another one
+keep_own_problems as (
 
-    {%- for channel, address in channels.items() %}
     select
-        profiles.profile_id,
-        '{{ channel }}' as channel,
-        {{ address }} as address
-    from profiles
-    {%- if 'push_tokens' in address %}
-    left join push_tokens on profiles.profile_id = push_tokens.profile_id
-    {%- elif 'used_surfaces' in address %}
-    left join used_surfaces on profiles.profile_id = used_surfaces.profile_id
-    {%- endif %}
-    {{ 'union all' if not loop.last }}
-    {%- endfor %}
+        addresses.*,
+        problems.temporary_failure_count,
+        {%- for moment in [
+            'complained', 'unsubscribed', 'failed', 'temporarily_failed', 'success'
+        ] %}
+        case
+            when addresses.valid_from > problems.{{ moment }}_at then null
+            else problems.{{ moment }}_at
+        end as {{ moment }}_at,
+        {%- endfor %}
+        case
+            when addresses.valid_from > problems.failed_at then null
+            else problems.failure
+        end as failure
+    from addresses
+    left join delivery_problems as problems
+        on
+            addresses.profile_id = problems.profile_id
+            and addresses.channel = problems.channel
 
 ),
 
 find_reasons as (
 
     select
-        list_addresses.profile_id,
-        list_addresses.channel,
-        list_addresses.address,
+        addresses.*,
         case
-            when list_addresses.address is null then 'no_address'
-            when identifiers.first_seen_at > delivery_problems.problem_at then null
-            when delivery_problems.problem = 'complained' then 'complained'
-            when delivery_problems.success_at > delivery_problems.problem_at then null
-            else delivery_problems.problem
+            when addresses.address is null then 'no_address'
+            when
+                addresses.channel = 'email'
+                and (
+                    addresses.address not like '_%@_%._%'
+                    or addresses.address like '%@%@%'
+                    or addresses.address like '% %'
+                )
+                then 'invalid_address'
+            when addresses.token_problem is not null then addresses.token_problem
+            when addresses.complained_at is not null then 'complained'
+            -- a carrier that was told to stop delivers nothing more
+            when
+                addresses.channel = 'sms'
+                and addresses.unsubscribed_at is not null
+                and consents.status = 'denied'
+                then 'stopped'
+            when
+                addresses.failed_at
+                >= coalesce(addresses.success_at, addresses.failed_at)
+                then addresses.failure
+            when
+                addresses.temporarily_failed_at is not null
+                and addresses.temporary_failure_count >= rules.soft_bounce_limit
+                then 'soft_bounced'
         end as unreachable_reason
-    from list_addresses
-    left join delivery_problems
+    from keep_own_problems as addresses
+    cross join rules
+    left join consents
         on
-            list_addresses.profile_id = delivery_problems.profile_id
-            and list_addresses.channel = delivery_problems.channel
-    left join identifiers
-        on
-            list_addresses.address = identifiers.identifier
-            and identifiers.identifier_type
-            = case list_addresses.channel
-                when 'email' then 'email'
-                when 'sms' then 'phone'
-            end
+            addresses.profile_id = consents.profile_id
+            and addresses.channel = consents.channel
 
 ),
 
@@ -128,7 +99,10 @@ tell_reachability as (
         channel,
         address,
         unreachable_reason is null as is_reachable,
-        unreachable_reason
+        unreachable_reason,
+        valid_from,
+        case when address is not null then greatest(last_seen_at, success_at) end
+            as last_confirmed_at
     from find_reasons
 
 )

@@ -25,6 +25,12 @@ considerations as (
 
 ),
 
+purchase_histories as (
+
+    select * from {{ ref('purchase_histories') }}
+
+),
+
 rfm as (
 
     select * from {{ ref('rfm') }}
@@ -70,12 +76,13 @@ find_last_steps as (
             (session_events.occurred_at, session_events.message_id)
         ) as message_id
     from session_events
-    left join rfm on session_events.profile_id = rfm.profile_id
+    left join purchase_histories
+        on session_events.profile_id = purchase_histories.profile_id
     where
         session_events.kind is distinct from 'order'
         and (
-            rfm.last_order_at is null
-            or session_events.occurred_at > rfm.last_order_at
+            purchase_histories.last_placed_at is null
+            or session_events.occurred_at > purchase_histories.last_placed_at
         )
     group by 1, 2
 

@@ -7,15 +7,9 @@ identity_map as (
 
 ),
 
-intent_signals as (
+moments as (
 
-    select * from {{ ref('intent_signals') }}
-
-),
-
-session_events as (
-
-    select * from {{ ref('session_events') }}
+    select * from {{ ref('moments') }}
 
 ),
 
@@ -37,40 +31,11 @@ checkout_events as (
 
 ),
 
-run as (
-
-    select * from {{ ref('stg_run') }}
-
-),
-
-intent_rules as (
-
-    select * from {{ ref('intent_rules') }}
-
-),
-
 choose_intents as (
 
-    select
-        intent_signals.profile_id,
-        intent_signals.intent,
-        intent_signals.message_id,
-        session_events.occurred_at,
-        session_events.session_id
-    from intent_signals
-    inner join session_events
-        on intent_signals.message_id = session_events.message_id
-    inner join intent_rules on intent_signals.intent = intent_rules.intent
-    cross join run
-    where
-        {{ seconds_between('session_events.occurred_at', 'run.as_of') }}
-        <= 3600 * intent_rules.max_age_hours
+    select * from moments
     qualify row_number() over (
-        partition by intent_signals.profile_id
-        order by
-            intent_rules.priority asc,
-            session_events.occurred_at desc,
-            intent_signals.message_id desc
+        partition by profile_id order by priority asc, moment asc
     ) = 1
 
 ),
@@ -106,10 +71,16 @@ describe_intents as (
 
     select
         identity_map.profile_id,
-        coalesce(choose_intents.intent, 'none') as intent,
-        choose_intents.message_id as evidence_message_id,
+        coalesce(choose_intents.moment, 'none') as intent,
+        choose_intents.evidence_message_id,
         choose_intents.occurred_at as intent_at,
+        choose_intents.age_minutes as intent_age_minutes,
         choose_intents.session_id,
+        choose_intents.surface,
+        choose_intents.device_class,
+        choose_intents.country,
+        choose_intents.city,
+        choose_intents.store_id,
         coalesce(products.product_id, sum_carts.product_id) as product_id,
         case
             when products.product_id is null then sum_carts.product_name
@@ -128,10 +99,10 @@ describe_intents as (
     from identity_map
     left join choose_intents on identity_map.profile_id = choose_intents.profile_id
     left join find_evidence_products as products
-        on choose_intents.message_id = products.message_id
+        on choose_intents.evidence_message_id = products.message_id
     left join sum_carts on choose_intents.profile_id = sum_carts.profile_id
     left join checkout_events
-        on choose_intents.message_id = checkout_events.message_id
+        on choose_intents.evidence_message_id = checkout_events.message_id
 
 )
 

@@ -1,4 +1,5 @@
--- One row per product: what it is called now and how many wanted it lately.
+-- One row per product: what it is called now, how many wanted it lately, and whether
+-- people buy it again.
 with
 
 product_interactions as (
@@ -37,12 +38,10 @@ describe_products as (
 
     select
         product_id,
-        max_by(product_name, (occurred_at, message_id))
-            filter (where product_name is not null) as product_name,
-        max_by(category, (occurred_at, message_id))
-            filter (where category is not null) as category,
-        max_by(price, (occurred_at, message_id))
-            filter (where price is not null) as price,
+        {%- for fact in ['product_name', 'category', 'brand', 'price'] %}
+        max_by({{ fact }}, (occurred_at, message_id))
+            filter (where {{ fact }} is not null) as {{ fact }},
+        {%- endfor %}
         count(distinct case when is_recent and action = 'ordered' then profile_id end)
             as recent_buyer_count,
         count(case when is_recent and action = 'viewed' then 1 end)
@@ -50,6 +49,53 @@ describe_products as (
     from mark_recent
     group by product_id
 
+),
+
+count_orders as (
+
+    select
+        product_id,
+        profile_id,
+        count(*) as order_count
+    from mark_recent
+    where action = 'ordered'
+    group by product_id, profile_id
+
+),
+
+count_buyers as (
+
+    select
+        product_id,
+        count(*) as buyer_count,
+        count(case when order_count > 1 then 1 end) as repeat_buyer_count
+    from count_orders
+    group by product_id
+
+),
+
+tell_repeats as (
+
+    select
+        describe_products.product_id,
+        describe_products.product_name,
+        describe_products.category,
+        describe_products.brand,
+        describe_products.price,
+        describe_products.recent_buyer_count,
+        describe_products.recent_view_count,
+        coalesce(count_buyers.buyer_count, 0) as buyer_count,
+        coalesce(count_buyers.repeat_buyer_count, 0) as repeat_buyer_count,
+        coalesce(
+            count_buyers.buyer_count >= rules.repeat_min_buyers
+            and count_buyers.repeat_buyer_count
+            >= rules.repeat_min_share * count_buyers.buyer_count,
+            false
+        ) as is_bought_repeatedly
+    from describe_products
+    cross join rules
+    left join count_buyers on describe_products.product_id = count_buyers.product_id
+
 )
 
-select * from describe_products
+select * from tell_repeats

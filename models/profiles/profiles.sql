@@ -13,9 +13,21 @@ stated_traits as (
 
 ),
 
-sessions as (
+habits as (
 
-    select * from {{ ref('sessions') }}
+    select * from {{ ref('habits') }}
+
+),
+
+purchase_histories as (
+
+    select * from {{ ref('purchase_histories') }}
+
+),
+
+missteps as (
+
+    select * from {{ ref('missteps') }}
 
 ),
 
@@ -54,18 +66,13 @@ find_spans as (
 
 ),
 
-summarise_sessions as (
+count_missteps as (
 
     select
         profile_id,
-        count(*) as session_count,
-        max(ended_at) as last_session_at,
-        {%- for place in ['timezone', 'country', 'city'] %}
-        max_by({{ place }}, (started_at, session_id))
-            filter (where {{ place }} is not null) as {{ place }}
-        {{- ',' if not loop.last }}
-        {%- endfor %}
-    from sessions
+        count(case when is_open then 1 end) as open_misstep_count,
+        count(case when not is_open then 1 end) as resolved_misstep_count
+    from missteps
     group by profile_id
 
 ),
@@ -85,30 +92,52 @@ join_facts as (
         traits.last_name,
         traits.gender,
         cast(traits.birthday as date) as birthday_on,
-        coalesce(traits.timezone, summarise_sessions.timezone, 'UTC') as timezone,
-        coalesce(traits.country, summarise_sessions.country) as country,
+        coalesce(traits.timezone, habits.timezone, 'UTC') as timezone,
+        coalesce(traits.country, habits.country) as country,
         traits.region,
-        coalesce(traits.city, summarise_sessions.city) as city,
+        coalesce(traits.city, habits.city) as city,
         traits.postal_code,
         traits.street,
         traits.preferred_channel,
         traits.goal,
+        habits.most_engaged_channel,
+        habits.main_device_class,
+        habits.main_device_share,
+        habits.last_device_class,
+        habits.app_session_share,
+        habits.web_session_share,
+        habits.store_session_share,
+        history.favourite_store_id,
+        history.online_order_share,
         coalesce(find_spans.first_seen_at, ids.first_seen_at) as first_seen_at,
         coalesce(find_spans.last_seen_at, ids.last_seen_at) as last_seen_at,
-        summarise_sessions.last_session_at,
+        habits.last_session_at,
         rfm.first_order_at,
         rfm.last_order_at,
-        coalesce(summarise_sessions.session_count, 0) as session_count,
+        history.first_online_order_at,
+        history.last_online_order_at,
+        history.first_store_order_at,
+        history.last_store_order_at,
+        coalesce(habits.session_count, 0) as session_count,
         coalesce(rfm.frequency, 0) as order_count,
-        coalesce(rfm.store_order_count, 0) as store_order_count,
+        coalesce(history.online_order_count, 0) as online_order_count,
+        coalesce(history.store_order_count, 0) as store_order_count,
+        coalesce(history.cancelled_order_count, 0) as cancelled_order_count,
+        coalesce(count_missteps.open_misstep_count, 0) as open_misstep_count,
+        coalesce(count_missteps.resolved_misstep_count, 0) as resolved_misstep_count,
         ids.device_count,
         coalesce(rfm.monetary_amount, 0) as revenue_amount,
+        coalesce(history.online_revenue_amount, 0) as online_revenue_amount,
+        coalesce(history.store_revenue_amount, 0) as store_revenue_amount,
         coalesce(order_cycles.churn_cycle_days, rules.churn_cycle_default_days)
             as churn_cycle_days
     from profile_identifiers as ids
     cross join rules
     left join stated_traits as traits on ids.profile_id = traits.profile_id
-    left join summarise_sessions on ids.profile_id = summarise_sessions.profile_id
+    left join habits on ids.profile_id = habits.profile_id
+    left join purchase_histories as history
+        on ids.profile_id = history.profile_id
+    left join count_missteps on ids.profile_id = count_missteps.profile_id
     left join find_spans on ids.profile_id = find_spans.profile_id
     left join rfm on ids.profile_id = rfm.profile_id
     left join order_cycles on ids.profile_id = order_cycles.profile_id

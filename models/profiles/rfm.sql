@@ -37,7 +37,6 @@ sum_orders as (
     select
         profile_events.profile_id,
         count(*) as order_count,
-        count(case when orders.source = 'store' then 1 end) as store_order_count,
         min(orders.ordered_at) as first_order_at,
         max(orders.ordered_at) as last_order_at,
         max_by(orders.message_id, (orders.ordered_at, orders.message_id))
@@ -72,7 +71,6 @@ measure_habits as (
             sum_orders.order_amount - coalesce(sum_unlinked_refunds.refund_amount, 0)
             as decimal(18, 2)
         ) as monetary_amount,
-        sum_orders.store_order_count,
         sum_orders.first_order_at,
         sum_orders.last_order_at,
         sum_orders.last_order_message_id
@@ -108,7 +106,6 @@ name_segments as (
         score_habits.frequency_score,
         score_habits.monetary_score,
         segments.rfm_segment,
-        score_habits.store_order_count,
         score_habits.first_order_at,
         score_habits.last_order_at,
         score_habits.last_order_message_id

@@ -16,10 +16,16 @@ profile_events as (
 
 store_visits as (
 
-    select message_id from {{ ref('stg_orders') }}
-    where source = 'store'
-    union
-    select message_id from {{ ref('stg_product_views') }}
+    select
+        message_id,
+        store_id
+    from {{ ref('stg_orders') }}
+    where store_id is not null
+    union all
+    select
+        message_id,
+        store_id
+    from {{ ref('stg_product_views') }}
     where store_id is not null
 
 ),
@@ -39,6 +45,7 @@ find_activities as (
         events.kind,
         events.action,
         events.session_id as tracker_session_id,
+        store_visits.store_id,
         case
             when store_visits.message_id is not null then 'store'
             when events.action = 'screen' or events.device_type in ('ios', 'android')
@@ -117,7 +124,8 @@ name_sessions as (
         occurred_at,
         kind,
         action,
-        surface
+        surface,
+        store_id
     from find_starts
     window
         visits_so_far as (

@@ -19,6 +19,12 @@ events as (
 
 ),
 
+device_classes as (
+
+    select * from {{ ref('device_classes') }}
+
+),
+
 summarise_sessions as (
 
     select
@@ -69,6 +75,52 @@ find_main_categories as (
 
 ),
 
+first_events as (
+
+    select
+        events.message_id,
+        events.campaign_id,
+        events.campaign_name,
+        events.campaign_source,
+        events.campaign_medium,
+        events.campaign_content,
+        events.device_type,
+        events.user_agent,
+        events.timezone,
+        events.country,
+        events.city
+    from events
+    inner join summarise_sessions
+        on events.message_id = summarise_sessions.first_message_id
+
+),
+
+list_devices as (
+
+    select distinct
+        device_type,
+        user_agent
+    from first_events
+
+),
+
+classify_devices as (
+
+    select
+        list_devices.device_type,
+        list_devices.user_agent,
+        min_by(device_classes.device_class, device_classes.rule_order) as device_class
+    from list_devices
+    inner join device_classes
+        on
+            case device_classes.told_by
+                when 'device_type' then list_devices.device_type
+                else list_devices.user_agent
+            end like device_classes.pattern
+    group by list_devices.device_type, list_devices.user_agent
+
+),
+
 describe_sessions as (
 
     select
@@ -78,15 +130,16 @@ describe_sessions as (
         summarise_sessions.ended_at,
         summarise_sessions.first_message_id,
         summarise_sessions.last_message_id,
-        events.campaign_id,
-        events.campaign_name,
-        events.campaign_source,
-        events.campaign_medium,
-        events.campaign_content,
-        events.device_type,
-        events.timezone,
-        events.country,
-        events.city,
+        first_events.campaign_id,
+        first_events.campaign_name,
+        first_events.campaign_source,
+        first_events.campaign_medium,
+        first_events.campaign_content,
+        first_events.device_type,
+        classify_devices.device_class,
+        first_events.timezone,
+        first_events.country,
+        first_events.city,
         find_main_categories.category as max_category,
         summarise_sessions.event_count,
         summarise_sessions.page_view_count,
@@ -99,7 +152,12 @@ describe_sessions as (
         summarise_sessions.is_app,
         summarise_sessions.is_web
     from summarise_sessions
-    inner join events on summarise_sessions.first_message_id = events.message_id
+    inner join first_events
+        on summarise_sessions.first_message_id = first_events.message_id
+    left join classify_devices
+        on
+            first_events.device_type is not distinct from classify_devices.device_type
+            and first_events.user_agent is not distinct from classify_devices.user_agent
     left join find_main_categories
         on summarise_sessions.session_id = find_main_categories.session_id
 

@@ -2,7 +2,9 @@
     'email', 'phone', 'first_name', 'last_name', 'gender', 'birthday', 'timezone',
     'country', 'region', 'city', 'postal_code', 'street', 'preferred_channel', 'goal',
 ] -%}
--- One row per profile that stated traits: for each the value that survives.
+{%- set verified = ['email', 'phone'] -%}
+-- One row per profile that stated traits: for each the value that survives, by the
+-- preferences of its rule, one after the other.
 with
 
 identify_calls as (
@@ -30,7 +32,9 @@ list_values as (
         message_id,
         user_id is not null as is_user_scoped,
         '{{ trait }}' as trait,
-        cast({{ trait }} as varchar) as value
+        cast({{ trait }} as varchar) as value,
+        {{ 'is_' ~ trait ~ '_verified' if trait in verified else 'false' }}
+            as is_verified
     from identify_calls
     where {{ trait }} is not null
     {{ 'union all' if not loop.last }}
@@ -38,34 +42,63 @@ list_values as (
 
 ),
 
-rank_values as (
+assign_profiles as (
 
     select
+        list_values.*,
         profile_events.profile_id,
-        list_values.trait,
-        list_values.value
+        profile_events.occurred_at
     from list_values
     inner join profile_events on list_values.message_id = profile_events.message_id
-    inner join survivorship_rules on list_values.trait = survivorship_rules.trait
+
+),
+
+weigh_values as (
+
+    select
+        *,
+        -- what was said at one moment is equally new
+        rank() over (
+            partition by profile_id, trait order by occurred_at desc
+        ) as newness,
+        count(*) over (partition by profile_id, trait, value) as statement_count,
+        coalesce(
+            last_value(is_verified ignore nulls) over (
+                partition by profile_id, trait, value
+                order by occurred_at asc, message_id asc
+                rows between unbounded preceding and unbounded following
+            ),
+            false
+        ) as is_value_verified
+    from assign_profiles
+
+),
+
+keep_preferred as (
+
+    select
+        weigh_values.profile_id,
+        weigh_values.trait,
+        weigh_values.value
+    from weigh_values
+    inner join survivorship_rules on weigh_values.trait = survivorship_rules.trait
     qualify row_number() over (
-        partition by profile_events.profile_id, list_values.trait
+        partition by weigh_values.profile_id, weigh_values.trait
         order by
-            case
-                when
-                    survivorship_rules.is_user_scoped_first
-                    and not list_values.is_user_scoped
-                    then 1
-                else 0
-            end asc,
-            case
-                when survivorship_rules.strategy = 'oldest'
-                    then profile_events.occurred_at
+            {%- for preference in ['first', 'second', 'third'] %}
+            case survivorship_rules.{{ preference }}_preference
+                when 'verified'
+                    then case when weigh_values.is_value_verified then 0 else 1 end
+                when 'user_scoped'
+                    then case when weigh_values.is_user_scoped then 0 else 1 end
+                when 'most_frequent' then -weigh_values.statement_count
+                when 'newest' then weigh_values.newness
+                when 'oldest' then -weigh_values.newness
             end asc nulls last,
-            case
-                when survivorship_rules.strategy = 'newest'
-                    then profile_events.occurred_at
-            end desc nulls last,
-            list_values.message_id asc
+            {%- endfor %}
+            weigh_values.newness asc,
+            weigh_values.value asc,
+            weigh_values.message_id asc
     ) = 1
 
 ),
@@ -78,7 +111,7 @@ spread_traits as (
         max(case when trait = '{{ trait }}' then value end) as {{ trait }}
         {{- ',' if not loop.last }}
         {%- endfor %}
-    from rank_values
+    from keep_preferred
     group by profile_id
 
 )

@@ -38,6 +38,11 @@ read_traits as (
             '$.preferredChannel',
             '$.goal',
             '$.createdAt',
+            '$.emailVerified',
+            '$.email_verified',
+            '$.phoneVerified',
+            '$.phone_verified',
+            '$.phone_number_verified',
         ]) }} as fields
     from events
     where type = 'identify' and traits is not null
@@ -68,7 +73,10 @@ name_traits as (
         nullif(trim(fields[15]), '') as goal,
         cast(try_cast(fields[16] as timestamp with time zone) as timestamp)
             as created_at,
-        timezone
+        timezone,
+        try_cast(coalesce(fields[17], fields[18]) as boolean) as is_email_verified,
+        try_cast(coalesce(fields[19], fields[20], fields[21]) as boolean)
+            as is_phone_verified
     from read_traits
     left join phone_numbers on read_traits.fields[2] = phone_numbers.spelling
 

@@ -34,6 +34,9 @@ read_properties as (
             '$.email_id',
             '$.link_url',
             '$.machine_open',
+            '$.bounce_type',
+            '$.type',
+            '$.status',
         ]) }} as fields
     from events
     where kind = 'message'
@@ -67,6 +70,12 @@ name_fields as (
         nullif(fields[5], '') as step,
         nullif(fields[6], '') as email_id,
         nullif(fields[7], '') as link_url,
+        interaction in ('bounced', 'failed') and coalesce(
+            lower(coalesce(fields[9], fields[10]))
+            in ('soft', 'transient', 'temporary', 'blocked', 'deferred')
+            or fields[11] like '4._%',
+            false
+        ) as is_temporary,
         interaction = 'opened' and (
             coalesce(lower(fields[8]) = 'true', false)
             or list_machine_agents.user_agent is not null
