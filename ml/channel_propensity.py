@@ -217,13 +217,12 @@ def fit_prior(
     """
     learned = np.flatnonzero(delivered > 0)[:LEARNED_FROM]
     known, trials, answers = features[learned], delivered[learned], engaged[learned]
-    effects = np.zeros(features.shape[1] + 1)
     strength = GUESSED_STRENGTH
     if len(learned) == 0:
         return np.full(len(delivered), rate), strength
     for _ in range(ROUNDS):
         weights = (strength + 1) / (strength + trials)
-        effects = fit_effects(known, trials, answers, weights, rate, effects)
+        effects = fit_effects(known, trials, answers, weights, rate)
         prior = predict(known, effects, rate)
         strength = fit_strength(trials, answers, prior)
     return predict(features, effects, rate), strength
@@ -241,10 +240,10 @@ def fit_effects(
     answers: Floats,
     weights: Floats,
     rate: float,
-    effects: Floats,
 ) -> Floats:
-    """Ridge logistic regression by Newton's method, from where the last round ended."""
+    """Ridge logistic regression around the channel's rate, by Newton's method."""
     matrix = np.column_stack([np.ones(len(features)), features])
+    effects = np.zeros(matrix.shape[1])
     penalty = np.full(matrix.shape[1], 1 / USUAL_EFFECT**2)
     for _ in range(25):
         chance = expit(logit(rate) + matrix @ effects)
@@ -258,7 +257,7 @@ def fit_effects(
 
 
 def fit_strength(trials: Floats, answers: Floats, prior: Floats) -> float:
-    """What the prior weighs, by maximum likelihood, near the guess where little is known."""
+    """What the prior weighs: by maximum likelihood, near the guess for few messages."""
 
     def loss(log_strength: float) -> float:
         alpha = prior * np.exp(log_strength)

@@ -20,7 +20,7 @@ from orchestration.warehouse import Connection, Warehouse, fetch_frame
 
 Row = Mapping[str, Any]
 
-APPEND_ONLY = ("entries", "decisions", "send_list")
+APPEND_ONLY = ("entries", "decisions", "send_list", "send_choices")
 
 PARENTS = {
     "staging.stg_run": "as_of timestamp, is_newest boolean",
@@ -88,6 +88,10 @@ PARENTS = {
     "ml.scores": "profile_id varchar, purchase_propensity double",
     "ml.channel_scores": """
         profile_id varchar, channel varchar, channel_propensity double
+    """,
+    "ml.moment_scores": """
+        profile_id varchar, weekday_group varchar, slot bigint,
+        moment_propensity double
     """,
 }
 

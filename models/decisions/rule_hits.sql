@@ -31,6 +31,12 @@ quiet_hours as (
 
 ),
 
+better_moments as (
+
+    select * from {{ ref('better_moments') }}
+
+),
+
 collect_hits as (
 
     select
@@ -68,6 +74,14 @@ collect_hits as (
         'quiet_hours' as rule,
         cast(null as varchar) as evidence_message_id
     from quiet_hours
+
+    union all
+
+    select
+        candidate_id,
+        'better_moment' as rule,
+        cast(null as varchar) as evidence_message_id
+    from better_moments
 
 ),
 

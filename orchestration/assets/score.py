@@ -1,4 +1,4 @@
-"""What each profile is likely to do, and through which channel it answers.
+"""What each profile is likely to do.
 
 Reads features, lets `ml` train and score, writes the `ml` tables.
 """
@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from ml import channel_propensity, encoding, propensity, store
+from ml import encoding, propensity, store
 from ml.propensity import Estimator
 from orchestration.charts import line_chart, markdown_table
 from orchestration.resources import Home
@@ -36,8 +36,6 @@ EXAMPLES = """
     inner join profiles.labels using (profile_id, cutoff_at)
 """
 
-PERSONS = "select profile_id from profiles.profiles where not is_hub"
-
 SCORES = {
     "profile_id": ("varchar", "The profile."),
     "purchase_propensity": (
@@ -57,18 +55,6 @@ SCORES = {
     "purchase_scored_by": ("varchar", "The same for `purchase_propensity`."),
     "churn_scored_by": ("varchar", "The same for `churn_propensity`."),
     "as_of": ("timestamp", "The moment the run looked from, UTC."),
-}
-CHANNEL_SCORES = {
-    "profile_id": ("varchar", "The profile."),
-    "channel": ("varchar", "One of the seven channels, reachable or not."),
-    "channel_propensity": (
-        "double",
-        "Probability that a delivered message is answered by a click or tap.",
-    ),
-    "delivered_count": ("bigint", "Messages delivered to the profile there."),
-    "engaged_count": ("bigint", "Those of them that were answered."),
-    "channel_rate": ("double", "The channel's average, which short histories lean on."),
-    "prior_strength": ("double", "How many messages that average weighs."),
 }
 ESTIMATORS = {
     "estimator_id": ("varchar", "Hash of training cutoff, features, recipe and data."),
@@ -146,13 +132,6 @@ def asset_spec(
             ("features", "labels"),
         ),
         asset_spec(
-            "channel_scores",
-            "One row per profile and channel: how likely a message there is answered. "
-            "Short histories are shrunk towards the channel's average.",
-            CHANNEL_SCORES,
-            ("profiles", "channel_engagements"),
-        ),
-        asset_spec(
             "estimators",
             "One row per estimator and target trained up to this run: what it is made "
             "of and how it did out of time, beside the RFM baseline.",
@@ -173,24 +152,17 @@ def score(home: Home) -> Iterator[dg.MaterializeResult[None]]:
     with home.warehouse.connect(read_only=True) as connection:
         run = fetch_frame(connection, RUN).row(0, named=True)
         features = fetch_frame(connection, FEATURES)
-        persons = fetch_frame(connection, PERSONS)["profile_id"]
-        engagements = fetch_frame(
-            connection, "select * from profiles.channel_engagements"
-        )
         estimator = choose_estimator(home, connection, run, features)
     scores = propensity.score(estimator, features, run["as_of"])
-    channel_scores = channel_propensity.score_channels(persons, engagements)
     estimators = store.summarize(
         home.settings.estimators, run["training_cutoff_at"], estimator.estimator_id
     )
     calibration = propensity.calibration_table(estimator)
     with home.warehouse.connect() as connection:
         replace_table(connection, "ml.scores", scores)
-        replace_table(connection, "ml.channel_scores", channel_scores)
         replace_table(connection, "ml.estimators", estimators)
         replace_table(connection, "ml.calibration", calibration)
     yield result_of("scores", scores, describe_scores(scores))
-    yield result_of("channel_scores", channel_scores, describe_channels(channel_scores))
     yield result_of("estimators", estimators, describe_estimators(estimators))
     yield result_of("calibration", calibration, describe_calibration(calibration))
 
@@ -244,23 +216,6 @@ def describe_scores(scores: pl.DataFrame) -> dict[str, Any]:
                 for share in (0.1, 0.25, 0.5, 0.75, 0.9)
             )
         ),
-    }
-
-
-def describe_channels(channel_scores: pl.DataFrame) -> dict[str, Any]:
-    """How readily each channel is answered, and how far profiles differ."""
-    return {
-        "table": markdown_table(
-            channel_scores.group_by("channel")
-            .agg(
-                pl.col("delivered_count", "engaged_count").sum(),
-                pl.col("channel_rate").first().round(4),
-                pl.col("prior_strength").first().round(1),
-                lowest=pl.col("channel_propensity").min().round(4),
-                highest=pl.col("channel_propensity").max().round(4),
-            )
-            .sort("channel")
-        )
     }
 
 
