@@ -75,9 +75,9 @@ class Trials:
     @property
     def rates(self) -> Floats:
         """Each channel's share of answered messages, leaning on the guess."""
-        return (self.engaged.sum(axis=0) + GUESSED_RATE * GUESSED_STRENGTH) / (
-            self.delivered.sum(axis=0) + GUESSED_STRENGTH
-        )
+        answers = self.engaged.sum(axis=0) + GUESSED_RATE * GUESSED_STRENGTH
+        rates: Floats = answers / (self.delivered.sum(axis=0) + GUESSED_STRENGTH)
+        return rates
 
 
 def score_channels(profiles: pl.DataFrame, engagements: pl.DataFrame) -> pl.DataFrame:
@@ -202,7 +202,8 @@ def excess_elsewhere(trials: Trials) -> Floats:
     excess = trials.engaged - expected
 
     def others(matrix: Floats) -> Floats:
-        return matrix.sum(axis=1, keepdims=True) - matrix
+        rest: Floats = matrix.sum(axis=1, keepdims=True) - matrix
+        return rest
 
     return others(excess) / np.sqrt(others(spread) + 1)
 
@@ -230,7 +231,7 @@ def fit_prior(
 
 def predict(features: Floats, effects: Floats, rate: float) -> Floats:
     """The chance that the features give, around the channel's rate."""
-    chance = expit(logit(rate) + effects[0] + features @ effects[1:])
+    chance: Floats = expit(logit(rate) + effects[0] + features @ effects[1:])
     return np.clip(chance, LEAST_RATE, 1 - LEAST_RATE)
 
 
@@ -278,18 +279,19 @@ def fit_strength(trials: Floats, answers: Floats, prior: Floats) -> float:
 def update(trials: Trials, at: int, prior: Floats, strength: float) -> Floats:
     """Move the prior by the profile's own messages.
 
-    Weak evidence counts by how far it departs from what is usual on the channel: it
-    tells profiles apart, and makes no channel look better than its answers.
+    Weak evidence counts as further trials, as many as there would be at the channel's
+    rate of answers: who meets messages with as much of it as is usual stays where it
+    is. So it tells profiles apart, and makes no channel look better than its answers.
     """
-    delivered = trials.delivered[:, at]
-    answers = trials.engaged[:, at].copy()
+    delivered, rate = trials.delivered[:, at], trials.rates[at]
+    tried, answers = delivered, trials.engaged[:, at]
     for name, counts in trials.weak.items():
-        usual = counts[:, at].sum() / max(delivered.sum(), 1.0)
-        expected = delivered * usual * prior / trials.rates[at]
         worth = weigh_evidence(trials, at, name)
-        answers += worth * (counts[:, at] - np.minimum(expected, delivered))
-    answers = np.clip(answers, 0, delivered)
-    return (answers + strength * prior) / (delivered + strength)
+        usual = float(counts[:, at].sum()) / max(float(delivered.sum()), 1.0)
+        tried = tried + worth * usual / rate * delivered
+        answers = answers + worth * counts[:, at]
+    score: Floats = (answers + strength * prior) / (tried + strength)
+    return np.clip(score, LEAST_RATE, 1 - LEAST_RATE)
 
 
 def weigh_evidence(trials: Trials, at: int, name: str) -> float:
@@ -301,9 +303,8 @@ def weigh_evidence(trials: Trials, at: int, name: str) -> float:
     """
     delivered, engaged = trials.delivered[:, at], trials.engaged[:, at]
     evidence = trials.weak[name][:, at]
-    ignored = (
-        delivered - engaged - sum(counts[:, at] for counts in trials.weak.values())
-    )
+    met = np.sum([counts[:, at] for counts in trials.weak.values()], axis=0) + engaged
+    ignored = np.maximum(delivered - met, 0)
     others = np.maximum(delivered - 1, 0)
 
     def next_rate(counts: Floats, answers: Floats) -> float:
@@ -313,7 +314,6 @@ def weigh_evidence(trials: Trials, at: int, name: str) -> float:
     gain = next_rate(evidence, engaged) - usual
     most = next_rate(engaged, np.maximum(engaged - 1, 0)) - usual
     pairs = float(evidence @ others)
-    seen = np.clip(gain / most, 0, 1) if most > 0 else GUESSED_WORTH[name]
-    return float(
-        (pairs * seen + GUESSED_PAIRS * GUESSED_WORTH[name]) / (pairs + GUESSED_PAIRS)
-    )
+    guess = GUESSED_WORTH[name]
+    seen = min(max(gain / most, 0.0), 1.0) if most > 0 else guess
+    return (pairs * seen + GUESSED_PAIRS * guess) / (pairs + GUESSED_PAIRS)

@@ -84,7 +84,8 @@ def estimate(policy: str, trials: pl.DataFrame) -> dict[str, object]:
         surprise=(answered - pl.col("channel_propensity")).filter(chosen).sum(),
     )
     weight, count = sends["weight"], sends.height
-    effective = (weight.sum() ** 2 / (weight**2).sum()) if (weight > 0).any() else 0.0
+    squares = float((weight**2).sum())
+    effective = float(weight.sum()) ** 2 / squares if squares > 0 else 0.0
     told: dict[str, object] = {
         "policy": policy,
         "send_count": count,

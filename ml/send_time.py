@@ -101,7 +101,9 @@ def share_moments(counts: Floats) -> Floats:
 def shrink(counts: Floats, prior: Floats) -> Floats:
     """Shares that lean on the prior as much as profiles are alike."""
     strength = fit_strength(counts, prior)
-    return (counts + strength * prior) / (counts.sum(axis=1, keepdims=True) + strength)
+    totals = counts.sum(axis=1, keepdims=True)
+    shares: Floats = (counts + strength * prior) / (totals + strength)
+    return shares
 
 
 def fit_strength(counts: Floats, prior: Floats) -> float:

@@ -1,5 +1,5 @@
--- One row per send and channel on which its step could have gone out: what spoke for the
--- channel then, and how likely it was chosen.
+-- One row per send and channel on which its step could have gone out: what spoke for
+-- the channel then, and how likely it was chosen.
 {{ config(
     materialized='incremental',
     incremental_strategy='append',

@@ -83,7 +83,7 @@ name_fields as (
 
 ),
 
--- nobody opens an email seconds after it arrived; what does names no user agent at times
+-- nobody opens an email seconds after it arrived; what does may hide its user agent
 list_instant_opens as (
 
     select distinct opens.message_id
