@@ -308,7 +308,7 @@ def weigh_evidence(trials: Trials, at: int, name: str) -> float:
     others = np.maximum(delivered - 1, 0)
 
     def next_rate(counts: Floats, answers: Floats) -> float:
-        return float((counts @ answers) / max(counts @ others, 1.0))
+        return float(counts @ answers) / max(float(counts @ others), 1.0)
 
     usual = next_rate(ignored, engaged)
     gain = next_rate(evidence, engaged) - usual
