@@ -1,9 +1,9 @@
-"""Through which channel each profile answers: what is like it, shrunk by what it did.
+"""Through which channel each profile answers: as those like it do, then as it did.
 
-Beta-binomial empirical Bayes (Efron, Morris 1975; Kleinman 1973): each profile starts
-on each channel from what profiles like it do, and moves from there as far as its own
-messages carry. Only what arrived counts, so that a policy that favoured a channel
-favours no score. Which channel is *allowed* is decided elsewhere.
+Beta-binomial empirical Bayes (Efron, Morris 1975): each profile starts on each channel
+from what profiles like it do, and moves from there as far as its own messages carry.
+Only what arrived counts, so that a policy that favoured a channel favours no score.
+Which channel is *allowed* is decided elsewhere.
 """
 
 from dataclasses import dataclass
