@@ -29,6 +29,10 @@ class Population:
     0.8) + individual taste (sd 0.2 to 1). The old policy sent each five to fifteen
     messages and chose channels by luck and, in part, by those very rates: by the
     features and by a taste that no table shows. Each message is answered by chance.
+
+    Who knew every parameter, but not what the old policy's choices betray of taste,
+    would close 0.94, 0.69 and 0.64 of the gap at taste 0.2, 0.6 and 1. Had the old
+    policy sent at random, 0.94, 0.67 and 0.55: then ten messages tell too little.
     """
 
     features: Any
