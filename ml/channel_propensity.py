@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 from scipy.optimize import minimize_scalar
 from scipy.special import betaln, expit, logit
-
-from ml.encoding import encode, feature_columns
 
 CHANNELS = (
     "email",
@@ -95,7 +94,7 @@ def score_channels(profiles: pl.DataFrame, engagements: pl.DataFrame) -> pl.Data
         raise ValueError("profiles hold two rows of one profile_id")
     profiles = profiles.sort("profile_id")
     trials = spread_trials(profiles, count_trials(engagements))
-    features = standardize(encode(profiles, feature_columns(profiles)))
+    features = measure_features(profiles)
     stated = [
         (profiles["preferred_channel"] == channel).fill_null(False).to_numpy()
         for channel in CHANNELS
@@ -183,16 +182,22 @@ def spread_trials(profiles: pl.DataFrame, counted: pl.DataFrame) -> Trials:
     )
 
 
+def measure_features(profiles: pl.DataFrame) -> Floats:
+    """Every number of the profiles, standardized; counts and ages by their size."""
+    numbers = profiles.select(
+        cs.numeric().cast(pl.Float64).fill_null(float("nan"))
+    ).to_numpy()
+    return standardize(np.sign(numbers) * np.log1p(np.abs(numbers)))
+
+
 def standardize(matrix: Floats) -> Floats:
     """Columns of mean 0 and spread 1; what is unknown is average."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        known = np.isfinite(matrix)
-        count = np.maximum(known.sum(axis=0), 1)
-        centred = np.where(
-            known, matrix - np.where(known, matrix, 0).sum(axis=0) / count, 0
-        )
-        spread = np.sqrt((centred**2).sum(axis=0) / count)
-        return np.where(spread > 1e-9, centred / np.maximum(spread, 1e-9), 0)
+    known = np.isfinite(matrix)
+    count = np.maximum(known.sum(axis=0), 1)
+    mean = np.where(known, matrix, 0).sum(axis=0) / count
+    centred = np.where(known, matrix - mean, 0)
+    spread = np.sqrt((centred**2).sum(axis=0) / count)
+    return np.where(spread > 1e-9, centred / np.maximum(spread, 1e-9), 0)
 
 
 def excess_elsewhere(trials: Trials) -> Floats:
