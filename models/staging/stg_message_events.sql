@@ -55,6 +55,42 @@ list_machine_agents as (
 
 ),
 
+emails as (
+
+    select
+        message_id,
+        interaction,
+        occurred_at,
+        coalesce(user_id, anonymous_id) as person,
+        coalesce(
+            nullif(fields[2], ''),
+            nullif(fields[6], ''),
+            nullif(fields[3], ''),
+            context_campaign_id
+        ) as email
+    from read_properties
+    where implied_channel = 'email' and interaction in ('delivered', 'opened')
+
+),
+
+-- nobody opens an email seconds after it arrived; what does may hide its user agent
+list_instant_opens as (
+
+    select distinct opens.message_id
+    from emails as opens
+    inner join emails as deliveries
+        on opens.person = deliveries.person and opens.email = deliveries.email
+    cross join reach_rules
+    where
+        opens.interaction = 'opened'
+        and deliveries.interaction = 'delivered'
+        and opens.occurred_at >= deliveries.occurred_at
+        and opens.occurred_at < {{ add_seconds(
+            'deliveries.occurred_at', 'reach_rules.machine_open_seconds'
+        ) }}
+
+),
+
 name_fields as (
 
     select
@@ -76,58 +112,14 @@ name_fields as (
         interaction = 'opened' and (
             coalesce(lower(fields[8]) = 'true', false)
             or list_machine_agents.user_agent is not null
-        ) as is_admitted
+            or list_instant_opens.message_id is not null
+        ) as is_machine
     from read_properties
     left join list_machine_agents
         on read_properties.user_agent = list_machine_agents.user_agent
-
-),
-
--- nobody opens an email seconds after it arrived; what does may hide its user agent
-list_instant_opens as (
-
-    select distinct opens.message_id
-    from name_fields as opens
-    inner join name_fields as deliveries
-        on
-            coalesce(opens.send_id, opens.email_id, opens.campaign_id)
-            = coalesce(deliveries.send_id, deliveries.email_id, deliveries.campaign_id)
-            and coalesce(opens.user_id, opens.anonymous_id)
-            = coalesce(deliveries.user_id, deliveries.anonymous_id)
-    cross join reach_rules
-    where
-        opens.interaction = 'opened'
-        and opens.channel = 'email'
-        and deliveries.interaction = 'delivered'
-        and deliveries.channel = 'email'
-        and opens.occurred_at >= deliveries.occurred_at
-        and opens.occurred_at < {{ add_seconds(
-            'deliveries.occurred_at', 'reach_rules.machine_open_seconds'
-        ) }}
-
-),
-
-find_machines as (
-
-    select
-        name_fields.message_id,
-        name_fields.anonymous_id,
-        name_fields.user_id,
-        name_fields.occurred_at,
-        name_fields.channel,
-        name_fields.interaction,
-        name_fields.send_id,
-        name_fields.campaign_id,
-        name_fields.campaign_name,
-        name_fields.step,
-        name_fields.email_id,
-        name_fields.link_url,
-        name_fields.is_admitted or list_instant_opens.message_id is not null
-            as is_machine
-    from name_fields
     left join list_instant_opens
-        on name_fields.message_id = list_instant_opens.message_id
+        on read_properties.message_id = list_instant_opens.message_id
 
 )
 
-select * from find_machines
+select * from name_fields
