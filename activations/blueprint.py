@@ -107,6 +107,12 @@ class WaitFor(Part):
     timeout: Duration
 
 
+class SendTime(Part):
+    """Hold a step until the person's best hour within so long after it fell due."""
+
+    within: Annotated[Duration, Field(gt=timedelta(0), le=timedelta(days=3))]
+
+
 class Incentive(Part):
     """A timed offer; nobody who would buy anyway needs one."""
 
@@ -126,6 +132,7 @@ class Step(Part):
     delay: Duration = timedelta(0)
     delay_from: Literal["entry", "previous"] = "previous"
     wait_for: WaitFor | None = None
+    send_time: SendTime | None = None
     content: Name | dict[Phase | Literal["default"], Name]
     incentive: Incentive | None = None
 
@@ -256,6 +263,7 @@ STEP_SCHEMA = pl.Schema(
         "is_delayed_from_entry": pl.Boolean(),
         "wait_for": pl.String(),
         "wait_timeout_seconds": pl.Int64(),
+        "send_time_seconds": pl.Int64(),
         "content_ids": pl.List(pl.String),
         "incentive_code": pl.String(),
         "incentive_percent": pl.Int64(),
@@ -316,6 +324,9 @@ def _step_rows(journey: Journey) -> list[dict[str, object]]:
             "wait_for": step.wait_for.event if step.wait_for else None,
             "wait_timeout_seconds": (
                 _seconds(step.wait_for.timeout) if step.wait_for else None
+            ),
+            "send_time_seconds": (
+                _seconds(step.send_time.within) if step.send_time else None
             ),
             "content_ids": [step.content_for(phase) for phase in PHASES],
             "incentive_code": step.incentive.code if step.incentive else None,

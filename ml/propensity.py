@@ -307,6 +307,15 @@ def score(
     return scores, pl.concat(by_horizon)
 
 
+def leave_out(scores: pl.DataFrame, left_out: pl.DataFrame) -> pl.DataFrame:
+    """The scores, with rows without any propensity for those nobody may score.
+
+    `left_out` holds their `profile_id` and `as_of`.
+    """
+    unscored = left_out.select("profile_id", "as_of", scored_by=pl.lit("override"))
+    return pl.concat([scores, unscored], how="diagonal_relaxed").sort("profile_id")
+
+
 def predict(predictor: Predictor, features: pl.DataFrame) -> Vector:
     """The probability of the predictor's target for each row."""
     with threadpool_limits(1):

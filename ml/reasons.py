@@ -230,6 +230,21 @@ def explain(estimator: Estimator, features: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def explain_left_out(estimator: Estimator, left_out: pl.DataFrame) -> pl.DataFrame:
+    """One row per target and profile that nobody may score, with the `reason` given."""
+    return pl.concat(
+        left_out.select(
+            "profile_id",
+            pl.lit(predictor.target.name).alias("target"),
+            pl.lit(1, pl.Int64).alias("rank"),
+            pl.lit("override").alias("subject"),
+            pl.lit(None, pl.Float64).alias("effect"),
+            "reason",
+        )
+        for predictor in (estimator.predictors[0], estimator.predictors[-1])
+    )
+
+
 def list_subjects(predictor: Predictor) -> Sequence[Subject]:
     """The subjects that a predictor may read; a feature of no subject is its own."""
     if predictor.classifier is None:

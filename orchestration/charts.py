@@ -307,6 +307,19 @@ PORTRAITS = {
         value="revenue_amount",
         series="attribution_model",
     ),
+    "attribution.policy_values": Portrait(
+        title="Answers that other ways of choosing channels would have earned",
+        query="""
+            select policy, round(answer_rate, 4) as answer_rate,
+                round(answer_rate_low, 4) as answer_rate_low,
+                round(answer_rate_high, 4) as answer_rate_high,
+                send_count, effective_send_count, reason
+            from attribution.policy_values
+            order by answer_rate desc nulls last, policy
+        """,
+        label="policy",
+        value="answer_rate",
+    ),
     "attribution.lift": Portrait(
         title="Incremental lift by journey",
         query="""

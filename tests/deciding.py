@@ -24,7 +24,10 @@ OVERRIDES = (
     *("audience_operands", "audience_conditions", "audience_matches"),
     *("audience_members", "stated_overrides", "overrides"),
 )
-APPEND_ONLY = ("decisions.entries", "decisions.decisions", "decisions.send_list")
+APPEND_ONLY = (
+    *("decisions.entries", "decisions.decisions"),
+    *("decisions.send_list", "decisions.send_choices"),
+)
 
 SEED_FOLDER = PROJECT / "dbt_project" / "seeds"
 SEEDS = ("decisions", "identity", "overrides")
@@ -105,6 +108,10 @@ PARENTS = {
     "ml.scores": "profile_id varchar, purchase_propensity double",
     "ml.channel_scores": """
         profile_id varchar, channel varchar, channel_propensity double
+    """,
+    "ml.moment_scores": """
+        profile_id varchar, weekday_group varchar, slot bigint,
+        moment_propensity double
     """,
 }
 

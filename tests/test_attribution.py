@@ -146,6 +146,7 @@ HAPPENINGS = (
     ("clicked", 8, 0.2),
     ("unsubscribed", 9, 0.02),
 )
+CHANCES = {"email": 0.6, "sms": 0.2, "push": 0.2}
 DEPTHS = {"delivered": 1, "unsubscribed": 1, "opened": 2, "clicked": 3}
 SCHEMAS = {
     "staging.stg_run": {
@@ -185,6 +186,15 @@ SCHEMAS = {
         "campaign_source": pl.String,
     },
     "profiles.rfm": {"profile_id": pl.String, "rfm_segment": pl.String},
+    "staging.stg_sends": {"send_id": pl.String, "state": pl.String},
+    "decisions.send_choices": {
+        "send_id": pl.String,
+        "as_of": pl.Datetime("us"),
+        "channel": pl.String,
+        "choice_probability": pl.Float64,
+        "channel_propensity": pl.Float64,
+        "is_chosen": pl.Boolean,
+    },
     "decisions.enrollments": {
         "enrollment_id": pl.String,
         "journey": pl.String,
@@ -247,6 +257,8 @@ class WorldMaker:
         }
         if channel == "push":
             happened.pop("delivered", None)
+        if is_ours:
+            self.draw_lots(name, channel, at)
         is_machine = dice.random() < 0.3
         for interaction, happened_at in happened.items():
             self.event(
@@ -277,6 +289,20 @@ class WorldMaker:
             touch = Touch(name, profile, channel, first, depth)
             touch.campaigns = {campaign, f"{campaign}-id"}
             self.touches.append(touch)
+
+    def draw_lots(self, name: str, chosen: str, at: datetime) -> None:
+        """What else the send might have gone out on."""
+        self.row("staging.stg_sends", send_id=name, state="sent")
+        for channel, chance in CHANCES.items():
+            self.row(
+                "decisions.send_choices",
+                send_id=name,
+                as_of=at,
+                channel=channel,
+                choice_probability=chance,
+                channel_propensity=0.2,
+                is_chosen=channel == chosen,
+            )
 
     def visit(self, profile: str, name: str) -> None:
         """A session, from a campaign or not; its message, if any, is the touch."""
@@ -355,7 +381,7 @@ def attribute(world: RandomWorld, warehouse: Warehouse, target: Path) -> None:
             str(Path(sys.executable).with_name("dbt")),
             "build",
             *("--select", "path:models/attribution"),
-            *("lookback_windows", "attribution_rules"),
+            *("lookback_windows", "attribution_rules", "reach_rules"),
             *("--indirect-selection", "cautious"),
             *("--exclude-resource-type", "unit_test"),
             *("--profiles-dir", ".", "--target-path", str(target)),
@@ -464,6 +490,24 @@ def test_touchpoints_are_the_messages_and_sessions_that_reached_someone(
     )
     assert len(found) == len(world.touches)
     assert set(found.iter_rows()) == expected
+
+
+def test_policies_are_told_from_the_answers_of_our_sends(
+    world: RandomWorld, attributed: Warehouse
+) -> None:
+    sends = set(world.tables["staging.stg_sends"]["send_id"])
+    answers = [t for t in world.touches if t.name in sends and t.depth >= 3]
+    found = dict(
+        attributed.read(
+            "select policy, inverse_propensity_rate from attribution.policy_values"
+        ).rows()
+    )
+    assert found["logged"] == pytest.approx(len(answers) / len(sends), abs=1e-6)
+    for channel, chance in CHANCES.items():
+        weight = sum(touch.channel == channel for touch in answers) / chance
+        assert found[f"always_{channel}"] == pytest.approx(
+            weight / len(sends), abs=1e-6
+        )
 
 
 def test_credits_equal_the_textbook_rules_and_the_chain(

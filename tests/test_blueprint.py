@@ -72,6 +72,15 @@ def test_what_win_back_says_follows_the_phase() -> None:
     ]
 
 
+def test_a_step_waits_for_its_hour_only_where_it_says_so(tmp_path: Path) -> None:
+    write(tmp_path, steps=[STEP | {"send_time": {"within": "36h"}}])
+    _, steps = journey_frames(load_journeys(tmp_path))
+    assert steps["send_time_seconds"].to_list() == [36 * 3600]
+    write(tmp_path, steps=[STEP])
+    _, steps = journey_frames(load_journeys(tmp_path))
+    assert steps["send_time_seconds"].to_list() == [None]
+
+
 def test_every_content_a_step_may_ask_for_is_named_with_its_channels() -> None:
     contents = needed_contents(load_journeys(JOURNEYS))
     assert ("win_back_value", "sms") in contents
@@ -104,6 +113,14 @@ STEP = {"step": "first", "channels": ["email"], "content": "hello"}
         ({"steps": [STEP, STEP]}, "two steps are called first"),
         ({"steps": [STEP | {"escalation": True}]}, "nothing to escalate from"),
         ({"steps": [STEP | {"channels": ["fax"]}]}, "steps[0].channels[0]: Input"),
+        (
+            {"steps": [STEP | {"send_time": {"within": "4d"}}]},
+            "send_time.within: Input",
+        ),
+        (
+            {"steps": [STEP | {"send_time": {"within": "0h"}}]},
+            "send_time.within: Input",
+        ),
         (
             {"steps": [STEP | {"channels": ["sms", "sms"]}]},
             "steps[0]: channels names a channel twice",

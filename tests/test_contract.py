@@ -26,6 +26,7 @@ CONTRACT = {
     "ml.scores": """profile_id purchase_propensity churn_propensity estimator_id
         scored_by as_of""",
     "ml.channel_scores": "profile_id channel channel_propensity",
+    "ml.moment_scores": "profile_id weekday_group slot slot_rank moment_propensity",
     "decisions.phases": """profile_id phase phase_name previous_phase entered_at reason
         evidence_message_id""",
     "decisions.enrollments": """enrollment_id journey profile_id entered_at step state
@@ -35,7 +36,8 @@ CONTRACT = {
     "decisions.decisions": """decision_id enrollment_id as_of profile_id journey step
         channel verdict reason evidence_message_id rule_version""",
     "decisions.send_list": """send_id decision_id as_of profile_id channel journey step
-        content_id address""",
+        content_id address choice_probability""",
+    "decisions.send_choices": "send_id channel choice_probability is_chosen",
     "activations.sends": """send_id channel destination state reason enqueued_at
         sent_at""",
     "attribution.conversions": """conversion_id profile_id order_id converted_at
@@ -52,6 +54,7 @@ CONTRACT = {
     "attribution.step_performance": "attribution_model revenue_amount",
     "attribution.path_performance": "attribution_model revenue_amount",
     "attribution.profile_performance": "attribution_model revenue_amount",
+    "attribution.policy_values": "policy answer_rate answer_rate_low answer_rate_high",
     "attribution.lift": """treated_count control_count conversion_rate_treated
         conversion_rate_control incremental_lift lift_low lift_high
         incremental_revenue_amount attributed_revenue_amount""",

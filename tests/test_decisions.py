@@ -1,5 +1,7 @@
 """Journeys over several runs: who is due what, what stands against it, what goes."""
 
+import random
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
@@ -516,6 +518,166 @@ def test_the_channel_that_answers_best_goes_first(town: Town) -> None:
     )
     assert town.run(NOON) == [("thanks", "sms")]
     assert town.verdicts("ann")["thanks", "email"] == ("held", "another_channel")
+
+
+def test_a_small_share_of_steps_tries_another_channel_and_logs_how_likely(
+    town: Town,
+) -> None:
+    town.lab.change(
+        "update seeds.decision_rules set limit_value = 0.3 "
+        "where rule = 'another_channel'"
+    )
+    town.lab.change(
+        "update staging.stg_journeys set message_class = 'marketing' "
+        "where journey = 'post_purchase_care'"
+    )
+    propensities = {"email": 0.2, "sms": 0.6, "push": 0.1}
+    for number in range(100):
+        name = f"p{number}"
+        town.move_in(name, channels=propensities, consents=propensities)
+        town.want(name, "converted", NOON - HOUR)
+        town.lab.put(
+            "ml.channel_scores",
+            [
+                {"profile_id": name, "channel": channel, "channel_propensity": chance}
+                for channel, chance in propensities.items()
+            ],
+        )
+    sent = Counter(channel for _, channel in town.run(NOON))
+    assert sent["sms"] == pytest.approx(70, abs=4 * (100 * 0.3 * 0.7) ** 0.5)
+    assert sent["email"] == pytest.approx(sent["push"], abs=4 * 30**0.5)
+    logged = town.lab.read("""
+        select send_list.channel, send_list.choice_probability, decisions.rule_version
+        from decisions.send_list
+        inner join decisions.decisions using (decision_id)
+        where decisions.choice_probability = send_list.choice_probability
+    """)
+    assert logged.height == 100
+    assert logged["rule_version"].is_not_null().all()
+    chances = {(row[0], round(row[1], 9)) for row in logged.rows()}
+    assert chances == {("sms", 0.7), ("email", 0.15), ("push", 0.15)}
+    choices = town.lab.read("from decisions.send_choices")
+    assert choices.height == 300
+    for _, send in choices.group_by("send_id"):
+        assert send["choice_probability"].sum() == pytest.approx(1)
+        assert send["is_chosen"].sum() == 1
+        assert dict(send.select("channel", "channel_propensity").rows()) == propensities
+
+
+def test_a_step_with_one_way_to_go_logs_certainty(town: Town) -> None:
+    town.move_in("ann", channels=["email"])
+    town.suffer("ann", NOON - HOUR)
+    assert town.run(NOON) == [("apology", "email")]
+    chances = town.lab.read(
+        "select channel, choice_probability from decisions.decisions"
+    )
+    assert set(chances.rows()) == {("email", 1.0), ("sms", None), ("push", None)}
+
+
+def wait_for_evening(town: Town) -> None:
+    """Ann left a cart; the push may wait a day, and she is there in the evening."""
+    town.move_in("ann")
+    town.leave_cart("ann", NOON - HOUR)
+    town.lab.change(
+        "update staging.stg_journey_steps set send_time_seconds = 86400 "
+        "where step = 'push_reminder'"
+    )
+    town.lab.put(
+        "ml.moment_scores",
+        [
+            {
+                "profile_id": "ann",
+                "weekday_group": group,
+                "slot": slot,
+                "moment_propensity": share,
+            }
+            for group, slot, share in (("weekday", 9, 0.4), ("weekday", 6, 0.1))
+        ],
+    )
+
+
+def test_a_step_waits_for_the_hours_of_the_person(town: Town) -> None:
+    wait_for_evening(town)
+    assert town.run(NOON) == []
+    assert town.verdicts("ann")["push_reminder", "push"] == ("held", "better_moment")
+    assert town.run(NOON + 5 * HOUR) == []
+    assert town.run(NOON + 6 * HOUR) == [("push_reminder", "push")]
+
+
+def test_a_step_waits_no_longer_than_it_may(town: Town) -> None:
+    wait_for_evening(town)
+    assert town.run(NOON) == []
+    assert town.run(NOON + DAY) == [("push_reminder", "push")]
+
+
+def test_who_waits_for_an_hour_keeps_nobody_else_waiting(town: Town) -> None:
+    wait_for_evening(town)
+    town.want("ann", "considering", NOON - HOUR)
+    assert town.run(NOON) == [("onsite_guide", "onsite")]
+
+
+def test_machine_opens_leave_escalation_as_it_was(town: Town) -> None:
+    """Escalated though they had answered, or not though they had not.
+
+    Half of the people read an email and half of those click; six in a hundred come back
+    without a click, which nothing proves. In the other half of the town, the same
+    happens and four in ten emails are opened by machines besides, half of which
+    neither say so nor come too soon to be people.
+    """
+    dice = random.Random(1)
+    people = [
+        {act: dice.random() < chance for act, chance in acts.items()}
+        for acts in [
+            {
+                "reads": 0.5,
+                "clicks": 0.5,
+                "returns": 0.06,
+                "fetches": 0.4,
+                "admits": 0.5,
+            }
+        ]
+        * 60
+    ]
+    for number in range(len(people)):
+        for place in ("quiet", "noisy"):
+            name = f"{place}{number}"
+            town.move_in(name, channels=["email", "sms"], consents=["email", "sms"])
+            town.leave_cart(name, NOON - HOUR)
+    town.run(NOON)
+    assert len(town.run(NOON + DAY)) == 120
+    sent = dict(
+        town.lab.read("select profile_id, send_id from decisions.send_list").rows()
+    )
+    for number, acts in enumerate(people):
+        for place in ("quiet", "noisy"):
+            name = f"{place}{number}"
+            opened = {"send_id": sent[name]}
+            if acts["fetches"] and place == "noisy":
+                at, admits = NOON + DAY + HOUR / 2, acts["admits"]
+                town.meet_message(name, "opened", at, **opened, is_machine=admits)
+            if acts["reads"]:
+                town.meet_message(name, "opened", NOON + DAY + 2 * HOUR, **opened)
+            if acts["reads"] and acts["clicks"]:
+                town.meet_message(name, "clicked", NOON + DAY + 2 * HOUR, **opened)
+            if acts["returns"]:
+                town.visit(name, NOON + DAY + 3 * HOUR)
+    town.run(NOON + 2 * DAY)
+    escalated = set(
+        town.lab.read(
+            "select profile_id from decisions.send_list where step = 'sms_last_call'"
+        )["profile_id"]
+    )
+
+    def error(place: str) -> float:
+        wrong = [
+            ((acts["reads"] and acts["clicks"]) or acts["returns"])
+            == (f"{place}{number}" in escalated)
+            for number, acts in enumerate(people)
+        ]
+        return sum(wrong) / len(wrong)
+
+    assert 0 < error("quiet") < 0.1
+    assert error("noisy") <= 1.1 * error("quiet")
 
 
 def test_the_journey_of_higher_priority_wins(town: Town) -> None:

@@ -61,3 +61,17 @@
 {% macro iso_date(text) -%}
     case when {{ text }} like '____-__-__' then try_cast({{ text }} as date) end
 {%- endmacro %}
+
+{# Whether a moment on some clock lies on a weekday or a weekend. #}
+{% macro weekday_group(local_moment) -%}
+    case
+        when ({{ days_between("timestamp '1970-01-05 00:00:00'", local_moment) }}) % 7 >= 5
+            then 'weekend'
+        else 'weekday'
+    end
+{%- endmacro %}
+
+{# The two-hour slot of the day, 0 from midnight to 11. #}
+{% macro day_slot(local_moment) -%}
+    cast(floor(extract(hour from {{ local_moment }}) / 2) as integer)
+{%- endmacro %}

@@ -127,7 +127,8 @@ name_fields as (
         override_hits.reason_detail,
         verdicts.verdict_evidence_message_id as evidence_message_id,
         journeys.version || '-' || substr(journeys.definition_hash, 1, 8)
-        || '-' || substr(fingerprint_rules.rules_hash, 1, 8) as rule_version
+        || '-' || substr(fingerprint_rules.rules_hash, 1, 8) as rule_version,
+        verdicts.choice_probability
     from verdicts
     inner join journeys on verdicts.journey = journeys.journey
     cross join fingerprint_rules

@@ -43,6 +43,7 @@ keep_due as (
         open_steps.channel,
         open_steps.channel_position,
         open_steps.uses_next_best_channel,
+        open_steps.send_time_seconds,
         open_steps.is_escalation,
         open_steps.message_class,
         open_steps.priority,

@@ -37,6 +37,12 @@ override_hits as (
 
 ),
 
+better_moments as (
+
+    select * from {{ ref('better_moments') }}
+
+),
+
 collect_hits as (
 
     select
@@ -82,6 +88,14 @@ collect_hits as (
         rule,
         cast(null as varchar) as evidence_message_id
     from override_hits
+
+    union all
+
+    select
+        candidate_id,
+        'better_moment' as rule,
+        cast(null as varchar) as evidence_message_id
+    from better_moments
 
 ),
 

@@ -59,7 +59,8 @@ address_sends as (
         verdicts.journey as campaign_name,
         verdicts.content_id,
         contact_points.address,
-        payloads.payload
+        payloads.payload,
+        decisions.choice_probability
     from verdicts
     inner join decisions on verdicts.candidate_id = decisions.decision_id
     inner join profiles on verdicts.profile_id = profiles.profile_id

@@ -20,35 +20,9 @@ rules as (
 
 ),
 
-channel_scores as (
+channel_choices as (
 
-    select * from {{ source('ml', 'channel_scores') }}
-
-),
-
-rank_channels as (
-
-    select
-        due_steps.*,
-        row_number() over (
-            partition by due_steps.enrollment_id, due_steps.step
-            order by
-                case
-                    when due_steps.uses_next_best_channel
-                        then coalesce(channel_scores.channel_propensity, 0)
-                    else 0
-                end desc,
-                due_steps.channel_position asc
-        ) as channel_rank
-    from due_steps
-    left join channel_scores
-        on
-            due_steps.profile_id = channel_scores.profile_id
-            and due_steps.channel = channel_scores.channel
-    where due_steps.candidate_id not in (
-        select rule_hits.candidate_id from rule_hits
-        where rule_hits.verdict = 'suppressed'
-    )
+    select * from {{ ref('channel_choices') }}
 
 ),
 
@@ -64,9 +38,9 @@ rank_journeys as (
                 enrollment_id asc,
                 step_position asc
         ) as journey_rank
-    from rank_channels
+    from channel_choices
     where
-        channel_rank = 1
+        is_chosen
         and candidate_id not in (select rule_hits.candidate_id from rule_hits)
 
 ),
@@ -77,8 +51,8 @@ lose_to_others as (
         candidate_id,
         'another_channel' as rule,
         evidence_message_id
-    from rank_channels
-    where channel_rank > 1
+    from channel_choices
+    where not is_chosen
 
     union all
 
@@ -131,8 +105,10 @@ judge as (
         coalesce(first_hits.rule, 'due') as reason,
         coalesce(
             first_hits.evidence_message_id, due_steps.evidence_message_id
-        ) as verdict_evidence_message_id
+        ) as verdict_evidence_message_id,
+        channel_choices.choice_probability
     from due_steps
+    left join channel_choices on due_steps.candidate_id = channel_choices.candidate_id
     left join first_hits on due_steps.candidate_id = first_hits.candidate_id
 
 )

@@ -13,6 +13,12 @@ machine_user_agents as (
 
 ),
 
+reach_rules as (
+
+    select * from {{ ref('reach_rules') }}
+
+),
+
 read_properties as (
 
     select
@@ -52,6 +58,42 @@ list_machine_agents as (
 
 ),
 
+emails as (
+
+    select
+        message_id,
+        interaction,
+        occurred_at,
+        coalesce(user_id, anonymous_id) as person,
+        coalesce(
+            nullif(fields[2], ''),
+            nullif(fields[6], ''),
+            nullif(fields[3], ''),
+            context_campaign_id
+        ) as email
+    from read_properties
+    where implied_channel = 'email' and interaction in ('delivered', 'opened')
+
+),
+
+-- nobody opens an email seconds after it arrived; what does may hide its user agent
+list_instant_opens as (
+
+    select distinct opens.message_id
+    from emails as opens
+    inner join emails as deliveries
+        on opens.person = deliveries.person and opens.email = deliveries.email
+    cross join reach_rules
+    where
+        opens.interaction = 'opened'
+        and deliveries.interaction = 'delivered'
+        and opens.occurred_at >= deliveries.occurred_at
+        and opens.occurred_at < {{ add_seconds(
+            'deliveries.occurred_at', 'reach_rules.machine_open_seconds'
+        ) }}
+
+),
+
 name_fields as (
 
     select
@@ -79,10 +121,13 @@ name_fields as (
         interaction = 'opened' and (
             coalesce(lower(fields[8]) = 'true', false)
             or list_machine_agents.user_agent is not null
+            or list_instant_opens.message_id is not null
         ) as is_machine
     from read_properties
     left join list_machine_agents
         on read_properties.user_agent = list_machine_agents.user_agent
+    left join list_instant_opens
+        on read_properties.message_id = list_instant_opens.message_id
 
 )
 

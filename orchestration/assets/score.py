@@ -1,4 +1,4 @@
-"""What each profile is likely to do, and through which channel it answers.
+"""What each profile is likely to do.
 
 Reads features, lets `ml` train and score, writes the `ml` tables.
 """
@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from ml import channel_propensity, drift, encoding, propensity, reasons, store
+from ml import drift, encoding, propensity, reasons, store
 from ml.propensity import Estimator
 from orchestration.charts import bar_chart, line_chart, markdown_table
 from orchestration.fingerprint import code_version
@@ -25,6 +25,16 @@ FEATURES = """
     select features.*
     from profiles.features
     inner join staging.stg_run on features.cutoff_at = stg_run.as_of
+"""
+
+LEFT_OUT = """
+    select
+        overrides.profile_id,
+        stg_run.as_of,
+        overrides.audience || ': ' || overrides.reason as reason
+    from profiles.overrides
+    cross join staging.stg_run
+    where overrides.override = 'never_score'
 """
 
 EXAMPLES = """
@@ -47,8 +57,6 @@ BASE_RATES = """
     order by all
 """
 
-PERSONS = "select profile_id from profiles.profiles where not is_hub"
-
 SCORES = {
     "profile_id": ("varchar", "The profile."),
     "purchase_propensity": (
@@ -67,8 +75,9 @@ SCORES = {
     "estimator_id": ("varchar", "What scored it; see `ml/estimators`."),
     "scored_by": (
         "varchar",
-        "`estimator`, or `rfm_fallback` as soon as one of the two propensities comes "
-        "from recency, frequency and monetary value alone.",
+        "`estimator`; `rfm_fallback` as soon as one of the two propensities comes "
+        "from recency, frequency and monetary value alone; `override` where a human "
+        "decided that there is none.",
     ),
     "purchase_scored_by": ("varchar", "The same for `purchase_propensity`."),
     "churn_scored_by": ("varchar", "The same for `churn_propensity`."),
@@ -104,18 +113,6 @@ DRIFT = {
         "against those learnt from.",
     ),
     "is_drifted": ("boolean", "Whether it is 0.25 or more."),
-}
-CHANNEL_SCORES = {
-    "profile_id": ("varchar", "The profile."),
-    "channel": ("varchar", "One of the seven channels, reachable or not."),
-    "channel_propensity": (
-        "double",
-        "Probability that a delivered message is answered by a click or tap.",
-    ),
-    "delivered_count": ("bigint", "Messages delivered to the profile there."),
-    "engaged_count": ("bigint", "Those of them that were answered."),
-    "channel_rate": ("double", "The channel's average, which short histories lean on."),
-    "prior_strength": ("double", "How many messages that average weighs."),
 }
 ESTIMATORS = {
     "estimator_id": ("varchar", "Hash of training cutoff, features, recipe and data."),
@@ -203,7 +200,7 @@ def asset_spec(
             "One row per profile that is a person seen before `as_of`: how likely it "
             "is to buy and to leave.",
             SCORES,
-            ("features", "labels"),
+            ("features", "labels", "overrides"),
         ),
         asset_spec(
             "horizon_scores",
@@ -216,7 +213,7 @@ def asset_spec(
             "One row per profile, target and one of its three strongest reasons: what "
             "raised or lowered the score, in words.",
             SCORE_REASONS,
-            ("features", "labels"),
+            ("features", "labels", "overrides"),
         ),
         asset_spec(
             "drift",
@@ -224,13 +221,6 @@ def asset_spec(
             "have moved from those learnt from.",
             DRIFT,
             ("features", "labels"),
-        ),
-        asset_spec(
-            "channel_scores",
-            "One row per profile and channel: how likely a message there is answered. "
-            "Short histories are shrunk towards the channel's average.",
-            CHANNEL_SCORES,
-            ("profiles", "channel_engagements"),
         ),
         asset_spec(
             "estimators",
@@ -253,21 +243,23 @@ def score(home: Home) -> Iterator[dg.MaterializeResult[None]]:
     with home.warehouse.connect(read_only=True) as connection:
         run = fetch_frame(connection, RUN).row(0, named=True)
         features = fetch_frame(connection, FEATURES)
-        persons = fetch_frame(connection, PERSONS)["profile_id"]
-        engagements = fetch_frame(
-            connection, "select * from profiles.channel_engagements"
-        )
+        left_out = fetch_frame(connection, LEFT_OUT)
         base_rates = fetch_frame(connection, BASE_RATES)
         estimator = choose_estimator(home, connection, run, features)
+    features = features.join(left_out, on="profile_id", how="anti")
     scores, horizon_scores = propensity.score(estimator, features, run["as_of"])
     tables = {
-        "scores": scores,
+        "scores": propensity.leave_out(scores, left_out),
         "horizon_scores": horizon_scores,
-        "score_reasons": reasons.explain(estimator, features),
+        "score_reasons": pl.concat(
+            [
+                reasons.explain(estimator, features),
+                reasons.explain_left_out(estimator, left_out),
+            ]
+        ),
         "drift": drift.drift_table(
             estimator.estimator_id, estimator.spreads, features, base_rates
         ),
-        "channel_scores": channel_propensity.score_channels(persons, engagements),
         "estimators": store.summarize(
             home.settings.estimators, run["training_cutoff_at"], estimator.estimator_id
         ),
@@ -281,7 +273,6 @@ def score(home: Home) -> Iterator[dg.MaterializeResult[None]]:
         "horizon_scores": describe_horizons,
         "score_reasons": describe_reasons,
         "drift": describe_drift,
-        "channel_scores": describe_channels,
         "estimators": describe_estimators,
         "calibration": describe_calibration,
     }
@@ -342,7 +333,7 @@ def describe_scores(scores: pl.DataFrame) -> dict[str, Any]:
     return {
         **{
             f"{scored_by}_count": scores.filter(pl.col("scored_by") == scored_by).height
-            for scored_by in ("estimator", "rfm_fallback")
+            for scored_by in ("estimator", "rfm_fallback", "override")
         },
         "mean_purchase_propensity": scores["purchase_propensity"].mean(),
         "mean_churn_propensity": scores["churn_propensity"].mean(),
@@ -405,23 +396,6 @@ def describe_drift(moved: pl.DataFrame) -> dict[str, Any]:
             label="name",
             value="stability_index",
         ),
-    }
-
-
-def describe_channels(channel_scores: pl.DataFrame) -> dict[str, Any]:
-    """How readily each channel is answered, and how far profiles differ."""
-    return {
-        "table": markdown_table(
-            channel_scores.group_by("channel")
-            .agg(
-                pl.col("delivered_count", "engaged_count").sum(),
-                pl.col("channel_rate").first().round(4),
-                pl.col("prior_strength").first().round(1),
-                lowest=pl.col("channel_propensity").min().round(4),
-                highest=pl.col("channel_propensity").max().round(4),
-            )
-            .sort("channel")
-        )
     }
 
 

@@ -1,0 +1,9 @@
+"""One row per way of choosing channels: the answers it would have earned."""
+
+from ml.off_policy import score_policies
+
+
+def model(dbt, session):
+    dbt.config(materialized="table")
+    trials = dbt.ref("policy_trials").pl()
+    return score_policies(trials).to_arrow()

@@ -1,0 +1,118 @@
+-- One row per due step and channel for which an hour at which the person engages more
+-- than now is still to come while the step may wait.
+with
+
+due_steps as (
+
+    select * from {{ ref('due_steps') }}
+    where send_time_seconds is not null
+
+),
+
+channel_rules as (
+
+    select * from {{ ref('channel_rules') }}
+
+),
+
+profiles as (
+
+    select * from {{ ref('profiles') }}
+
+),
+
+time_zones as (
+
+    select * from {{ ref('time_zones') }}
+
+),
+
+moment_scores as (
+
+    select * from {{ source('ml', 'moment_scores') }}
+
+),
+
+-- no step waits longer than three days
+days_ahead as (
+    {% for days in range(4) %}
+    select {{ days }} as days_ahead
+    {{ 'union all' if not loop.last }}
+    {%- endfor %}
+
+),
+
+read_local_clocks as (
+
+    select
+        due_steps.candidate_id,
+        due_steps.profile_id,
+        channel_rules.quiet_from_hour,
+        channel_rules.quiet_until_hour,
+        {{ local_time('due_steps.as_of', "coalesce(time_zones.time_zone, 'UTC')") }}
+            as local_at,
+        {{ local_time(
+            add_seconds('due_steps.due_at', 'due_steps.send_time_seconds'),
+            "coalesce(time_zones.time_zone, 'UTC')"
+        ) }} as local_deadline_at
+    from due_steps
+    inner join channel_rules on due_steps.channel = channel_rules.channel
+    inner join profiles on due_steps.profile_id = profiles.profile_id
+    left join time_zones on profiles.timezone = time_zones.time_zone
+
+),
+
+list_slots as (
+
+    select
+        clocks.*,
+        moment_scores.weekday_group,
+        moment_scores.slot,
+        moment_scores.moment_propensity,
+        {{ add_seconds(
+            "cast(cast(clocks.local_at as date) as timestamp)",
+            '86400 * days_ahead.days_ahead + 7200 * moment_scores.slot'
+        ) }} as begins_at
+    from read_local_clocks as clocks
+    inner join moment_scores on clocks.profile_id = moment_scores.profile_id
+    cross join days_ahead
+
+),
+
+compare_slots as (
+
+    select
+        candidate_id,
+        max(
+            case when begins_at <= local_at then moment_propensity else 0 end
+        ) as propensity_now,
+        max(
+            case when begins_at > local_at then moment_propensity else 0 end
+        ) as propensity_ahead
+    from list_slots
+    where
+        {{ weekday_group('begins_at') }} = weekday_group
+        and begins_at < local_deadline_at
+        and {{ add_seconds('begins_at', 7200) }} > local_at
+        -- the first hour of a slot must not be one of silence
+        and not coalesce(case
+            when quiet_from_hour > quiet_until_hour
+                then 2 * slot >= quiet_from_hour or 2 * slot < quiet_until_hour
+            else 2 * slot >= quiet_from_hour and 2 * slot < quiet_until_hour
+        end, false)
+    group by candidate_id
+
+),
+
+keep_better as (
+
+    select
+        candidate_id,
+        propensity_now,
+        propensity_ahead
+    from compare_slots
+    where propensity_ahead > propensity_now
+
+)
+
+select * from keep_better
