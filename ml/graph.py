@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,7 +32,6 @@ from ml.union_find import (
     Int32s,
     Int64s,
     UInt8s,
-    UInt16s,
     UInt64s,
 )
 
@@ -52,6 +52,7 @@ __all__ = [
     "Refusals",
     "Rules",
     "Solution",
+    "count_links",
     "resolve",
     "solve",
 ]
@@ -59,6 +60,8 @@ __all__ = [
 NOTHING = np.int32(-1)
 # A limit of so many is none: its counter would not fit beside the others.
 UNLIMITED = 1 << 20
+AGE_BITS = 64
+CHUNK = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -128,29 +131,46 @@ class PackedCounters:
             guards=np.uint64(guards),
         )
 
+    def totals(self, sets: Int32s, type_codes: UInt8s) -> UInt64s:
+        """Return the counters of sets, each by the number of one of its nodes."""
+        totals = np.zeros(len(sets), dtype=np.uint64)
+        for code in np.flatnonzero(self.widths):
+            counts = np.bincount(sets[type_codes == code], minlength=len(sets))
+            held = np.minimum(counts, self.limits[code] + 1).astype(np.uint64)
+            totals |= held << np.uint64(self.shifts[code])
+        return totals
+
 
 @dataclass(frozen=True)
 class Nodes:
     """Type, time (µs) first seen and key of every node; row n is node n.
 
     The key is the upper half of the 128-bit name of the profile that the node would
-    give its name to. A subclass may stream `ages` from where they are kept.
+    give its name to. A subclass may stream `chunks` from where they are kept.
     """
 
     type_codes: UInt8s
     first_seen: Int64s
     keys: UInt64s
 
-    def ages(self) -> Iterator[tuple[Int64s, UInt64s]]:
-        """Yield first_seen and keys of all nodes, in order, in chunks of any size."""
-        yield self.first_seen, self.keys
+    def __len__(self) -> int:
+        return len(self.type_codes)
+
+    def period(self) -> tuple[int, int]:
+        """Return the first and the last time of all nodes."""
+        return int(self.first_seen.min()), int(self.first_seen.max())
+
+    def chunks(self) -> Iterator[tuple[UInt8s, Int64s, UInt64s]]:
+        """Yield the columns of all nodes, in order, in chunks of any size."""
+        for rows in slices(len(self)):
+            yield self.type_codes[rows], self.first_seen[rows], self.keys[rows]
 
 
 @dataclass(frozen=True)
 class Edges:
     """Unique pairs of different nodes, their class (1 strongest) and first time (µs).
 
-    The order of rows means nothing. A subclass may stream `strengths`.
+    The order of rows means nothing. A subclass may stream `ends` and `strengths`.
     """
 
     left: Int32s
@@ -158,9 +178,20 @@ class Edges:
     link_classes: UInt8s
     first_seen: Int64s
 
+    def ends(self) -> Iterator[tuple[Int32s, Int32s]]:
+        """Yield both ends of all edges, in order, in chunks of any size."""
+        for rows in slices(len(self.left)):
+            yield self.left[rows], self.right[rows]
+
     def strengths(self) -> Iterator[tuple[UInt8s, Int64s]]:
         """Yield link_classes and first_seen of all rows, in order, in chunks."""
         yield self.link_classes, self.first_seen
+
+
+def slices(count: int) -> Iterator[slice]:
+    """Yield what parts a column of `count` rows into chunks."""
+    for begin in range(0, count, CHUNK):
+        yield slice(begin, begin + CHUNK)
 
 
 def no_nodes() -> Int32s:
@@ -177,6 +208,11 @@ class Rules:
     allowed_left: Int32s = field(default_factory=no_nodes)
     allowed_right: Int32s = field(default_factory=no_nodes)
 
+    @property
+    def named(self) -> Int32s:
+        """All nodes that a rule names."""
+        return np.concatenate([getattr(self, column.name) for column in fields(self)])
+
 
 @dataclass(frozen=True)
 class Refusals:
@@ -191,70 +227,36 @@ class Refusals:
     type_codes: UInt8s
 
 
-WRAPS = (np.int32(union_find.LINKS_WRAP), np.int32(union_find.USER_IDS_WRAP))
-
-
-@dataclass(frozen=True)
-class LinkCounts:
-    """Links and user ids of every node: low bits packed, the rest in a sparse list."""
-
-    packed: UInt16s
-    carries: Int64s
-
-    def take(self, kind: int, begin: int = 0, end: int | None = None) -> Int32s:
-        """Return links (kind 0) or user ids (kind 1) of nodes begin to end."""
-        counts = self._low_bits(kind, self.packed[begin:end])
-        nodes = self.carries[self.carries % 2 == kind] // 2 - begin
-        nodes = nodes[(nodes >= 0) & (nodes < len(counts))]
-        np.add.at(counts, nodes, WRAPS[kind])
-        return counts
-
-    def take_carried(self, kind: int) -> tuple[Int64s, Int32s]:
-        """Return the nodes with any carry, and their links or user ids."""
-        nodes = np.unique(self.carries // 2)
-        counts = self._low_bits(kind, self.packed[nodes])
-        carried = self.carries[self.carries % 2 == kind] // 2
-        np.add.at(counts, np.searchsorted(nodes, carried), WRAPS[kind])
-        return nodes, counts
-
-    def _low_bits(self, kind: int, packed: UInt16s) -> Int32s:
-        low = packed & 0xFF if kind == 0 else (packed >> 8) & 0x7F
-        return low.astype(np.int32)
-
-
 @dataclass(frozen=True)
 class Solution:
     """What every node belongs to, and which edges were refused.
 
     `anchors` names each node's profile by its oldest node. `clusters` names what would
-    be one profile without limits and denials, also by its oldest node. `hub_reasons` is
-    ACCEPTED, HUB_LINKS or HUB_USER_IDS. `degrees` and `user_id_counts` count distinct
-    neighbours; for a part of the nodes take them from `counts`.
+    be one profile without limits and denials, also by its oldest node, of the nodes for
+    which it may differ: `examined`. `hub_reasons` (HUB_LINKS or HUB_USER_IDS) is told
+    of `hubs`.
     """
 
     anchors: Int32s
-    hub_reasons: UInt8s
-    counts: LinkCounts
+    examined: Int32s
+    examined_clusters: Int32s
+    hubs: Int32s
+    reasons_of_hubs: UInt8s
     refusals: Refusals
-    crowded_nodes: Int32s
-    crowded_clusters: Int32s
 
     @property
     def clusters(self) -> Int32s:
         """Each node's cluster."""
         clusters = self.anchors.copy()
-        clusters[self.crowded_nodes] = self.crowded_clusters
+        clusters[self.examined] = self.examined_clusters
         return clusters
 
     @property
-    def degrees(self) -> Int32s:
-        """Each node's number of neighbours."""
-        return self.counts.take(0)
-
-    @property
-    def user_id_counts(self) -> Int32s:
-        """Each node's number of neighbours that are user ids."""
-        return self.counts.take(1)
+    def hub_reasons(self) -> UInt8s:
+        """Why each node is a hub, ACCEPTED if it is none."""
+        reasons = np.zeros(len(self.anchors), dtype=np.uint8)
+        reasons[self.hubs] = self.reasons_of_hubs
+        return reasons
 
 
 # Below so many rows a second thread costs more than it brings.
@@ -268,6 +270,24 @@ def in_parts(count: int, work: Callable[[int, int], Any]) -> list[Any]:
         return [work(0, count)]
     bounds = [count * part // THREADS for part in range(THREADS + 1)]
     return in_threads(work, bounds[:-1], bounds[1:])
+
+
+def chunk_by_chunk(work: Callable[..., Any], chunks: Iterable[Any]) -> list[Any]:
+    """Let threads take the next chunk whenever they are free; return the results."""
+    rest = enumerate(chunks)
+    results: dict[int, Any] = {}
+    taking = Lock()
+
+    def take_and_work(_: int) -> None:
+        while True:
+            with taking:
+                number, chunk = next(rest, (-1, None))
+            if chunk is None:
+                return
+            results[number] = work(*chunk)
+
+    in_threads(take_and_work, range(THREADS))
+    return [results[number] for number in sorted(results)]
 
 
 def in_threads(work: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
@@ -297,6 +317,121 @@ class Components:
         return parents
 
 
+@dataclass(frozen=True)
+class SmallCounters:
+    """Counters by type in 31 bits, that run over before a set could break a limit.
+
+    A set in which none has run over is one profile: it keeps every limit, and is too
+    small for any of its nodes to be a hub.
+    """
+
+    units: Int32s
+    guards: int
+
+    @classmethod
+    def of(cls, protection: MergeProtection) -> "SmallCounters":
+        caps = np.maximum(protection.profile_limits, 0)
+        user_id = protection.user_id_code
+        caps[user_id] = min(caps[user_id], protection.max_user_ids.min())
+        # the first types have a counter each, all others share the last
+        fields = np.minimum(np.arange(len(caps)), 14)
+        least = np.full(fields[-1] + 1, UNLIMITED)
+        np.minimum.at(least, fields, caps)
+        widths = [int(cap + 1).bit_length() - 1 for cap in least.tolist()]
+        most = protection.max_links.min() + 1
+        while sum(widths) + len(widths) > 31 or sum((1 << w) - 1 for w in widths) > most:
+            widths[widths.index(max(widths))] -= 1
+        shifts = np.cumsum([0, *(width + 1 for width in widths)])
+        return cls(
+            units=(1 << shifts[fields]).astype(np.int32),
+            guards=sum(1 << int(end - 1) for end in shifts[1:]),
+        )
+
+
+class AgedSets:
+    """Sets of nodes, each under its oldest; marks those that may not be one profile."""
+
+    def __init__(self, nodes: Nodes, protection: MergeProtection) -> None:
+        counters = SmallCounters.of(protection)
+        self._guards = counters.guards
+        self._states = np.empty(len(nodes), dtype=np.int32)
+        self._ages = np.empty(len(nodes), dtype=np.uint64)
+        if not len(nodes):
+            return
+        earliest, latest = nodes.period()
+        room, drops, shifts = AGE_BITS, [], []
+        # the lowest bit of the key is never looked at
+        for width in (
+            (latest - earliest).bit_length(),
+            (len(counters.units) - 1).bit_length(),
+            63,
+        ):
+            taken = min(width, room)
+            room -= taken
+            drops.append(width - taken)
+            shifts.append(room)
+        layout = (
+            earliest,
+            np.array(drops, dtype=np.uint64),
+            np.array(shifts, dtype=np.uint64),
+            counters.units,
+        )
+
+        def begin(offset: int, columns: tuple[UInt8s, Int64s, UInt64s]) -> None:
+            union_find.begin_sets(self._states, self._ages, offset, *columns, *layout)
+
+        chunk_by_chunk(begin, with_offsets(nodes.chunks()))
+
+    def mark(self, nodes: Int32s) -> None:
+        """Mark the sets of nodes that are alone still."""
+        self._states[nodes] |= np.int32(self._guards)
+
+    def add(self, left: Int32s, right: Int32s) -> None:
+        """Unite the ends of each pair; several threads may add at once."""
+        union_find.unite_by_age(self._states, self._ages, self._guards, left, right)
+
+    def settle(self) -> tuple[Int32s, "Marks"]:
+        """Return the oldest of each node's set, and marks; the sets are used up."""
+        states = self._states
+        words = np.empty(-(-len(states) // union_find.WORD), dtype=np.uint64)
+        in_parts(
+            len(words), partial(union_find.settle, states, words, self._guards)
+        )
+        in_parts(len(states), partial(union_find.name_roots, states))
+        return states, Marks(words)
+
+
+class Marks:
+    """Some of all nodes, as bits, and their places among each other."""
+
+    def __init__(self, words: UInt64s) -> None:
+        self._words = words
+        counts = np.bitwise_count(words)
+        self._ranks = (np.cumsum(counts, dtype=np.int32) - counts).astype(np.int32)
+        self._count = int(counts.sum())
+
+    def nodes(self) -> Int32s:
+        """Return the marked nodes, in order."""
+        nodes = np.empty(self._count, dtype=np.int32)
+        union_find.list_marked(self._words, nodes)
+        return nodes
+
+    def take(self, left: Int32s, right: Int32s) -> tuple[Int32s, Int32s, Int32s]:
+        """Return rows and places of the pairs of marked nodes; no pair is mixed."""
+        found = tuple(np.empty(len(left), dtype=np.int32) for _ in range(3))
+        count = union_find.take_marked(self._words, self._ranks, left, right, *found)
+        rows, lefts, rights = (column[:count].copy() for column in found)
+        return rows, lefts, rights
+
+
+def with_offsets(chunks: Iterable[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
+    """Yield chunks of columns with the number of rows before."""
+    offset = 0
+    for columns in chunks:
+        yield offset, columns
+        offset += len(columns[0])
+
+
 def edge_hashes(left: UInt64s, right: UInt64s) -> UInt64s:
     """Mix the keys of both ends, the same either way round (splitmix64's finaliser)."""
     low, high = np.minimum(left, right), np.maximum(left, right)
@@ -307,60 +442,24 @@ def edge_hashes(left: UInt64s, right: UInt64s) -> UInt64s:
     return hashes
 
 
-def count_links(
-    type_codes: UInt8s, user_id_code: int, left: Int32s, right: Int32s
-) -> LinkCounts:
+@dataclass(frozen=True)
+class LinkCounts:
+    """How many neighbours every node has, and how many of them are user ids."""
+
+    degrees: Int32s
+    user_ids: Int32s
+
+
+def count_links(type_codes: UInt8s, user_id_code: int, edges: Edges) -> LinkCounts:
     """Count the neighbours of every node; edges are unique."""
-    blank = np.where(np.arange(256) == user_id_code, union_find.IS_USER_ID, 0).astype(
-        np.uint16
-    )[type_codes]
-
-    def count(begin: int, end: int) -> tuple[UInt16s, Int64s]:
-        packed = blank.copy()
-        room = 2 * (end - begin) // union_find.USER_IDS_WRAP + 2
-        carried = np.empty(2 * room + 2 * THREADS, dtype=np.int64)
-        length = union_find.count_links(
-            packed, carried, 0, left[begin:end], right[begin:end]
-        )
-        return packed, carried[:length].copy()
-
-    (packed, carries), *others = in_parts(len(left), count)
-    for other, more in others:
-        room = 4 * len(left) // union_find.USER_IDS_WRAP
-
-        def add(
-            begin: int, end: int, other: UInt16s = other, room: int = room
-        ) -> Int64s:
-            found = np.empty(room, dtype=np.int64)
-            length = union_find.add_counts(packed, other, found, 0, begin, end)
-            return found[:length].copy()
-
-        carries = np.concatenate([carries, more, *in_parts(len(packed), add)])
-    return LinkCounts(packed, carries)
-
-
-def find_hubs(
-    counts: LinkCounts, type_codes: UInt8s, protection: MergeProtection
-) -> UInt8s:
-    """Return for every node why it is a hub, ACCEPTED if it is none."""
-    reasons = np.empty(len(type_codes), dtype=np.uint8)
-    in_parts(
-        len(reasons),
-        partial(
-            union_find.hubs_by_count,
-            reasons,
-            counts.packed,
-            type_codes,
-            protection.max_links,
-            protection.max_user_ids,
-        ),
+    is_user_id = type_codes == user_id_code
+    counts = is_user_id * np.int64(union_find.IS_USER_ID)
+    chunk_by_chunk(partial(union_find.count_links, counts), edges.ends())
+    counts &= union_find.IS_USER_ID - 1
+    return LinkCounts(
+        degrees=(counts & (union_find.USER_ID_STEP - 1)).astype(np.int32),
+        user_ids=(counts // union_find.USER_ID_STEP).astype(np.int32),
     )
-    nodes, degrees = counts.take_carried(0)
-    _, user_id_counts = counts.take_carried(1)
-    reasons[nodes] = hub_reasons_by_count(
-        degrees, user_id_counts, type_codes[nodes], protection
-    )
-    return reasons
 
 
 def hub_reasons_by_count(
@@ -437,9 +536,7 @@ def unite_in_order(
         parents = oldest[together][by_age]
     begun = by_age[parents][age]
     counters = protection.counters
-    sets = SetRecords(parents, node_count, type_codes[by_age], counters)
-    sets.gather(first_seen[by_age], keys[by_age], 0)
-    totals = sets.totals.copy()
+    totals = counters.totals(parents, type_codes[by_age])
 
     via = np.full(node_count, -1, dtype=np.int64)
     into = np.full(node_count, NOTHING, dtype=np.int32)
@@ -481,169 +578,116 @@ def unite_in_order(
     )
 
 
-class SetRecords:
-    """The oldest node of every set and its counters, gathered from chunks of nodes."""
-
-    def __init__(
-        self, sets: Int32s, set_count: int, type_codes: UInt8s, limits: PackedCounters
-    ) -> None:
-        self._sets, self._type_codes, self._counters = sets, type_codes, limits
-        # a record that lies across two cache lines costs two reads
-        words = np.empty(4 * set_count + union_find.CACHE_LINE // 8, dtype=np.uint64)
-        skip = -words.ctypes.data % union_find.CACHE_LINE // 8
-        self._records = words[skip : skip + 4 * set_count].reshape(-1, 4)
-        in_parts(set_count, partial(union_find.clear, self._records))
-
-    def gather(self, first_seen: Int64s, keys: UInt64s, offset: int) -> None:
-        """Take in the nodes from number `offset` on."""
-        counters = self._counters
-        gather_part = partial(
-            union_find.gather,
-            self._records,
-            self._sets,
-            self._type_codes,
-            first_seen,
-            keys,
-            offset,
-            counters.units,
-            counters.over_bias,
-            counters.guards,
-            counters.widths,
-            counters.shifts,
-            counters.limits,
-        )
-        if len(first_seen) < WORTH_A_THREAD:
-            gather_part(0, 1)
-        else:
-            in_threads(gather_part, range(THREADS), [THREADS] * THREADS)
-
-    @property
-    def oldest(self) -> Int32s:
-        """Each set's oldest node."""
-        words: UInt64s = self._records[:, union_find.OLDEST]
-        return words.astype(np.uint32).view(np.int32)
-
-    @property
-    def totals(self) -> UInt64s:
-        """Each set's packed counters."""
-        totals: UInt64s = self._records[:, union_find.COUNTERS]
-        return totals
-
-    def crowded(self, rules: Rules) -> NDArray[np.bool_]:
-        """Return which sets break a limit or hold a denied pair."""
-        counters = self._counters
-        crowded: NDArray[np.bool_] = (
-            (self.totals + counters.over_bias) & counters.guards
-        ) != 0
-        denied = self._sets[rules.denied_left]
-        crowded[denied[denied == self._sets[rules.denied_right]]] = True
-        return crowded
-
-
 def solve(
     nodes: Nodes, edges: Edges, protection: MergeProtection, rules: Rules | None = None
 ) -> Solution:
     """Tell for every node which profile it belongs to."""
     rules = rules or Rules()
-    type_codes = nodes.type_codes
-    node_count = len(type_codes)
-    counts = count_links(type_codes, protection.user_id_code, edges.left, edges.right)
-    hubs = find_hubs(counts, type_codes, protection)
+    sets = AgedSets(nodes, protection)
+    sets.mark(rules.named)
 
-    sets = np.arange(node_count, dtype=np.int32)
-    sets[hubs != ACCEPTED] = union_find.OUT_OF_USE
-    in_parts(
-        len(edges.left),
-        lambda begin, end: union_find.unite(
-            sets, edges.left[begin:end], edges.right[begin:end]
+    def unite(left: Int32s, right: Int32s) -> tuple[Int32s, Int32s]:
+        sets.add(left, right)
+        return left, right
+
+    ends = chunk_by_chunk(unite, edges.ends())
+    anchors, marks = sets.settle()
+    del sets
+
+    examined = marks.nodes()
+    taken = chunk_by_chunk(marks.take, ends)
+    offsets = (offset for offset, _ in with_offsets(ends))
+    rows = joined(
+        offset + rows.astype(np.int64)
+        for offset, (rows, _, _) in zip(offsets, taken, strict=True)
+    )
+    left = joined(left for _, left, _ in taken)
+    right = joined(right for _, _, right in taken)
+    del ends, taken, marks
+    part = solve_part(
+        Nodes(*rows_of(nodes.chunks(), examined, np.uint8, np.int64, np.uint64)),
+        left,
+        right,
+        lambda wanted: rows_of(edges.strengths(), rows[wanted], np.uint8, np.int64),
+        protection,
+        rules_among(rules, examined),
+    )
+    anchors[examined] = examined[part.anchors]
+    refused = part.refusals
+    return Solution(
+        anchors=anchors,
+        examined=examined,
+        examined_clusters=examined[part.clusters],
+        hubs=examined[part.hubs],
+        reasons_of_hubs=part.reasons_of_hubs,
+        refusals=replace(
+            refused, left=examined[refused.left], right=examined[refused.right]
         ),
     )
-    named = np.r_[rules.allowed_left, rules.allowed_right]
-    back_in_use = named[sets[named] < 0]
-    sets[back_in_use] = back_in_use
-    union_find.unite(sets, rules.allowed_left, rules.allowed_right)
-    set_count = union_find.number_sets(sets)
-    records = SetRecords(sets, set_count, type_codes, protection.counters)
-    begin = 0
-    for times, names in nodes.ages():
-        records.gather(times, names, begin)
-        begin += len(times)
-    oldest, crowded = records.oldest, records.crowded(rules)
-    del records
-    marks = mark_nodes(hubs, sets, crowded)
-    crowded_nodes = members_of(marks)
-    special = list_special_edges(edges, marks)
-    why = hub_reasons_of_edges(edges.left[special], edges.right[special], hubs, rules)
-    at_hubs, why = special[why != ACCEPTED], why[why != ACCEPTED]
-    crowded_rows = special[np.isin(special, at_hubs, invert=True, assume_unique=True)]
-    crowded_rows = crowded_rows[crowded[sets[edges.left[crowded_rows]]]]
 
-    first_seen, keys = rows_of(nodes.ages(), crowded_nodes, np.int64, np.uint64)
-    in_parts(node_count, partial(union_find.take, oldest, sets))
 
-    crowded_clusters = sets[crowded_nodes]
-    classes, times = rows_of(edges.strengths(), crowded_rows, np.uint8, np.int64)
+def solve_part(
+    nodes: Nodes,
+    left: Int32s,
+    right: Int32s,
+    strengths: Callable[[Int64s], Any],
+    protection: MergeProtection,
+    rules: Rules,
+) -> Solution:
+    """Solve whole components that are in memory, hubs and crowded clusters included.
+
+    `strengths` gives class and time of some rows.
+    """
+    nothing = np.empty(0, dtype=np.int64)
+    counts = count_links(
+        nodes.type_codes,
+        protection.user_id_code,
+        Edges(left, right, nothing.astype(np.uint8), nothing),
+    )
+    hub_reasons = hub_reasons_by_count(
+        counts.degrees, counts.user_ids, nodes.type_codes, protection
+    )
+    why = hub_reasons_of_edges(left, right, hub_reasons, rules)
+    in_use = np.flatnonzero(why == ACCEPTED)
+    sets = AgedSets(nodes, protection)
+    sets.mark(np.r_[rules.denied_left, rules.denied_right])
+    left_used, right_used = left[in_use], right[in_use]
+    sets.add(left_used, right_used)
+    sets.add(rules.allowed_left, rules.allowed_right)
+    clusters, marks = sets.settle()
+
+    crowded = marks.nodes()
+    rows, left_places, right_places = marks.take(left_used, right_used)
+    rows = in_use[rows]
     ordered = unite_in_order(
-        Nodes(type_codes[crowded_nodes], first_seen, keys),
-        Edges(
-            places_of(edges.left[crowded_rows], crowded_nodes),
-            places_of(edges.right[crowded_rows], crowded_nodes),
-            classes,
-            times,
+        Nodes(
+            nodes.type_codes[crowded], nodes.first_seen[crowded], nodes.keys[crowded]
         ),
-        rules_among(rules, crowded_nodes),
+        Edges(left_places, right_places, *strengths(rows)),
+        rules_among(rules, crowded),
         protection,
     )
-    sets[crowded_nodes] = crowded_nodes[ordered.roots]
-
-    refused = np.flatnonzero(ordered.reasons)
-    rows = np.r_[at_hubs, crowded_rows[refused]]
+    anchors = clusters.copy()
+    anchors[crowded] = crowded[ordered.roots]
+    type_codes = np.zeros_like(why)
+    why[rows], type_codes[rows] = ordered.reasons, ordered.type_codes
+    refused = np.flatnonzero(why)
+    hubs = np.flatnonzero(hub_reasons).astype(np.int32)
     return Solution(
-        anchors=sets,
-        hub_reasons=hubs,
-        counts=counts,
+        anchors=anchors,
+        examined=np.arange(len(nodes), dtype=np.int32),
+        examined_clusters=clusters,
+        hubs=hubs,
+        reasons_of_hubs=hub_reasons[hubs],
         refusals=Refusals(
-            edges.left[rows],
-            edges.right[rows],
-            np.r_[why, ordered.reasons[refused]],
-            np.r_[np.zeros_like(why), ordered.type_codes[refused]],
+            left[refused], right[refused], why[refused], type_codes[refused]
         ),
-        crowded_nodes=crowded_nodes,
-        crowded_clusters=crowded_clusters,
     )
 
 
-def mark_nodes(hubs: UInt8s, sets: Int32s, crowded: NDArray[np.bool_]) -> UInt8s:
-    """Return two bits a node, four nodes a byte: whether a hub, in a crowded set."""
-    marks = np.empty(-(-len(hubs) // 4), dtype=np.uint8)
-    bits = np.packbits(crowded, bitorder="little")
-    in_parts(len(marks), partial(union_find.mark, marks, hubs, bits, sets))
-    return marks
-
-
-def members_of(marks: UInt8s) -> Int32s:
-    """Return the nodes, in order, that are in crowded sets."""
-    quads = np.flatnonzero(marks & 0b10101010)
-    nodes = (quads[:, np.newaxis] * 4 + np.arange(4)).ravel()
-    is_member = (marks[quads][:, np.newaxis] >> np.array([1, 3, 5, 7])) & 1
-    members: Int32s = nodes[is_member.ravel() == 1].astype(np.int32)
-    return members
-
-
-def list_special_edges(edges: Edges, marks: UInt8s) -> Int64s:
-    """Return the rows, in order, of all edges at hubs or in crowded sets."""
-
-    def list_part(begin: int, end: int) -> Int64s:
-        rows = np.empty((end - begin) // 16, dtype=np.int64)
-        while True:
-            count = union_find.list_marked(
-                rows, marks, edges.left[begin:end], edges.right[begin:end], begin
-            )
-            if count <= len(rows):
-                return rows[:count].copy()
-            rows = np.empty(count, dtype=np.int64)
-
-    return np.concatenate(in_parts(len(edges.left), list_part))
+def joined(arrays: Iterable[NDArray[Any]]) -> NDArray[Any]:
+    """Return arrays as one, also if there are none."""
+    return np.concatenate([np.empty(0, dtype=np.int32), *arrays])
 
 
 def hub_reasons_of_edges(
@@ -669,20 +713,19 @@ def pair_numbers(left: Int32s, right: Int32s) -> Int64s:
 
 
 def rows_of(
-    chunks: Iterable[tuple[NDArray[Any], NDArray[Any]]],
+    chunks: Iterable[tuple[NDArray[Any], ...]],
     rows: NDArray[Any],
     *kinds: type[np.generic],
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return some rows, which are sorted, of two columns that come in chunks."""
-    one, two = (np.empty(len(rows), dtype=kind) for kind in kinds)
-    begin = 0
-    for first, second in chunks if len(rows) else ():
-        end = begin + len(first)
-        places = slice(*np.searchsorted(rows, (begin, end)).tolist())
-        one[places] = first[rows[places] - begin]
-        two[places] = second[rows[places] - begin]
-        begin = end
-    return one, two
+) -> tuple[NDArray[Any], ...]:
+    """Return some rows, which are sorted, of columns that come in chunks."""
+    taken = tuple(np.empty(len(rows), dtype=kind) for kind in kinds)
+    for offset, columns in with_offsets(chunks) if len(rows) else ():
+        places = slice(
+            *np.searchsorted(rows, (offset, offset + len(columns[0]))).tolist()
+        )
+        for target, column in zip(taken, columns, strict=True):
+            target[places] = column[rows[places] - offset]
+    return taken
 
 
 def places_of(nodes: NDArray[Any], among: Int32s) -> Int32s:
@@ -820,26 +863,28 @@ def resolve(
     if now.edges is not None:
         seen = together_with(seen, among(now.edges, nodes))
     in_use = hub_reasons_of_edges(seen.left, seen.right, hubs, rules) == ACCEPTED
-    sets = np.arange(len(nodes), dtype=np.int32)
+    sets = AgedSets(
+        Nodes(members.type_codes, members.first_seen, members.keys), protection
+    )
+    sets.mark(np.r_[rules.denied_left, rules.denied_right])
     kept = np.flatnonzero(~is_broken).astype(np.int32)
-    union_find.unite(sets, kept, was_in[kept])
-    union_find.unite(sets, seen.left[in_use], seen.right[in_use])
-    union_find.unite(sets, rules.allowed_left, rules.allowed_right)
-    set_count = union_find.number_sets(sets)
-    records = SetRecords(sets, set_count, members.type_codes, protection.counters)
-    records.gather(members.first_seen, members.keys, 0)
-    clusters = records.oldest[sets]
+    sets.add(kept, was_in[kept])
+    sets.add(seen.left[in_use], seen.right[in_use])
+    sets.add(rules.allowed_left, rules.allowed_right)
+    clusters, marks = sets.settle()
 
     losers = np.flatnonzero(
         (members.anchors == nodes) & (clusters != np.arange(len(nodes)))
     )
-    is_merged = np.zeros(set_count, dtype=bool)
-    is_merged[sets[losers[members.anchors[clusters[losers]] != nodes[losers]]]] = True
-    falls_apart = np.zeros(set_count, dtype=bool)
-    falls_apart[sets[is_broken]] = True
-    is_full = records.crowded(rules)
-    is_full |= is_merged & falls_apart
-    in_full, in_order = is_full[sets], (is_full | is_merged)[sets]
+    is_merged = np.zeros(len(nodes), dtype=bool)
+    is_merged[
+        clusters[losers[members.anchors[clusters[losers]] != nodes[losers]]]
+    ] = True
+    is_full = np.zeros(len(nodes), dtype=bool)
+    is_full[clusters[is_broken]] = True
+    is_full &= is_merged
+    is_full[clusters[marks.nodes()]] = True
+    in_full, in_order = is_full[clusters], (is_full | is_merged)[clusters]
 
     lacking = in_full & ~is_broken
     if lacking.any():

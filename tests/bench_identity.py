@@ -180,32 +180,49 @@ def solve_plain_two_columns(folder: Path, database: Path) -> None:
         write_columns(connection, "labels", identifier_seq=seqs, component_seq=labels)
 
 
-@dataclass(frozen=True)
 class StoredNodes(Nodes):
-    """Nodes whose ages stay in Parquet until they are asked for."""
+    """Nodes that stay in a table or file until they are asked for."""
 
-    connection: duckdb.DuckDBPyConnection
-    source: str
+    def __init__(self, connection: duckdb.DuckDBPyConnection, source: str) -> None:
+        self.connection = connection
+        self.source = source
 
-    def ages(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        query = f"select first_seen, key from {self.source}"
-        for batch in self.connection.sql(query).to_arrow_reader(BATCH):
-            first_seen, keys = (column.to_numpy() for column in batch.columns)
-            yield first_seen, keys
+    def __len__(self) -> int:
+        return int(self._first_row("count(*)")[0])
+
+    def period(self) -> tuple[int, int]:
+        return self._first_row("min(first_seen), max(first_seen)")
+
+    def chunks(self) -> Iterator[tuple[np.ndarray, ...]]:
+        query = f"select type_code, first_seen, key from {self.source}"
+        return column_chunks(self.connection, query)
+
+    def _first_row(self, columns: str) -> tuple[int, ...]:
+        return self.connection.sql(f"select {columns} from {self.source}").fetchall()[0]
 
 
-@dataclass(frozen=True)
 class StoredEdges(Edges):
-    """Edges whose classes and times stay in Parquet until they are asked for."""
+    """Edges that stay in a table or file until they are asked for."""
 
-    connection: duckdb.DuckDBPyConnection
-    source: str
+    def __init__(self, connection: duckdb.DuckDBPyConnection, source: str) -> None:
+        self.connection = connection
+        self.source = source
 
-    def strengths(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def ends(self) -> Iterator[tuple[np.ndarray, ...]]:
+        query = f"select left_seq, right_seq from {self.source}"
+        return column_chunks(self.connection, query)
+
+    def strengths(self) -> Iterator[tuple[np.ndarray, ...]]:
         query = f"select link_class, first_seen from {self.source}"
-        for batch in self.connection.sql(query).to_arrow_reader(BATCH):
-            classes, first_seen = (column.to_numpy() for column in batch.columns)
-            yield classes, first_seen
+        return column_chunks(self.connection, query)
+
+
+def column_chunks(
+    connection: duckdb.DuckDBPyConnection, query: str
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Yield the columns of a query, a million rows or fewer at a time."""
+    for batch in connection.sql(query).to_arrow_reader(BATCH):
+        yield tuple(column.to_numpy() for column in batch.columns)
 
 
 def read_columns(
@@ -227,26 +244,9 @@ def solve_stored(
     edges: str,
     protection: MergeProtection = PROTECTION,
 ) -> Solution:
-    """Solve with rails what two tables or files hold, reading ages only in passing."""
-    counts = connection.sql(
-        f"select (select count(*) from {nodes}), (select count(*) from {edges})"
-    ).fetchall()
-    node_count, edge_count = counts[0]
-    types = read_columns(
-        connection, f"select type_code from {nodes}", node_count, np.uint8
-    )
-    ends = read_columns(
-        connection,
-        f"select left_seq, right_seq from {edges}",
-        edge_count,
-        np.int32,
-        np.int32,
-    )
-    nothing = np.empty(0, np.int64)
+    """Solve with rails what two tables or files hold."""
     return solve(
-        StoredNodes(types[0], nothing, nothing.astype(np.uint64), connection, nodes),
-        StoredEdges(*ends, nothing.astype(np.uint8), nothing, connection, edges),
-        protection,
+        StoredNodes(connection, nodes), StoredEdges(connection, edges), protection
     )
 
 

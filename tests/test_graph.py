@@ -24,12 +24,14 @@ from ml.graph import (
     ChangeSet,
     Components,
     Edges,
+    LinkCounts,
     Members,
     MergeProtection,
     Nodes,
     Refusals,
     Rules,
     Solution,
+    count_links,
     edge_hashes,
     resolve,
     solve,
@@ -208,20 +210,23 @@ def refusals_by_pair(refusals: Refusals) -> dict[Pair, tuple[int, int]]:
     return {frozenset((left, right)): (why, code) for left, right, why, code in rows}
 
 
-def told_by(solution: Solution) -> Told:
+def told_by(solution: Solution, counts: LinkCounts) -> Told:
     assert len(refusals_by_pair(solution.refusals)) == len(solution.refusals.left)
     return Told(
         anchors=solution.anchors.tolist(),
         clusters=solution.clusters.tolist(),
-        degrees=solution.degrees.tolist(),
-        user_id_counts=solution.user_id_counts.tolist(),
+        degrees=counts.degrees.tolist(),
+        user_id_counts=counts.user_ids.tolist(),
         hub_reasons=solution.hub_reasons.tolist(),
         refused=refusals_by_pair(solution.refusals),
     )
 
 
 def solved(story: Story) -> Told:
-    return told_by(solve(story.nodes, story.edges, story.protection, story.rules))
+    return told_by(
+        solve(story.nodes, story.edges, story.protection, story.rules),
+        count_links(story.types, story.protection.user_id_code, story.edges),
+    )
 
 
 @settings(max_examples=2 * CASES, deadline=None)
