@@ -1,6 +1,6 @@
 """Who is one person: components of the identity graph, with protection against merges.
 
-1. Count every node's links; a node with too many, or with too many user ids, is a hub.
+1. A node with too many links, or with too many user ids, is a hub.
 2. Unite the ends of all edges between nodes that are no hubs: these are the clusters.
 3. A cluster that keeps all limits and holds no denied pair is one profile.
 4. In the other, crowded clusters unite one edge after the other, the strongest first,
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
+from itertools import chain, islice
 from threading import Lock
 from typing import Any, Protocol
 
@@ -60,7 +61,9 @@ __all__ = [
 NOTHING = np.int32(-1)
 # A limit of so many is none: its counter would not fit beside the others.
 UNLIMITED = 1 << 20
-AGE_BITS = 64
+KEY_BITS = 63
+# leaves room for all times that a calendar has
+CLASS_SHIFT = 60
 CHUNK = 1 << 17
 
 
@@ -141,57 +144,48 @@ class PackedCounters:
         return totals
 
 
+class Columns:
+    """Columns that are arrays; a subclass may stream them from where they are kept."""
+
+    def __len__(self) -> int:
+        first = fields(self)[0]  # type: ignore[arg-type]
+        return len(getattr(self, first.name))
+
+    def chunks(self, *names: str) -> Iterator[tuple[NDArray[Any], ...]]:
+        """Yield some columns, all rows in order, in chunks of any size."""
+        for begin in range(0, len(self), CHUNK):
+            rows = slice(begin, begin + CHUNK)
+            yield tuple(getattr(self, name)[rows] for name in names)
+
+
 @dataclass(frozen=True)
-class Nodes:
+class Nodes(Columns):
     """Type, time (µs) first seen and key of every node; row n is node n.
 
     The key is the upper half of the 128-bit name of the profile that the node would
-    give its name to. A subclass may stream `chunks` from where they are kept.
+    give its name to.
     """
 
     type_codes: UInt8s
     first_seen: Int64s
     keys: UInt64s
 
-    def __len__(self) -> int:
-        return len(self.type_codes)
-
     def period(self) -> tuple[int, int]:
         """Return the first and the last time of all nodes."""
         return int(self.first_seen.min()), int(self.first_seen.max())
 
-    def chunks(self) -> Iterator[tuple[UInt8s, Int64s, UInt64s]]:
-        """Yield the columns of all nodes, in order, in chunks of any size."""
-        for rows in slices(len(self)):
-            yield self.type_codes[rows], self.first_seen[rows], self.keys[rows]
-
 
 @dataclass(frozen=True)
-class Edges:
+class Edges(Columns):
     """Unique pairs of different nodes, their class (1 strongest) and first time (µs).
 
-    The order of rows means nothing. A subclass may stream `ends` and `strengths`.
+    The order of rows means nothing.
     """
 
     left: Int32s
     right: Int32s
     link_classes: UInt8s
     first_seen: Int64s
-
-    def ends(self) -> Iterator[tuple[Int32s, Int32s]]:
-        """Yield both ends of all edges, in order, in chunks of any size."""
-        for rows in slices(len(self.left)):
-            yield self.left[rows], self.right[rows]
-
-    def strengths(self) -> Iterator[tuple[UInt8s, Int64s]]:
-        """Yield link_classes and first_seen of all rows, in order, in chunks."""
-        yield self.link_classes, self.first_seen
-
-
-def slices(count: int) -> Iterator[slice]:
-    """Yield what parts a column of `count` rows into chunks."""
-    for begin in range(0, count, CHUNK):
-        yield slice(begin, begin + CHUNK)
 
 
 def no_nodes() -> Int32s:
@@ -274,7 +268,11 @@ def in_parts(count: int, work: Callable[[int, int], Any]) -> list[Any]:
 
 def chunk_by_chunk(work: Callable[..., Any], chunks: Iterable[Any]) -> list[Any]:
     """Let threads take the next chunk whenever they are free; return the results."""
-    rest = enumerate(chunks)
+    rest = iter(chunks)
+    first = list(islice(rest, 2))
+    if len(first) < 2:
+        return [work(*chunk) for chunk in first]
+    rest = enumerate(chain(first, rest))
     results: dict[int, Any] = {}
     taking = Lock()
 
@@ -339,7 +337,9 @@ class SmallCounters:
         np.minimum.at(least, fields, caps)
         widths = [int(cap + 1).bit_length() - 1 for cap in least.tolist()]
         most = protection.max_links.min() + 1
-        while sum(widths) + len(widths) > 31 or sum((1 << w) - 1 for w in widths) > most:
+        while (
+            sum(widths) + len(widths) > 31 or sum((1 << w) - 1 for w in widths) > most
+        ):
             widths[widths.index(max(widths))] -= 1
         shifts = np.cumsum([0, *(width + 1 for width in widths)])
         return cls(
@@ -348,39 +348,60 @@ class SmallCounters:
         )
 
 
+def in_order_of(*columns: NDArray[Any]) -> Int64s:
+    """Return the rows in order of the first column, where it is the same of the next.
+
+    Quicker than numpy's lexsort where few rows need the later columns.
+    """
+    order = np.argsort(columns[0])
+    in_order = columns[0][order]
+    is_same = in_order[1:] == in_order[:-1]
+    places = np.flatnonzero(np.append(is_same, False) | np.append(False, is_same))
+    tied = order[places]
+    order[places] = tied[np.lexsort([column[tied] for column in reversed(columns)])]
+    return order
+
+
 class AgedSets:
-    """Sets of nodes, each under its oldest; marks those that may not be one profile."""
+    """Sets of nodes, each under its oldest; marks those that may not be one profile.
+
+    Raises ValueError if types and times of the nodes do not fit into 64 bits.
+    """
 
     def __init__(self, nodes: Nodes, protection: MergeProtection) -> None:
         counters = SmallCounters.of(protection)
         self._guards = counters.guards
         self._states = np.empty(len(nodes), dtype=np.int32)
         self._ages = np.empty(len(nodes), dtype=np.uint64)
-        if not len(nodes):
-            return
-        earliest, latest = nodes.period()
-        room, drops, shifts = AGE_BITS, [], []
-        # the lowest bit of the key is never looked at
-        for width in (
-            (latest - earliest).bit_length(),
-            (len(counters.units) - 1).bit_length(),
-            63,
-        ):
-            taken = min(width, room)
-            room -= taken
-            drops.append(width - taken)
-            shifts.append(room)
-        layout = (
-            earliest,
-            np.array(drops, dtype=np.uint64),
-            np.array(shifts, dtype=np.uint64),
-            counters.units,
-        )
+        self._earliest, latest = nodes.period() if len(nodes) else (0, 0)
+        self._type_bits = (len(counters.units) - 1).bit_length()
+        time_bits = (latest - self._earliest).bit_length()
+        self._key_bits = min(64 - self._type_bits - time_bits, 63)
+        if self._key_bits < 0:
+            raise ValueError("times are too far apart to be compared with types")
 
         def begin(offset: int, columns: tuple[UInt8s, Int64s, UInt64s]) -> None:
-            union_find.begin_sets(self._states, self._ages, offset, *columns, *layout)
+            union_find.begin_sets(
+                self._states,
+                self._ages,
+                offset,
+                *columns,
+                self._earliest,
+                self._type_bits,
+                self._key_bits,
+                min(self._key_bits, KEY_BITS),
+                counters.units,
+            )
 
-        chunk_by_chunk(begin, with_offsets(nodes.chunks()))
+        chunks = nodes.chunks("type_codes", "first_seen", "keys")
+        chunk_by_chunk(begin, with_offsets(chunks))
+
+    def types_and_times(self, nodes: Int32s) -> tuple[UInt8s, Int64s]:
+        """Return type_codes and first_seen of some nodes."""
+        ages = self._ages[nodes] >> np.uint64(self._key_bits)
+        types = ages & np.uint64((1 << self._type_bits) - 1)
+        times = ages >> np.uint64(self._type_bits)
+        return types.astype(np.uint8), times.astype(np.int64) + self._earliest
 
     def mark(self, nodes: Int32s) -> None:
         """Mark the sets of nodes that are alone still."""
@@ -394,9 +415,7 @@ class AgedSets:
         """Return the oldest of each node's set, and marks; the sets are used up."""
         states = self._states
         words = np.empty(-(-len(states) // union_find.WORD), dtype=np.uint64)
-        in_parts(
-            len(words), partial(union_find.settle, states, words, self._guards)
-        )
+        in_parts(len(words), partial(union_find.settle, states, words, self._guards))
         in_parts(len(states), partial(union_find.name_roots, states))
         return states, Marks(words)
 
@@ -447,18 +466,29 @@ class LinkCounts:
     """How many neighbours every node has, and how many of them are user ids."""
 
     degrees: Int32s
-    user_ids: Int32s
+    user_id_counts: Int32s
+
+
+def oldest_fellows(sets: Int32s, ranks: Int32s) -> Int32s:
+    """Return the oldest node of each node's set, by the ranks of nodes by age."""
+    by_age = np.empty(len(ranks), dtype=np.int32)
+    by_age[ranks] = np.arange(len(ranks), dtype=np.int32)
+    oldest = np.full(len(sets), len(sets), dtype=np.int32)
+    np.minimum.at(oldest, sets, ranks)
+    return by_age[oldest[sets]]
 
 
 def count_links(type_codes: UInt8s, user_id_code: int, edges: Edges) -> LinkCounts:
     """Count the neighbours of every node; edges are unique."""
     is_user_id = type_codes == user_id_code
     counts = is_user_id * np.int64(union_find.IS_USER_ID)
-    chunk_by_chunk(partial(union_find.count_links, counts), edges.ends())
+    chunk_by_chunk(
+        partial(union_find.count_links, counts), edges.chunks("left", "right")
+    )
     counts &= union_find.IS_USER_ID - 1
     return LinkCounts(
         degrees=(counts & (union_find.USER_ID_STEP - 1)).astype(np.int32),
-        user_ids=(counts // union_find.USER_ID_STEP).astype(np.int32),
+        user_id_counts=(counts // union_find.USER_ID_STEP).astype(np.int32),
     )
 
 
@@ -483,11 +513,12 @@ def hub_reasons_by_count(
 class Ordered:
     """Outcome of uniting edge after edge; all numbers are places in the arrays given.
 
-    By node: the oldest of its set at the end (`roots`) and to begin with (`begun`), the
-    root that took in the node's set while the node was its root (`into`, else -1) and
-    the ends of the edge that did it. By edge: why it is refused.
+    By node: its rank by age, the oldest of its set at the end (`roots`) and to begin
+    with (`begun`), the root that took in the node's set while the node was its root
+    (`into`, else -1) and the ends of the edge that did it. By edge: why it is refused.
     """
 
+    ranks: Int32s
     roots: Int32s
     begun: Int32s
     into: Int32s
@@ -512,12 +543,14 @@ def unite_in_order(
     """
     type_codes, first_seen, keys = nodes.type_codes, nodes.first_seen, nodes.keys
     node_count = len(type_codes)
-    by_age = np.lexsort((keys, type_codes, first_seen)).astype(np.int32)
+    by_age = in_order_of(first_seen, type_codes, keys).astype(np.int32)
     age = np.empty(node_count, dtype=np.int32)
     age[by_age] = np.arange(node_count, dtype=np.int32)
 
     hashes = edge_hashes(keys[edges.left], keys[edges.right])
-    order = np.lexsort((hashes, edges.first_seen, edges.link_classes))
+    earliest = edges.first_seen.min(initial=np.iinfo(np.int64).max)
+    classes = edges.link_classes.astype(np.int64) << CLASS_SHIFT
+    order = in_order_of(classes + (edges.first_seen - earliest), hashes)
     allowed = np.argsort(
         edge_hashes(keys[rules.allowed_left], keys[rules.allowed_right])
     )
@@ -568,6 +601,7 @@ def unite_in_order(
     is_absorbed = into[age] >= 0
     via_row = via[age]
     return Ordered(
+        ranks=age,
         roots=by_age[parents[age]],
         begun=begun,
         into=np.where(is_absorbed, by_age[into[age]], NOTHING),
@@ -581,8 +615,51 @@ def unite_in_order(
 def solve(
     nodes: Nodes, edges: Edges, protection: MergeProtection, rules: Rules | None = None
 ) -> Solution:
-    """Tell for every node which profile it belongs to."""
+    """Tell for every node which profile it belongs to.
+
+    1. Unite all edges, hubs and limits aside, and count by type: most sets hold so
+       little that they keep every limit and hold no hub. They are profiles.
+    2. Of all others find the hubs, and unite the edges that are in use. Most sets, by
+       now, are profiles.
+    3. In those that are left, unite one edge after the other.
+    """
     rules = rules or Rules()
+    anchors, part = unite_all(nodes, edges, protection, rules)
+    examined = part.numbers
+    solution = solve_part(part, edges, protection, rules_among(rules, examined))
+    anchors[examined] = examined[solution.anchors]
+    refused = solution.refusals
+    return Solution(
+        anchors=anchors,
+        examined=examined,
+        examined_clusters=examined[solution.clusters],
+        hubs=examined[solution.hubs],
+        reasons_of_hubs=solution.reasons_of_hubs,
+        refusals=replace(
+            refused, left=examined[refused.left], right=examined[refused.right]
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Part:
+    """Whole components of a graph, hubs and limits aside.
+
+    `numbers` are the nodes' numbers, `rows` those of the edges; `left` and `right` are
+    places among these nodes.
+    """
+
+    numbers: Int32s
+    nodes: Nodes
+    rows: Int64s
+    left: Int32s
+    right: Int32s
+
+
+def unite_all(
+    nodes: Nodes, edges: Edges, protection: MergeProtection, rules: Rules
+) -> tuple[Int32s, Part]:
+    """Return the oldest node of each component, and those that need a closer look."""
     sets = AgedSets(nodes, protection)
     sets.mark(rules.named)
 
@@ -590,85 +667,69 @@ def solve(
         sets.add(left, right)
         return left, right
 
-    ends = chunk_by_chunk(unite, edges.ends())
-    anchors, marks = sets.settle()
-    del sets
-
-    examined = marks.nodes()
+    ends = chunk_by_chunk(unite, edges.chunks("left", "right"))
+    oldest, marks = sets.settle()
+    numbers = marks.nodes()
+    types, times = sets.types_and_times(numbers)
     taken = chunk_by_chunk(marks.take, ends)
-    offsets = (offset for offset, _ in with_offsets(ends))
-    rows = joined(
-        offset + rows.astype(np.int64)
-        for offset, (rows, _, _) in zip(offsets, taken, strict=True)
-    )
-    left = joined(left for _, left, _ in taken)
-    right = joined(right for _, _, right in taken)
-    del ends, taken, marks
-    part = solve_part(
-        Nodes(*rows_of(nodes.chunks(), examined, np.uint8, np.int64, np.uint64)),
-        left,
-        right,
-        lambda wanted: rows_of(edges.strengths(), rows[wanted], np.uint8, np.int64),
-        protection,
-        rules_among(rules, examined),
-    )
-    anchors[examined] = examined[part.anchors]
-    refused = part.refusals
-    return Solution(
-        anchors=anchors,
-        examined=examined,
-        examined_clusters=examined[part.clusters],
-        hubs=examined[part.hubs],
-        reasons_of_hubs=part.reasons_of_hubs,
-        refusals=replace(
-            refused, left=examined[refused.left], right=examined[refused.right]
+    offsets = [offset for offset, _ in with_offsets(ends)]
+    return oldest, Part(
+        numbers=numbers,
+        nodes=Nodes(types, times, *rows_of(nodes.chunks("keys"), numbers, np.uint64)),
+        rows=joined(
+            offset + rows.astype(np.int64)
+            for offset, (rows, _, _) in zip(offsets, taken, strict=True)
         ),
+        left=joined(left for _, left, _ in taken),
+        right=joined(right for _, _, right in taken),
     )
 
 
 def solve_part(
-    nodes: Nodes,
-    left: Int32s,
-    right: Int32s,
-    strengths: Callable[[Int64s], Any],
-    protection: MergeProtection,
-    rules: Rules,
+    part: Part, edges: Edges, protection: MergeProtection, rules: Rules
 ) -> Solution:
-    """Solve whole components that are in memory, hubs and crowded clusters included.
+    """Solve components with whatever they hold; numbers are places among their nodes.
 
-    `strengths` gives class and time of some rows.
+    Of `edges` only the strengths are asked, of those in crowded clusters.
     """
-    nothing = np.empty(0, dtype=np.int64)
+    nodes, left, right = part.nodes, part.left, part.right
     counts = count_links(
         nodes.type_codes,
         protection.user_id_code,
-        Edges(left, right, nothing.astype(np.uint8), nothing),
+        Edges(left, right, np.empty(0, np.uint8), np.empty(0, np.int64)),
     )
     hub_reasons = hub_reasons_by_count(
-        counts.degrees, counts.user_ids, nodes.type_codes, protection
+        counts.degrees, counts.user_id_counts, nodes.type_codes, protection
     )
     why = hub_reasons_of_edges(left, right, hub_reasons, rules)
     in_use = np.flatnonzero(why == ACCEPTED)
     sets = AgedSets(nodes, protection)
     sets.mark(np.r_[rules.denied_left, rules.denied_right])
-    left_used, right_used = left[in_use], right[in_use]
-    sets.add(left_used, right_used)
+    sets.add(left[in_use], right[in_use])
     sets.add(rules.allowed_left, rules.allowed_right)
     clusters, marks = sets.settle()
 
     crowded = marks.nodes()
-    rows, left_places, right_places = marks.take(left_used, right_used)
+    rows, crowded_left, crowded_right = marks.take(left[in_use], right[in_use])
     rows = in_use[rows]
+    strengths = edges.chunks("link_classes", "first_seen")
     ordered = unite_in_order(
         Nodes(
             nodes.type_codes[crowded], nodes.first_seen[crowded], nodes.keys[crowded]
         ),
-        Edges(left_places, right_places, *strengths(rows)),
+        Edges(
+            crowded_left,
+            crowded_right,
+            *rows_of(strengths, part.rows[rows], np.uint8, np.int64),
+        ),
         rules_among(rules, crowded),
         protection,
     )
     anchors = clusters.copy()
     anchors[crowded] = crowded[ordered.roots]
+    clusters[crowded] = crowded[
+        oldest_fellows(places_of(clusters[crowded], crowded), ordered.ranks)
+    ]
     type_codes = np.zeros_like(why)
     why[rows], type_codes[rows] = ordered.reasons, ordered.type_codes
     refused = np.flatnonzero(why)
@@ -720,9 +781,9 @@ def rows_of(
     """Return some rows, which are sorted, of columns that come in chunks."""
     taken = tuple(np.empty(len(rows), dtype=kind) for kind in kinds)
     for offset, columns in with_offsets(chunks) if len(rows) else ():
-        places = slice(
-            *np.searchsorted(rows, (offset, offset + len(columns[0]))).tolist()
-        )
+        # bounds of another kind would let numpy convert all rows each time
+        bounds = np.array([offset, offset + len(columns[0])], dtype=rows.dtype)
+        places = slice(*np.searchsorted(rows, bounds).tolist())
         for target, column in zip(taken, columns, strict=True):
             target[places] = column[rows[places] - offset]
     return taken
@@ -877,9 +938,9 @@ def resolve(
         (members.anchors == nodes) & (clusters != np.arange(len(nodes)))
     )
     is_merged = np.zeros(len(nodes), dtype=bool)
-    is_merged[
-        clusters[losers[members.anchors[clusters[losers]] != nodes[losers]]]
-    ] = True
+    is_merged[clusters[losers[members.anchors[clusters[losers]] != nodes[losers]]]] = (
+        True
+    )
     is_full = np.zeros(len(nodes), dtype=bool)
     is_full[clusters[is_broken]] = True
     is_full &= is_merged
@@ -912,6 +973,9 @@ def resolve(
     )
     anchors = clusters.copy()
     anchors[places] = places[ordered.roots]
+    clusters[places] = places[
+        oldest_fellows(places_of(clusters[places], places), ordered.ranks)
+    ]
     anchors, clusters = nodes[anchors], nodes[clusters]
 
     reasons = hub_reasons_of_edges(seen.left, seen.right, hubs, rules)

@@ -141,24 +141,24 @@ def begin_sets(
     first_seen: Int64s,
     keys: UInt64s,
     earliest: int,
-    drops: UInt64s,
-    shifts: UInt64s,
+    type_bits: int,
+    key_bits: int,
+    used_key_bits: int,
     units: Int32s,
 ) -> None:
     """Make each of a chunk of nodes, which begins at number `offset`, a set of its own.
 
-    A node's age is one number, of the upper bits of its time, its type and its key.
+    A node's age is one number: its time, its type, and as much of its key as has room.
     """
+    # a shift by all 64 bits would mean nothing
+    dropped = np.uint64(63 - used_key_bits)
+    spare = np.uint64(key_bits - used_key_bits)
     for row in range(len(type_codes)):
         code = type_codes[row]
         time = np.uint64(first_seen[row] - earliest)
-        # a shift by all 64 bits would mean nothing
-        half_key = keys[row] >> np.uint64(1)
-        ages[offset + row] = (
-            ((time >> drops[0]) << shifts[0])
-            | ((np.uint64(code) >> drops[1]) << shifts[1])
-            | ((half_key >> drops[2]) << shifts[2])
-        )
+        age = (time << np.uint64(type_bits)) | np.uint64(code)
+        key = (keys[row] >> np.uint64(1)) >> dropped
+        ages[offset + row] = (age << np.uint64(key_bits)) | (key << spare)
         states[offset + row] = units[code] | IS_ROOT
 
 
