@@ -710,8 +710,8 @@ def solve_part(
     clusters, marks = sets.settle()
 
     crowded = marks.nodes()
-    rows, crowded_left, crowded_right = marks.take(left[in_use], right[in_use])
-    rows = in_use[rows]
+    places, crowded_left, crowded_right = marks.take(left[in_use], right[in_use])
+    rows = in_use[places]
     strengths = edges.chunks("link_classes", "first_seen")
     ordered = unite_in_order(
         Nodes(

@@ -171,7 +171,7 @@ def root_of(states: Int32s, node: int) -> int:
             return node
         above = states[parent]
         if above < 0:
-            return parent
+            return int(parent)
         states[node] = above
         node = above
 
@@ -206,8 +206,8 @@ def unite_by_age(
         for place in range(count):
             ahead |= ages[ones[place]] ^ ages[twos[place]]
         for place in range(count):
-            older = root_of(states, np.int64(ones[place]))
-            younger = root_of(states, np.int64(twos[place]))
+            older = root_of(states, ones[place])
+            younger = root_of(states, twos[place])
             while older != younger:
                 age, other_age = ages[older], ages[younger]
                 if other_age < age or (other_age == age and younger < older):
@@ -221,7 +221,7 @@ def unite_by_age(
                     count_in(states, guards, older, counted)
                     break
                 older, younger = root_of(states, older), root_of(states, younger)
-    return np.int64(ahead)
+    return int(ahead)
 
 
 @compiled
@@ -293,7 +293,7 @@ def place_of(marks: UInt64s, ranks: Int32s, node: int) -> int:
     """Return how many nodes before a node are marked."""
     below = (np.uint64(1) << np.uint64(node & 63)) - np.uint64(1)
     word = node >> 6
-    return ranks[word] + np.int64(bit_count(marks[word] & below))
+    return int(ranks[word]) + int(bit_count(marks[word] & below))
 
 
 @compiled

@@ -175,7 +175,8 @@ class StoredNodes(Nodes):
         return int(self._first_row("count(*)")[0])
 
     def period(self) -> tuple[int, int]:
-        return self._first_row("min(first_seen), max(first_seen)")
+        first, last = self._first_row("min(first_seen), max(first_seen)")
+        return first, last
 
     def chunks(self, *names: str) -> Iterator[tuple[np.ndarray, ...]]:
         return column_chunks(self.connection, self.source, names)
@@ -643,7 +644,7 @@ def write_numbered_state(folder: Path, new_share: float) -> None:
         type_codes = read_columns(
             connection, f"select type_code from {old_nodes}", known, np.uint8
         )[0]
-        counts = count_links(
+        links = count_links(
             type_codes,
             protection.user_id_code,
             StoredEdges(connection, old_edges),
@@ -653,8 +654,8 @@ def write_numbered_state(folder: Path, new_share: float) -> None:
                 "identifier_seq": np.arange(known, dtype=np.int32),
                 "component_seq": solution.anchors,
                 "cluster_seq": solution.clusters,
-                "link_count": counts.degrees,
-                "user_id_count": counts.user_id_counts,
+                "link_count": links.degrees,
+                "user_id_count": links.user_id_counts,
                 "hub": solution.hub_reasons,
             }
         )
