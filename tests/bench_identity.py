@@ -27,18 +27,16 @@ import numpy as np
 import pyarrow as pa
 
 from ml.graph import (
-    Changes,
     Components,
     Edges,
-    Members,
     MergeProtection,
     Nodes,
     Solution,
     chunk_by_chunk,
     count_links,
-    resolve,
     solve,
 )
+from ml.graph_changes import Changes, Members, resolve
 from tests.identity_world import (
     NOBODY,
     TYPES,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ml import graph
+from ml import graph_parts, graph_sets
 from ml.contraction import contract
 from ml.graph import (
     ACCEPTED,
@@ -20,22 +20,19 @@ from ml.graph import (
     HUB_LINKS,
     HUB_USER_IDS,
     LIMIT,
-    Changes,
-    ChangeSet,
     Components,
     Edges,
     LinkCounts,
-    Members,
     MergeProtection,
     Nodes,
     Refusals,
     Rules,
     Solution,
     count_links,
-    edge_hashes,
-    resolve,
     solve,
 )
+from ml.graph_changes import Changes, ChangeSet, Members, resolve
+from ml.graph_order import edge_hashes
 from tests.identity_world import NOBODY, World, build_world, mix
 
 CASES = 600
@@ -241,7 +238,7 @@ def test_nodes_too_alike_to_be_told_by_a_word_are_told_by_all_of_their_key(
     story: Story, key_bits: int
 ):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graph, "KEY_BITS", key_bits)
+        patch.setattr(graph_sets, "KEY_BITS", key_bits)
         assert solved(story) == tell_plainly(story)
 
 
@@ -395,11 +392,11 @@ def test_links_are_counted_by_two_threads_as_by_hand(world: World):
 
 
 def test_two_threads_give_what_one_gives(world: World, monkeypatch):
-    monkeypatch.setattr(graph, "THREADS", 1)
+    monkeypatch.setattr(graph_sets, "THREADS", 1)
     alone = solve_world(world, PROTECTION)
-    monkeypatch.setattr(graph, "THREADS", 2)
-    monkeypatch.setattr(graph, "WORTH_A_THREAD", 1)
-    monkeypatch.setattr(graph, "CHUNK", 1_000)
+    monkeypatch.setattr(graph_sets, "THREADS", 2)
+    monkeypatch.setattr(graph_sets, "WORTH_A_THREAD", 1)
+    monkeypatch.setattr(graph_parts, "CHUNK", 1_000)
     for _ in range(5):
         together = solve_world(world, PROTECTION)
         assert np.array_equal(together.anchors, alone.anchors)

@@ -5,7 +5,7 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from ml import graph
+from ml import graph, graph_changes
 
 HUB_REASONS = pa.array([None, "many_links", "several_user_ids"])
 NOTHING = -1
@@ -94,7 +94,7 @@ def follow(warehouse):
     """Solve the components that new links, moved times and changed rules reach."""
     rules = warehouse.rules()
     changes = warehouse.changes(rules)
-    change = graph.resolve(warehouse, changes, warehouse.protection(), rules)
+    change = graph_changes.resolve(warehouse, changes, warehouse.protection(), rules)
     merges = change.merges
 
     nodes = np.union1d(change.nodes, changes.ruled)
@@ -276,7 +276,7 @@ class Warehouse:
             """
         )
         was_ruled = self.ask("select identifier_seq from former where is_ruled")
-        return graph.Changes(
+        return graph_changes.Changes(
             edges=self.links(f"new_seq > {batch}"),
             moved=moved["identifier_seq"].astype(np.int32),
             ruled=np.union1d(was_ruled["identifier_seq"], named_in(rules)).astype(
@@ -315,7 +315,7 @@ class Warehouse:
             column[places] = solved[name]
             return column
 
-        return graph.Members(
+        return graph_changes.Members(
             nodes=nodes.astype(np.int32),
             type_codes=known["type_code"][by_number],
             first_seen=known["first_seen"][by_number],
