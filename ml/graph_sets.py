@@ -14,18 +14,22 @@ from ml import union_find
 from ml.graph_parts import UNLIMITED, MergeProtection, Nodes, with_offsets
 from ml.union_find import Int32s, Int64s, UInt8s, UInt64s
 
+# Of a key's 64 bits so many are compared in a word, if there is room.
 KEY_BITS = 63
 # Below so many rows a second thread costs more than it brings.
 WORTH_A_THREAD = 1 << 18
 THREADS = 2
+COUNTER_BITS = 31
+MOST_COUNTERS = 15
 
 
-def in_parts(count: int, work: Callable[[int, int], Any]) -> list[Any]:
-    """Let threads work(begin, end) on their parts of count rows; return the results."""
-    if count < WORTH_A_THREAD:
-        return [work(0, count)]
-    bounds = [count * part // THREADS for part in range(THREADS + 1)]
-    return in_threads(work, bounds[:-1], bounds[1:])
+def in_parts(count: int, work: Callable[[int, int], Any], size: int = 1) -> None:
+    """Let threads work(begin, end) on their parts of `count` times `size` rows."""
+    if count * size < WORTH_A_THREAD:
+        work(0, count)
+    else:
+        bounds = [count * part // THREADS for part in range(THREADS + 1)]
+        in_threads(work, bounds[:-1], bounds[1:])
 
 
 def chunk_by_chunk(work: Callable[..., Any], chunks: Iterable[Any]) -> list[Any]:
@@ -57,14 +61,10 @@ def in_threads(work: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]
 
 
 class Components:
-    """Plain components of a graph whose edges come batch by batch.
+    """Plain components of a graph whose edges come batch by batch."""
 
-    Goes on from `labels`, which it takes over, if there are any from a run before.
-    """
-
-    def __init__(self, node_count: int, labels: Int32s | None = None) -> None:
-        alone = np.arange(node_count if labels is None else 0, dtype=np.int32)
-        self._parents: Int32s = alone if labels is None else labels
+    def __init__(self, node_count: int) -> None:
+        self._parents: Int32s = np.arange(node_count, dtype=np.int32)
 
     def add(self, left: Int32s, right: Int32s) -> None:
         """Unite the ends of each pair; several threads may add at once."""
@@ -95,13 +95,14 @@ class SmallCounters:
         user_id = protection.user_id_code
         caps[user_id] = min(caps[user_id], protection.max_user_ids.min())
         # the first types have a counter each, all others share the last
-        fields = np.minimum(np.arange(len(caps)), 14)
+        fields = np.minimum(np.arange(len(caps)), MOST_COUNTERS - 1)
         least = np.full(fields[-1] + 1, UNLIMITED)
         np.minimum.at(least, fields, caps)
         widths = [int(cap + 1).bit_length() - 1 for cap in least.tolist()]
         most = protection.max_links.min() + 1
         while (
-            sum(widths) + len(widths) > 31 or sum((1 << w) - 1 for w in widths) > most
+            sum(widths) + len(widths) > COUNTER_BITS
+            or sum((1 << w) - 1 for w in widths) > most
         ):
             widths[widths.index(max(widths))] -= 1
         shifts = np.cumsum([0, *(width + 1 for width in widths)])
@@ -164,7 +165,8 @@ class AgedSets:
         """Return the oldest of each node's set, and marks; the sets are used up."""
         states = self._states
         words = np.empty(-(-len(states) // union_find.WORD), dtype=np.uint64)
-        in_parts(len(words), partial(union_find.settle, states, words, self._guards))
+        settle = partial(union_find.settle, states, words, self._guards)
+        in_parts(len(words), settle, union_find.WORD)
         in_parts(len(states), partial(union_find.name_roots, states))
         return states, Marks(words)
 

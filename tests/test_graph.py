@@ -636,3 +636,46 @@ def test_a_denial_that_is_withdrawn_leaves_no_trace(story: Story):
     assert kept.told() == solved(story)
     go_on(kept, without)
     assert kept.told() == before
+
+
+def chain_of(type_codes: np.ndarray) -> Story:
+    """Nodes of these types, each linked to the next."""
+    count = len(type_codes)
+    numbers = np.arange(count, dtype=np.int32)
+    return Story(
+        types=type_codes.astype(np.uint8),
+        first_seen=np.arange(count)[::-1] // 3,
+        keys=mix(numbers.astype(np.uint64)),
+        ends=np.stack([numbers[:-1], numbers[1:]], axis=1),
+        classes=np.ones(count - 1, dtype=np.uint8),
+        times=np.arange(count - 1) // 2,
+        denied=np.empty((0, 2), dtype=np.int32),
+        allowed=np.empty((0, 2), dtype=np.int32),
+        protection=PROTECTION,
+        rng=np.random.default_rng(0),
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "limit"), list(enumerate(PROTECTION.profile_limits.tolist()))
+)
+def test_profile_is_as_large_as_its_limit_and_no_larger(code: int, limit: int):
+    sizes = {2, 3, 4, 7, 8, 15, 16, 17, 31, 32, limit, limit + 1}
+    for size in sorted(size for size in sizes if 1 < size <= limit + 1):
+        story = chain_of(np.full(size, code))
+        assert solved(story) == tell_plainly(story)
+        assert len(set(solved(story).anchors)) == (1 if size <= limit else 2)
+
+
+def test_small_sets_of_many_types_keep_each_limit():
+    many = MergeProtection(
+        profile_limits=np.full(20, 2),
+        max_links=np.full(20, 50),
+        max_user_ids=np.full(20, 50),
+        user_id_code=0,
+    )
+    for repeated in range(20):
+        types = np.r_[np.arange(20), repeated, repeated]
+        story = replace(chain_of(types), protection=many)
+        assert solved(story) == tell_plainly(story)
+        assert len(set(solved(story).anchors)) == 2
