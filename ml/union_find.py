@@ -1,8 +1,7 @@
 """Compiled kernels under the identity graph: union-find, counting, ordering.
 
 They know dense numbers and packed counters only; what a node or a limit means is told
-in `ml.graph`. Links go from the greater number to the smaller, so that a set's root is
-its smallest member, which `ml.graph` uses by numbering nodes by age where it matters.
+in `ml.graph`.
 """
 
 # A kernel takes arrays, not objects, and calls cost: it may be long and take many.
@@ -19,7 +18,6 @@ from numpy.typing import NDArray
 
 Int8s = NDArray[np.int8]
 UInt8s = NDArray[np.uint8]
-UInt16s = NDArray[np.uint16]
 Int32s = NDArray[np.int32]
 Int64s = NDArray[np.int64]
 UInt64s = NDArray[np.uint64]
@@ -27,36 +25,20 @@ UInt64s = NDArray[np.uint64]
 F = TypeVar("F", bound=Callable[..., object])
 
 ACCEPTED, HUB_LINKS, HUB_USER_IDS, LIMIT, DENIED = range(5)
-OUT_OF_USE = np.int32(-1)
 
 # Pairs whose parents are read ahead: enough to keep all loads in flight, few enough to
 # be in the first cache still when they are united.
 READ_AHEAD = 512
 
-FIRST_SEEN, OLDEST, KEY, COUNTERS = range(4)
-CACHE_LINE = 64
-# So many sets in a row are one thread's: none shares a cache line with another's.
-PART_BITS = 6
-SIGN = np.uint64(1 << 63)
-IS_USER_ID = np.uint16(1 << 15)
-USER_ID_STEP = np.uint16(1 << 8)
-FULL_OF_USER_IDS = np.uint16(0x7F << 8)
-USER_IDS_WRAP = 128
-LINKS_WRAP = 256
+IS_ROOT = np.int32(-(1 << 31))
+WORD = 64
+IS_USER_ID = 1 << 62
+USER_ID_STEP = 1 << 31
 
 
 def compiled(function: F) -> F:
     """Compile to machine code that is kept on disk and runs without Python's lock."""
     return cast(F, nb.njit(cache=True, nogil=True)(function))
-
-
-@compiled
-def find(parents: Int32s, node: int) -> int:
-    """Return the root of a node's set, and halve the way to it."""
-    while parents[node] != node:
-        parents[node] = parents[parents[node]]
-        node = parents[node]
-    return node
 
 
 def emit_swap(
@@ -73,12 +55,43 @@ def emit_swap(
     return types.boolean(array, types.int64, types.int32, types.int32), emit
 
 
+def emit_add(typing: Any, array: Any, index: Any, addend: Any) -> tuple[Any, Any]:
+    """Write array[index] += addend in one atomic step; return what was there before."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, values[0]).data
+        slot = builder.gep(data, [values[1]])
+        return builder.atomic_rmw("add", slot, values[2], "monotonic")
+
+    return types.int64(array, types.int64, types.int64), emit
+
+
+def emit_bit_count(typing: Any, word: Any) -> tuple[Any, Any]:
+    """Return how many bits of a word are set."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.ctpop(values[0])
+
+    return types.uint64(types.uint64), emit
+
+
 swap_if_same: Any = intrinsic(emit_swap)
+add_to: Any = intrinsic(emit_add)
+bit_count: Any = intrinsic(emit_bit_count)
+
+
+@compiled
+def find(parents: Int32s, node: int) -> int:
+    """Return the root of a node's set, and halve the way to it."""
+    while parents[node] != node:
+        parents[node] = parents[parents[node]]
+        node = parents[node]
+    return node
 
 
 @compiled
 def unite(parents: Int32s, left: Int32s, right: Int32s) -> int:
-    """Unite the ends of every pair whose ends are both in use.
+    """Unite the ends of every pair, under the smallest of their set.
 
     Rem's algorithm (M. Patwary, J. Blair, F. Manne, "Experiments on union-find
     algorithms for the disjoint-set data structure", 2010): climb from the end whose
@@ -94,8 +107,6 @@ def unite(parents: Int32s, left: Int32s, right: Int32s) -> int:
         for row in range(begin, end):
             one, two = left[row], right[row]
             of_one, of_two = parents[one], parents[two]
-            if of_one < 0 or of_two < 0:
-                continue
             while of_one != of_two:
                 if of_one < of_two:
                     one, two, of_one, of_two = two, one, of_two, of_one
@@ -122,221 +133,214 @@ def flatten(parents: Int32s, begin: int, end: int) -> None:
 
 
 @compiled
-def number_sets(parents: Int32s) -> int:
-    """Write the number of every node's set, by smallest member; return the count.
-
-    Parents are smaller than their children, so one pass upwards finds each parent
-    numbered already.
-    """
-    count = 0
-    for node in range(len(parents)):
-        parent = parents[node]
-        if parent < 0 or parent == node:
-            parents[node] = count
-            count += 1
-        else:
-            parents[node] = parents[parent]
-    return count
-
-
-@compiled
-def count_links(
-    packed: UInt16s, carried: Int64s, carried_count: int, left: Int32s, right: Int32s
-) -> int:
-    """Count each node's links and user ids; return how many carries there are by now.
-
-    A counter holds the type's bit, seven bits of user ids and eight of links. What
-    they cannot hold is carried into a list, as node × 2 (+ 1 for user ids).
-    """
-    for begin in range(0, len(left), READ_AHEAD):
-        end = min(begin + READ_AHEAD, len(left))
-        ahead = 0
-        for row in range(begin, end):
-            ahead |= packed[left[row]] ^ packed[right[row]]
-        if ahead >> 16:
-            # never so; keeps the reads ahead from being optimised away
-            return -1
-        for row in range(begin, end):
-            one, two = left[row], right[row]
-            of_one, of_two = packed[one], packed[two]
-            packed[one] = of_one + 1 + ((of_two & IS_USER_ID) >> 7)
-            packed[two] = of_two + 1 + ((of_one & IS_USER_ID) >> 7)
-            if (of_one & 0xFF) == 0xFF or (of_two & 0xFF) == 0xFF:
-                for node, counter in ((one, of_one), (two, of_two)):
-                    if (counter & 0xFF) == 0xFF:
-                        # the links have run over into the user ids
-                        packed[node] -= LINKS_WRAP
-                        carried[carried_count] = np.int64(node) * 2
-                        carried_count += 1
-            if (of_one & FULL_OF_USER_IDS) == FULL_OF_USER_IDS or (
-                of_two & FULL_OF_USER_IDS
-            ) == FULL_OF_USER_IDS:
-                for node, counter, other in (
-                    (one, of_one, of_two),
-                    (two, of_two, of_one),
-                ):
-                    is_full = (counter & FULL_OF_USER_IDS) == FULL_OF_USER_IDS
-                    if is_full and other & IS_USER_ID:
-                        # the user ids have run over into the type's bit
-                        packed[node] = (packed[node] & 0xFF) | (counter & IS_USER_ID)
-                        carried[carried_count] = np.int64(node) * 2 + 1
-                        carried_count += 1
-    return carried_count
-
-
-@compiled
-def add_counts(
-    packed: UInt16s,
-    others: UInt16s,
-    carried: Int64s,
-    carried_count: int,
-    begin: int,
-    end: int,
-) -> int:
-    """Add what was counted elsewhere for nodes begin to end; return the carries."""
-    for node in range(begin, end):
-        one, two = packed[node], others[node]
-        links = (one & 0xFF) + (two & 0xFF)
-        user_ids = ((one >> 8) & 0x7F) + ((two >> 8) & 0x7F)
-        if links >= LINKS_WRAP:
-            carried[carried_count] = np.int64(node) * 2
-            carried_count += 1
-        if user_ids >= USER_IDS_WRAP:
-            carried[carried_count] = np.int64(node) * 2 + 1
-            carried_count += 1
-        packed[node] = (one & IS_USER_ID) | ((user_ids & 0x7F) << 8) | (links & 0xFF)
-    return carried_count
-
-
-@compiled
-def hubs_by_count(
-    reasons: UInt8s,
-    packed: UInt16s,
+def begin_sets(
+    states: Int32s,
+    ages: UInt64s,
+    offset: int,
     type_codes: UInt8s,
-    max_links: Int64s,
-    max_user_ids: Int64s,
-    begin: int,
-    end: int,
+    first_seen: Int64s,
+    keys: UInt64s,
+    earliest: int,
+    type_bits: int,
+    key_bits: int,
+    used_key_bits: int,
+    units: Int32s,
 ) -> None:
-    """Write why a node is a hub, as far as the counters without carries tell."""
-    for node in range(begin, end):
-        links = np.int64(packed[node] & np.uint16(0xFF))
-        user_ids = np.int64((packed[node] >> np.uint16(8)) & np.uint16(0x7F))
-        code = type_codes[node]
-        if links > max_links[code]:
-            reasons[node] = HUB_LINKS
-        elif user_ids > max_user_ids[code]:
-            reasons[node] = HUB_USER_IDS
-        else:
-            reasons[node] = ACCEPTED
+    """Make each of a chunk of nodes, which begins at number `offset`, a set of its own.
 
-
-@compiled
-def mark(
-    marks: UInt8s, hubs: UInt8s, crowded: UInt8s, sets: Int32s, begin: int, end: int
-) -> None:
-    """Write two bits a node, four nodes a byte: 1 for a hub, 2 for a crowded set.
-
-    `crowded` holds a bit a set, eight sets a byte.
+    A node's age is one number: its time, its type, and as much of its key as has room.
     """
-    for byte in range(begin, end):
-        bits = 0
-        for node in range(byte * 4, min(byte * 4 + 4, len(hubs))):
-            of_set = sets[node]
-            is_crowded = (crowded[of_set >> 3] >> (of_set & 7)) & 1
-            bits |= (np.uint8(hubs[node] != ACCEPTED) | (is_crowded << 1)) << (
-                2 * (node & 3)
-            )
-        marks[byte] = bits
+    # a shift by all 64 bits would mean nothing
+    dropped = np.uint64(63 - used_key_bits)
+    spare = np.uint64(key_bits - used_key_bits)
+    for row in range(len(type_codes)):
+        code = type_codes[row]
+        time = np.uint64(first_seen[row] - earliest)
+        age = (time << np.uint64(type_bits)) | np.uint64(code)
+        key = (keys[row] >> np.uint64(1)) >> dropped
+        ages[offset + row] = (age << np.uint64(key_bits)) | (key << spare)
+        states[offset + row] = units[code] | IS_ROOT
 
 
 @compiled
-def list_marked(
-    rows: Int64s, marks: UInt8s, left: Int32s, right: Int32s, offset: int
-) -> int:
-    """List the edges with a hub at an end, or from a crowded set; return how many.
+def root_of(states: Int32s, node: int) -> int:
+    """Return the root of a node's set, and halve the way to it."""
+    while True:
+        parent = states[node]
+        if parent < 0:
+            return node
+        above = states[parent]
+        if above < 0:
+            return int(parent)
+        states[node] = above
+        node = above
 
-    Lists as many as `rows` has room for.
+
+@compiled
+def unite_by_age(
+    states: Int32s, ages: UInt64s, guards: int, left: Int32s, right: Int32s
+) -> int:
+    """Unite the ends of every pair, under the oldest of their set.
+
+    A node's state is its parent or, below zero, at a root, its set's counters. A set
+    whose counters run over, or whose two oldest are of one age, has its guards set for
+    good. Several threads may unite in the same states: a root is linked, and what it
+    counted is handed up, in one atomic step each. The number returned says nothing: it
+    keeps the reads ahead from being optimised away.
+    """
+    ones = np.empty(READ_AHEAD, np.int32)
+    twos = np.empty(READ_AHEAD, np.int32)
+    ahead = np.uint64(0)
+    for begin in range(0, len(left), READ_AHEAD):
+        count = min(READ_AHEAD, len(left) - begin)
+        for place in range(count):
+            one, two = left[begin + place], right[begin + place]
+            above_one, above_two = states[one], states[two]
+            ones[place] = one if above_one < 0 else above_one
+            twos[place] = two if above_two < 0 else above_two
+        for place in range(count):
+            one, two = ones[place], twos[place]
+            above_one, above_two = states[one], states[two]
+            ones[place] = one if above_one < 0 else above_one
+            twos[place] = two if above_two < 0 else above_two
+        for place in range(count):
+            ahead |= ages[ones[place]] ^ ages[twos[place]]
+        for place in range(count):
+            older = root_of(states, ones[place])
+            younger = root_of(states, twos[place])
+            while older != younger:
+                age, other_age = ages[older], ages[younger]
+                if other_age < age or (other_age == age and younger < older):
+                    older, younger = younger, older
+                counted = states[younger]
+                if counted < 0 and swap_if_same(
+                    states, younger, counted, np.int32(older)
+                ):
+                    if age == other_age:
+                        counted |= guards
+                    count_in(states, guards, older, counted)
+                    break
+                older, younger = root_of(states, older), root_of(states, younger)
+    return int(ahead)
+
+
+@compiled
+def count_in(states: Int32s, guards: int, node: int, counted: int) -> None:
+    """Add what one set counted to the set of a node."""
+    while True:
+        root = root_of(states, node)
+        before = states[root]
+        if before < 0:
+            total = (before ^ IS_ROOT) + (counted ^ IS_ROOT)
+            if (total | before | counted) & guards:
+                total = guards
+            if swap_if_same(states, root, before, np.int32(total | IS_ROOT)):
+                return
+
+
+@compiled
+def settle(states: Int32s, marks: UInt64s, guards: int, begin: int, end: int) -> int:
+    """Write the roots of all nodes but roots; mark the nodes of sets with a guard set.
+
+    Goes over words begin to end of `marks`, which hold a bit for each of 64 nodes. The
+    number returned says nothing: it keeps reads ahead from being optimised away.
+    """
+    ahead = 0
+    for word in range(begin, end):
+        first = word * WORD
+        last = min(first + WORD, len(states))
+        for node in range(first, last):
+            above = states[node]
+            ahead |= above if above < 0 else states[above]
+        bits = np.uint64(0)
+        for node in range(first, last):
+            root, above = node, states[node]
+            while above >= 0:
+                root, above = above, states[above]
+            if root != node:
+                states[node] = root
+            if above & guards:
+                bits |= np.uint64(1) << np.uint64(node - first)
+        marks[word] = bits
+    return ahead
+
+
+@compiled
+def name_roots(states: Int32s, begin: int, end: int) -> None:
+    """Write the roots of nodes begin to end that are roots: themselves."""
+    for node in range(begin, end):
+        if states[node] < 0:
+            states[node] = node
+
+
+@compiled
+def list_marked(marks: UInt64s, nodes: Int32s) -> None:
+    """List the marked nodes; there are as many as `nodes` has room for."""
+    count = 0
+    for word in range(len(marks)):
+        bits = marks[word]
+        node = word * WORD
+        while bits:
+            if bits & np.uint64(1):
+                nodes[count] = node
+                count += 1
+            bits >>= np.uint64(1)
+            node += 1
+
+
+@compiled
+def place_of(marks: UInt64s, ranks: Int32s, node: int) -> int:
+    """Return how many nodes before a node are marked."""
+    below = (np.uint64(1) << np.uint64(node & 63)) - np.uint64(1)
+    word = node >> 6
+    return int(ranks[word]) + int(bit_count(marks[word] & below))
+
+
+@compiled
+def take_marked(
+    marks: UInt64s,
+    ranks: Int32s,
+    left: Int32s,
+    right: Int32s,
+    rows: Int32s,
+    left_places: Int32s,
+    right_places: Int32s,
+) -> int:
+    """List the pairs of marked nodes, by row and places of the ends; return how many.
+
+    Either both ends of a pair are marked or none. `ranks` counts the marks before each
+    word.
     """
     count = 0
     for row in range(len(left)):
         one, two = left[row], right[row]
-        of_one = (marks[one >> 2] >> ((one & 3) * 2)) & 3
-        of_two = (marks[two >> 2] >> ((two & 3) * 2)) & 3
-        if of_one | of_two:
-            if count < len(rows):
-                rows[count] = offset + row
+        if (marks[one >> 6] >> np.uint64(one & 63)) & np.uint64(1):
+            rows[count] = row
+            left_places[count] = place_of(marks, ranks, one)
+            right_places[count] = place_of(marks, ranks, two)
             count += 1
     return count
 
 
 @compiled
-def clear(records: UInt64s, begin: int, end: int) -> None:
-    """Make the records of sets begin to end later than any node, and count nothing."""
-    for of_set in range(begin, end):
-        records[of_set, FIRST_SEEN] = ~np.uint64(0)
-        records[of_set, OLDEST] = ~np.uint64(0)
-        records[of_set, KEY] = ~np.uint64(0)
-        records[of_set, COUNTERS] = np.uint64(0)
+def count_links(counts: Int64s, left: Int32s, right: Int32s) -> int:
+    """Count the links of every node, and those of them that lead to a user id.
 
-
-@compiled
-def gather(
-    records: UInt64s,
-    sets: Int32s,
-    type_codes: UInt8s,
-    first_seen: Int64s,
-    keys: UInt64s,
-    offset: int,
-    units: UInt64s,
-    over_bias: np.uint64,
-    guards: np.uint64,
-    widths: Int64s,
-    shifts: Int64s,
-    limits: Int64s,
-    part: int,
-    part_count: int,
-) -> None:
-    """Keep each set's oldest node and count its nodes by type.
-
-    The chunk begins at node `offset`. A record holds, for one set: the oldest node's
-    first_seen (its sign flipped, so that it compares as unsigned), its type << 32 | its
-    number, its key; and the counters. An empty record is later than any node. Takes
-    only the sets of one of `part_count` parts (a power of two), so that several threads
-    may gather at once.
+    A counter holds the bit IS_USER_ID of its node, user ids from USER_ID_STEP on, and
+    links below. Several threads may count at once. The number returned says nothing: it
+    keeps the reads ahead from being optimised away.
     """
-    mine = np.empty(READ_AHEAD, np.int64)
-    for begin in range(0, len(first_seen), READ_AHEAD):
-        end = min(begin + READ_AHEAD, len(first_seen))
-        count = 0
+    ahead = 0
+    for begin in range(0, len(left), READ_AHEAD):
+        end = min(begin + READ_AHEAD, len(left))
         for row in range(begin, end):
-            mine[count] = row
-            count += ((sets[offset + row] >> PART_BITS) & (part_count - 1)) == part
-        ahead = np.uint64(0)
-        for place in range(count):
-            ahead |= records[sets[offset + mine[place]], COUNTERS]
-        if ahead == ~np.uint64(0):
-            # never so; keeps the reads ahead from being optimised away
-            return
-        for place in range(count):
-            row = mine[place]
-            node = offset + row
-            of_set = sets[node]
-            code = np.uint64(type_codes[node])
-            total = records[of_set, COUNTERS] + units[code]
-            if (total + over_bias) & guards:
-                total = saturated(total, widths, shifts, limits)
-            records[of_set, COUNTERS] = total
-            time = np.uint64(first_seen[row]) ^ SIGN
-            if time > records[of_set, FIRST_SEEN]:
-                continue
-            if time == records[of_set, FIRST_SEEN]:
-                best = records[of_set, OLDEST] >> np.uint64(32)
-                if code > best or (code == best and keys[row] > records[of_set, KEY]):
-                    continue
-            records[of_set, FIRST_SEEN] = time
-            records[of_set, OLDEST] = (code << np.uint64(32)) | np.uint64(node)
-            records[of_set, KEY] = keys[row]
+            ahead |= counts[left[row]] ^ counts[right[row]]
+        for row in range(begin, end):
+            one, two = np.int64(left[row]), np.int64(right[row])
+            of_one, of_two = counts[one], counts[two]
+            add_to(counts, one, 1 + (USER_ID_STEP if of_two & IS_USER_ID else 0))
+            add_to(counts, two, 1 + (USER_ID_STEP if of_one & IS_USER_ID else 0))
+    return ahead
 
 
 @compiled
@@ -352,13 +356,6 @@ def saturated(
             )
             cut |= min(field, np.uint64(limits[code] + 1)) << np.uint64(shifts[code])
     return cut
-
-
-@compiled
-def take(targets: Int32s, sets: Int32s, begin: int, end: int) -> None:
-    """Replace the set numbers of nodes begin to end by what stands for the set."""
-    for node in range(begin, end):
-        sets[node] = targets[sets[node]]
 
 
 @compiled

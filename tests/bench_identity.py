@@ -3,6 +3,11 @@
 Floor: DuckDB copying two integer columns from Parquet into a table. Every part runs in
 a process of its own, so that CPU and peak memory are its own; kernels are compiled
 before the clock starts. What a part reads, solves and writes is all inside the clock.
+
+Solved graphs are written without compression, as numbers in no order do not get smaller
+by it; the floor is written as DuckDB does by default. The solution with rails is each
+node's profile and the refused edges; links are counted only where there may be a hub.
+Going on is measured twice: as a run goes, from strings, and from what is numbered.
 """
 
 import argparse
@@ -13,7 +18,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,16 +32,16 @@ import numpy as np
 import pyarrow as pa
 
 from ml.graph import (
-    Changes,
     Components,
     Edges,
-    Members,
     MergeProtection,
     Nodes,
     Solution,
-    resolve,
+    chunk_by_chunk,
+    count_links,
     solve,
 )
+from ml.graph_changes import Changes, Members, resolve
 from tests.identity_world import (
     NOBODY,
     TYPES,
@@ -63,14 +67,13 @@ TYPES_SEED = ROOT / "dbt_project/seeds/identifier_types.csv"
 def warm_up() -> None:
     """Load every kernel, so that compiling is no part of a measure."""
     world = build_world(3_000)
-    solve(nodes_of(world), edges_of(world), PROTECTION)
-    for writeable in (True, False):
-        left, right = world.left.copy(), world.right.copy()
-        left.flags.writeable = right.flags.writeable = writeable
-        components = Components(len(world.keys))
-        components.add(left, right)
-        components.labels()
     resolve(EmptyHistory(world), Changes(edges_of(world)), PROTECTION)
+    # numba compiles anew for arrays that must not be written to, as Arrow's are
+    for is_stored in (False, True):
+        for column in vars(world).values():
+            column.flags.writeable = not is_stored
+        solve(nodes_of(world), edges_of(world), PROTECTION)
+        labels_of(len(world.keys), edges_of(world))
     with tempfile.TemporaryDirectory() as folder, duckdb.connect() as connection:
         connection.execute(f"copy (select 1 as one) to '{folder}/one.parquet'")
         read_columns(connection, f"from '{folder}/one.parquet'", 1, np.int32)
@@ -117,6 +120,8 @@ def write_columns(
     """Write arrays as the columns of a new table, row n being node n."""
     written = pa.table(columns)
     connection.register("written", written)
+    # numbers in no order do not get smaller; trying to costs half of the writing
+    connection.execute("set force_compression = 'uncompressed'")
     connection.execute(f"create table {name} as select * from written")
     connection.unregister("written")
 
@@ -134,35 +139,17 @@ def count_nodes(connection: duckdb.DuckDBPyConnection, folder: Path) -> int:
     return int(rows[0][0])
 
 
-def unite_from(
-    reader: pa.RecordBatchReader, components: Components, kind: Any = None
-) -> None:
-    """Let two threads take batch after batch, as numbers of another kind if told."""
-    taking = threading.Lock()
-
-    def work() -> None:
-        while True:
-            with taking:
-                batch = next(reader, None)
-            if batch is None:
-                return
-            ends = (column.to_numpy() for column in batch.columns)
-            components.add(*(end.astype(kind or end.dtype, copy=False) for end in ends))
-
-    threads = [threading.Thread(target=work) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+def labels_of(node_count: int, edges: Edges) -> np.ndarray:
+    components = Components(node_count)
+    chunk_by_chunk(components.add, edges.chunks("left", "right"))
+    return components.labels()
 
 
 def plain_labels(connection: duckdb.DuckDBPyConnection, folder: Path) -> np.ndarray:
-    components = Components(count_nodes(connection, folder))
-    reader = connection.sql(
-        f"select left_seq, right_seq from '{folder}/edges.parquet'"
-    ).to_arrow_reader(BATCH)
-    unite_from(reader, components)
-    return components.labels()
+    return labels_of(
+        count_nodes(connection, folder),
+        StoredEdges(connection, f"'{folder}/edges.parquet'"),
+    )
 
 
 def solve_plain(folder: Path, database: Path) -> None:
@@ -180,32 +167,56 @@ def solve_plain_two_columns(folder: Path, database: Path) -> None:
         write_columns(connection, "labels", identifier_seq=seqs, component_seq=labels)
 
 
-@dataclass(frozen=True)
 class StoredNodes(Nodes):
-    """Nodes whose ages stay in Parquet until they are asked for."""
+    """Nodes that stay in a table or file until they are asked for."""
 
-    connection: duckdb.DuckDBPyConnection
-    source: str
+    def __init__(self, connection: duckdb.DuckDBPyConnection, source: str) -> None:
+        self.connection = connection
+        self.source = source
 
-    def ages(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        query = f"select first_seen, key from {self.source}"
-        for batch in self.connection.sql(query).to_arrow_reader(BATCH):
-            first_seen, keys = (column.to_numpy() for column in batch.columns)
-            yield first_seen, keys
+    def __len__(self) -> int:
+        return int(self._first_row("count(*)")[0])
+
+    def period(self) -> tuple[int, int]:
+        first, last = self._first_row("min(first_seen), max(first_seen)")
+        return first, last
+
+    def chunks(self, *names: str) -> Iterator[tuple[np.ndarray, ...]]:
+        return column_chunks(self.connection, self.source, names)
+
+    def _first_row(self, columns: str) -> tuple[int, ...]:
+        return self.connection.sql(f"select {columns} from {self.source}").fetchall()[0]
 
 
-@dataclass(frozen=True)
 class StoredEdges(Edges):
-    """Edges whose classes and times stay in Parquet until they are asked for."""
+    """Edges that stay in a table or file until they are asked for."""
 
-    connection: duckdb.DuckDBPyConnection
-    source: str
+    def __init__(self, connection: duckdb.DuckDBPyConnection, source: str) -> None:
+        self.connection = connection
+        self.source = source
 
-    def strengths(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        query = f"select link_class, first_seen from {self.source}"
-        for batch in self.connection.sql(query).to_arrow_reader(BATCH):
-            classes, first_seen = (column.to_numpy() for column in batch.columns)
-            yield classes, first_seen
+    def chunks(self, *names: str) -> Iterator[tuple[np.ndarray, ...]]:
+        return column_chunks(self.connection, self.source, names)
+
+
+STORED_NAMES = {
+    "type_codes": "type_code",
+    "first_seen": "first_seen",
+    "keys": "key",
+    "left": "left_seq",
+    "right": "right_seq",
+    "link_classes": "link_class",
+}
+
+
+def column_chunks(
+    connection: duckdb.DuckDBPyConnection, source: str, names: tuple[str, ...]
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Yield columns of a table or file, a million rows or fewer at a time."""
+    columns = ", ".join(STORED_NAMES[name] for name in names)
+    query = f"select {columns} from {source}"
+    for batch in connection.sql(query).to_arrow_reader(BATCH):
+        yield tuple(column.to_numpy() for column in batch.columns)
 
 
 def read_columns(
@@ -227,26 +238,9 @@ def solve_stored(
     edges: str,
     protection: MergeProtection = PROTECTION,
 ) -> Solution:
-    """Solve with rails what two tables or files hold, reading ages only in passing."""
-    counts = connection.sql(
-        f"select (select count(*) from {nodes}), (select count(*) from {edges})"
-    ).fetchall()
-    node_count, edge_count = counts[0]
-    types = read_columns(
-        connection, f"select type_code from {nodes}", node_count, np.uint8
-    )
-    ends = read_columns(
-        connection,
-        f"select left_seq, right_seq from {edges}",
-        edge_count,
-        np.int32,
-        np.int32,
-    )
-    nothing = np.empty(0, np.int64)
+    """Solve with rails what two tables or files hold."""
     return solve(
-        StoredNodes(types[0], nothing, nothing.astype(np.uint64), connection, nodes),
-        StoredEdges(*ends, nothing.astype(np.uint8), nothing, connection, edges),
-        protection,
+        StoredNodes(connection, nodes), StoredEdges(connection, edges), protection
     )
 
 
@@ -460,12 +454,14 @@ def take_in_new(connection: duckdb.DuckDBPyConnection, links: str) -> None:
 def label_all(connection: duckdb.DuckDBPyConnection) -> None:
     """Plain labels of all edges."""
     rows = connection.sql("select max(identifier_seq) from identifier_sightings")
-    components = Components(rows.fetchall()[0][0] + 1)
-    reader = connection.sql(
-        "select identifier_seq, linked_identifier_seq from identity_edges"
-    )
-    unite_from(reader.to_arrow_reader(BATCH), components, np.int32)
-    insert_labels(connection, components.labels())
+    edges = """(
+        select identifier_seq::integer as left_seq,
+            linked_identifier_seq::integer as right_seq
+        from identity_edges
+    )"""
+    node_count = rows.fetchall()[0][0] + 1
+    labels = labels_of(node_count, StoredEdges(connection, edges))
+    insert_labels(connection, labels)
 
 
 def insert_labels(connection: duckdb.DuckDBPyConnection, labels: np.ndarray) -> None:
@@ -637,15 +633,9 @@ def write_numbered_state(folder: Path, new_share: float) -> None:
             from {nodes}
             """
         )
-        components = Components(known)
         old_edges = f"(from {edges} where file_row_number < {old_count})"
-        unite_from(
-            connection.sql(
-                f"select left_seq, right_seq from {old_edges}"
-            ).to_arrow_reader(BATCH),
-            components,
-        )
-        insert_labels(connection, components.labels())
+        labels = labels_of(known, StoredEdges(connection, old_edges))
+        insert_labels(connection, labels)
         # the product's codes of types, which decide between nodes of one moment
         codes = [sorted(TYPES).index(name) for name in TYPES]
         old_nodes = (
@@ -654,13 +644,21 @@ def write_numbered_state(folder: Path, new_share: float) -> None:
         )
         protection = warehouse_of(connection).protection()
         solution = solve_stored(connection, old_nodes, old_edges, protection)
+        type_codes = read_columns(
+            connection, f"select type_code from {old_nodes}", known, np.uint8
+        )[0]
+        links = count_links(
+            type_codes,
+            protection.user_id_code,
+            StoredEdges(connection, old_edges),
+        )
         solved = pa.table(
             {
                 "identifier_seq": np.arange(known, dtype=np.int32),
                 "component_seq": solution.anchors,
                 "cluster_seq": solution.clusters,
-                "link_count": solution.degrees,
-                "user_id_count": solution.user_id_counts,
+                "link_count": links.degrees,
+                "user_id_count": links.user_id_counts,
                 "hub": solution.hub_reasons,
             }
         )

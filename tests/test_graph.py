@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ml import graph, union_find
+from ml import graph_parts, graph_sets
 from ml.contraction import contract
 from ml.graph import (
     ACCEPTED,
@@ -20,20 +20,19 @@ from ml.graph import (
     HUB_LINKS,
     HUB_USER_IDS,
     LIMIT,
-    Changes,
-    ChangeSet,
     Components,
     Edges,
-    Members,
+    LinkCounts,
     MergeProtection,
     Nodes,
     Refusals,
     Rules,
     Solution,
-    edge_hashes,
-    resolve,
+    count_links,
     solve,
 )
+from ml.graph_changes import Changes, ChangeSet, Members, resolve
+from ml.graph_order import edge_hashes
 from tests.identity_world import NOBODY, World, build_world, mix
 
 CASES = 600
@@ -208,26 +207,39 @@ def refusals_by_pair(refusals: Refusals) -> dict[Pair, tuple[int, int]]:
     return {frozenset((left, right)): (why, code) for left, right, why, code in rows}
 
 
-def told_by(solution: Solution) -> Told:
+def told_by(solution: Solution, counts: LinkCounts) -> Told:
     assert len(refusals_by_pair(solution.refusals)) == len(solution.refusals.left)
     return Told(
         anchors=solution.anchors.tolist(),
         clusters=solution.clusters.tolist(),
-        degrees=solution.degrees.tolist(),
-        user_id_counts=solution.user_id_counts.tolist(),
+        degrees=counts.degrees.tolist(),
+        user_id_counts=counts.user_id_counts.tolist(),
         hub_reasons=solution.hub_reasons.tolist(),
         refused=refusals_by_pair(solution.refusals),
     )
 
 
 def solved(story: Story) -> Told:
-    return told_by(solve(story.nodes, story.edges, story.protection, story.rules))
+    return told_by(
+        solve(story.nodes, story.edges, story.protection, story.rules),
+        count_links(story.types, story.protection.user_id_code, story.edges),
+    )
 
 
 @settings(max_examples=2 * CASES, deadline=None)
 @given(stories())
 def test_solution_is_what_merging_pair_by_pair_gives(story: Story):
     assert solved(story) == tell_plainly(story)
+
+
+@settings(max_examples=CASES, deadline=None)
+@given(stories(), st.integers(0, 3))
+def test_nodes_too_alike_to_be_told_by_a_word_are_told_by_all_of_their_key(
+    story: Story, key_bits: int
+):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph_sets, "KEY_BITS", key_bits)
+        assert solved(story) == tell_plainly(story)
 
 
 @settings(max_examples=CASES, deadline=None)
@@ -326,12 +338,13 @@ def world() -> World:
     return build_world(300_000)
 
 
+def edges_of(world: World) -> Edges:
+    return Edges(world.left, world.right, world.link_classes, world.edge_first_seen)
+
+
 def solve_world(world: World, protection: MergeProtection) -> Solution:
-    return solve(
-        Nodes(world.type_codes, world.first_seen, world.keys),
-        Edges(world.left, world.right, world.link_classes, world.edge_first_seen),
-        protection,
-    )
+    nodes = Nodes(world.type_codes, world.first_seen, world.keys)
+    return solve(nodes, edges_of(world), protection)
 
 
 def pair_count(*labels: np.ndarray) -> int:
@@ -365,29 +378,30 @@ def test_without_protection_a_shared_device_makes_one_person_of_many(world: Worl
     assert most_persons_in_a_profile(world, anchors) > 1_000
 
 
-def test_links_are_counted_beyond_what_a_packed_counter_holds(world: World):
-    solution = solve_world(world, PROTECTION)
+def test_links_are_counted_by_two_threads_as_by_hand(world: World):
+    user_id = PROTECTION.user_id_code
+    counts = count_links(world.type_codes, user_id, edges_of(world))
     ends = np.r_[world.left, world.right]
     others = np.r_[world.right, world.left]
     count = len(world.keys)
-    to_user_id = ends[world.type_codes[others] == PROTECTION.user_id_code]
-    assert np.array_equal(solution.degrees, np.bincount(ends, minlength=count))
-    assert solution.degrees.max() > union_find.LINKS_WRAP
+    to_user_id = ends[world.type_codes[others] == user_id]
+    assert np.array_equal(counts.degrees, np.bincount(ends, minlength=count))
     assert np.array_equal(
-        solution.user_id_counts, np.bincount(to_user_id, minlength=count)
+        counts.user_id_counts, np.bincount(to_user_id, minlength=count)
     )
-    assert solution.user_id_counts.max() > union_find.USER_IDS_WRAP
 
 
 def test_two_threads_give_what_one_gives(world: World, monkeypatch):
+    monkeypatch.setattr(graph_sets, "THREADS", 1)
     alone = solve_world(world, PROTECTION)
-    monkeypatch.setattr(graph, "WORTH_A_THREAD", 1)
+    monkeypatch.setattr(graph_sets, "THREADS", 2)
+    monkeypatch.setattr(graph_sets, "WORTH_A_THREAD", 1)
+    monkeypatch.setattr(graph_parts, "CHUNK", 1_000)
     for _ in range(5):
         together = solve_world(world, PROTECTION)
         assert np.array_equal(together.anchors, alone.anchors)
         assert np.array_equal(together.clusters, alone.clusters)
-        assert np.array_equal(together.degrees, alone.degrees)
-        assert np.array_equal(together.user_id_counts, alone.user_id_counts)
+        assert np.array_equal(together.hub_reasons, alone.hub_reasons)
         assert refusals_by_pair(together.refusals) == refusals_by_pair(alone.refusals)
 
 
@@ -622,3 +636,46 @@ def test_a_denial_that_is_withdrawn_leaves_no_trace(story: Story):
     assert kept.told() == solved(story)
     go_on(kept, without)
     assert kept.told() == before
+
+
+def chain_of(type_codes: np.ndarray) -> Story:
+    """Nodes of these types, each linked to the next."""
+    count = len(type_codes)
+    numbers = np.arange(count, dtype=np.int32)
+    return Story(
+        types=type_codes.astype(np.uint8),
+        first_seen=np.arange(count)[::-1] // 3,
+        keys=mix(numbers.astype(np.uint64)),
+        ends=np.stack([numbers[:-1], numbers[1:]], axis=1),
+        classes=np.ones(count - 1, dtype=np.uint8),
+        times=np.arange(count - 1) // 2,
+        denied=np.empty((0, 2), dtype=np.int32),
+        allowed=np.empty((0, 2), dtype=np.int32),
+        protection=PROTECTION,
+        rng=np.random.default_rng(0),
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "limit"), list(enumerate(PROTECTION.profile_limits.tolist()))
+)
+def test_profile_is_as_large_as_its_limit_and_no_larger(code: int, limit: int):
+    sizes = {2, 3, 4, 7, 8, 15, 16, 17, 31, 32, limit, limit + 1}
+    for size in sorted(size for size in sizes if 1 < size <= limit + 1):
+        story = chain_of(np.full(size, code))
+        assert solved(story) == tell_plainly(story)
+        assert len(set(solved(story).anchors)) == (1 if size <= limit else 2)
+
+
+def test_small_sets_of_many_types_keep_each_limit():
+    many = MergeProtection(
+        profile_limits=np.full(20, 2),
+        max_links=np.full(20, 50),
+        max_user_ids=np.full(20, 50),
+        user_id_code=0,
+    )
+    for repeated in range(20):
+        types = np.r_[np.arange(20), repeated, repeated]
+        story = replace(chain_of(types), protection=many)
+        assert solved(story) == tell_plainly(story)
+        assert len(set(solved(story).anchors)) == 2

@@ -5,7 +5,7 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from ml import graph
+from ml import graph, graph_changes
 
 HUB_REASONS = pa.array([None, "many_links", "several_user_ids"])
 NOTHING = -1
@@ -72,21 +72,29 @@ def former_solution(session, address):
 
 def solve_all(warehouse):
     """Solve every component."""
-    nodes = warehouse.nodes()
-    rules = warehouse.rules()
-    solution = graph.solve(nodes, warehouse.links(), warehouse.protection(), rules)
-    numbers = np.arange(len(nodes.type_codes))
+    nodes, links = warehouse.nodes(), warehouse.links()
+    rules, protection = warehouse.rules(), warehouse.protection()
+    solution = graph.solve(nodes, links, protection, rules)
+    counts = graph.count_links(nodes.type_codes, protection.user_id_code, links)
+    numbers = np.arange(len(nodes))
     former = (np.full(len(numbers), NOTHING),) * 3
     is_ruled = np.zeros(len(numbers), dtype=bool)
     is_ruled[named_in(rules)] = True
-    return to_table(numbers, solution, former, is_ruled, warehouse.progress())
+    return to_table(
+        numbers,
+        solution,
+        counts,
+        former=former,
+        is_ruled=is_ruled,
+        progress=warehouse.progress(),
+    )
 
 
 def follow(warehouse):
     """Solve the components that new links, moved times and changed rules reach."""
     rules = warehouse.rules()
     changes = warehouse.changes(rules)
-    change = graph.resolve(warehouse, changes, warehouse.protection(), rules)
+    change = graph_changes.resolve(warehouse, changes, warehouse.protection(), rules)
     merges = change.merges
 
     nodes = np.union1d(change.nodes, changes.ruled)
@@ -104,7 +112,14 @@ def follow(warehouse):
     former[2][lost] = merges.via_right
     former[0][np.searchsorted(nodes, change.separated)] = change.separated_from
     is_ruled = np.isin(nodes, named_in(rules))
-    return to_table(nodes, members, former, is_ruled, warehouse.progress())
+    return to_table(
+        nodes,
+        members,
+        members,
+        former=former,
+        is_ruled=is_ruled,
+        progress=warehouse.progress(),
+    )
 
 
 def named_in(rules):
@@ -114,7 +129,7 @@ def named_in(rules):
     ]
 
 
-def to_table(nodes, solved, former, is_ruled, progress):
+def to_table(nodes, solved, counts, *, former, is_ruled, progress):
     """Lay out rows as the model's columns."""
     count = len(nodes)
     former_of, via, linked_via = (
@@ -125,8 +140,8 @@ def to_table(nodes, solved, former, is_ruled, progress):
             "identifier_seq": pa.array(nodes, type=pa.int64()),
             "component_seq": pa.array(solved.anchors, type=pa.int64()),
             "cluster_seq": pa.array(solved.clusters, type=pa.int64()),
-            "link_count": pa.array(solved.degrees, type=pa.int64()),
-            "user_id_count": pa.array(solved.user_id_counts, type=pa.int64()),
+            "link_count": pa.array(counts.degrees, type=pa.int64()),
+            "user_id_count": pa.array(counts.user_id_counts, type=pa.int64()),
             "hub_reason": HUB_REASONS.take(pa.array(solved.hub_reasons)),
             "is_ruled": pa.array(is_ruled, type=pa.bool_()),
             "former_component_seq": former_of,
@@ -261,7 +276,7 @@ class Warehouse:
             """
         )
         was_ruled = self.ask("select identifier_seq from former where is_ruled")
-        return graph.Changes(
+        return graph_changes.Changes(
             edges=self.links(f"new_seq > {batch}"),
             moved=moved["identifier_seq"].astype(np.int32),
             ruled=np.union1d(was_ruled["identifier_seq"], named_in(rules)).astype(
@@ -300,7 +315,7 @@ class Warehouse:
             column[places] = solved[name]
             return column
 
-        return graph.Members(
+        return graph_changes.Members(
             nodes=nodes.astype(np.int32),
             type_codes=known["type_code"][by_number],
             first_seen=known["first_seen"][by_number],
