@@ -88,7 +88,7 @@ def find_no_gain(trial: Trial) -> Refusal | None:
 def find_miscalibration(trial: Trial) -> Refusal | None:
     """Refuse promises that are off, on the whole or in bins, beyond chance."""
     dice = np.random.default_rng(0)
-    chance = dice.random((200, trial.predictions.size)) < trial.predictions
+    chance = dice.uniform(size=(200, trial.predictions.size)) < trial.predictions
     measures: dict[str, Callable[[Outcomes, Vector], float]] = {
         "in the large": evaluation.calibration_in_the_large,
         "in tenths": evaluation.calibration_error,

@@ -142,8 +142,8 @@ class Blend(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 def weigh(log_odds: Matrix, outcomes: Outcomes) -> Vector:
     """The weights of learners: equal, unless others explain the outcomes far better.
 
-    None is negative. Every step away from equal weights has to gain more log-loss than
-    `CONSERVATISM` times its length (the group lasso of Yuan and Lin, 2006).
+    They leave equal weights only where the first step away gains more log-loss than
+    `CONSERVATISM` times its length. Then they are the likeliest; none is negative.
     """
     equal = np.full(log_odds.shape[1], 1 / log_odds.shape[1])
 
@@ -154,22 +154,10 @@ def weigh(log_odds: Matrix, outcomes: Outcomes) -> Vector:
             outcomes
         )
 
-    def penalised(weights: Vector) -> tuple[float, Vector]:
-        value, gradient = loss(weights)
-        deviation = weights - equal
-        length = float(np.linalg.norm(deviation))
-        return (
-            value + CONSERVATISM * length,
-            gradient + CONSERVATISM * deviation / length,
-        )
-
-    slope = loss(equal)[1]
-    if np.linalg.norm(slope) <= CONSERVATISM:
+    if np.linalg.norm(loss(equal)[1]) <= CONSERVATISM:
         return equal
-    start = np.maximum(equal - 0.1 * slope / np.linalg.norm(slope), 0)
-    best: Vector = minimize(
-        penalised, start, jac=True, bounds=[(0, None)] * len(equal)
-    ).x
+    bounds = [(0, None)] * len(equal)
+    best: Vector = minimize(loss, equal, jac=True, bounds=bounds).x
     return best
 
 

@@ -16,7 +16,7 @@ project = dbt_project(settings)
 defs = dg.Definitions(
     assets=[
         *dg.load_assets_from_modules([land, score, reach, activate, publish]),
-        transform(project),
+        *transform(project),
     ],
     asset_checks=dg.load_asset_checks_from_modules([land, checks]),
     jobs=[loop],

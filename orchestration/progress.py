@@ -8,8 +8,8 @@ import dagster as dg
 
 VERBS = {
     "land": "land",
-    "dbt_models": "stage, resolve, profile, phase",
-    "dbt_models_2": "decide, attribute",
+    "transform": "stage, resolve, profile, phase",
+    "decide": "decide, attribute",
 }
 
 

@@ -367,7 +367,7 @@ def test_broken_engagements_raise() -> None:
         channel_propensity.score_channels(people_of(frame, "p00000"), frame)
 
 
-def test_the_asset_writes_channels_and_moments_of_everybody(
+def test_the_asset_writes_channels_and_moments_of_whom_it_may_score(
     home: TestHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     people = Population.draw(0.6, seed=10, size=50)
@@ -382,15 +382,18 @@ def test_the_asset_writes_channels_and_moments_of_everybody(
                 "engagement_weight": 3.0,
             }
         ),
+        "profiles.overrides": pl.DataFrame(
+            {"profile_id": people.profile_ids[-1:], "override": "never_score"}
+        ),
     }
     with Warehouse(home.settings.warehouse).connect() as connection:
         for table, frame in tables.items():
             replace_table(connection, table, frame)
     monkeypatch.setenv("REKINDLE_HOME", str(home.settings.root))
     assert dg.materialize([reach], resources={"home": Home()}).success
-    assert home.read("from ml.channel_scores").height == 50 * len(CHANNELS)
+    assert home.read("from ml.channel_scores").height == 49 * len(CHANNELS)
     best = home.read("""
         select slot, count(*) as profile_count from ml.moment_scores
         where weekday_group = 'weekday' and slot_rank = 1 group by all
     """)
-    assert best.rows() == [(4, 50)]
+    assert best.rows() == [(4, 49)]

@@ -20,6 +20,7 @@ from orchestration.warehouse import fetch_frame
 
 LANDED = dg.AssetKey(["raw", "current_run"])
 AFTER_ACTIVATION = "tag:after_activation"
+FROM_SCORES = "source:ml+"
 
 
 class TableTranslator(DagsterDbtTranslator):
@@ -47,8 +48,24 @@ class TableTranslator(DagsterDbtTranslator):
         return str(dbt_resource_props["description"]).strip()
 
 
-def transform(project: DbtProject) -> dg.AssetsDefinition:
-    """All dbt models as one definition, split by Dagster where Python stands between.
+def transform(project: DbtProject) -> list[dg.AssetsDefinition]:
+    """The dbt models as two definitions: Python scores between them.
+
+    Split by Dagster instead, each would name its models one by one, and dbt would look
+    for every name among all.
+    """
+    return [
+        models_of(
+            project, name="transform", exclude=f"{FROM_SCORES} {AFTER_ACTIVATION}"
+        ),
+        models_of(project, name="decide", select=FROM_SCORES, exclude=AFTER_ACTIVATION),
+    ]
+
+
+def models_of(
+    project: DbtProject, *, name: str, exclude: str, select: str = "fqn:*"
+) -> dg.AssetsDefinition:
+    """The models that dbt selects, built in one invocation.
 
     Raises:
         DagsterDbtCliRuntimeError: if a model or a test of severity error fails.
@@ -57,12 +74,14 @@ def transform(project: DbtProject) -> dg.AssetsDefinition:
     @dbt_assets(
         manifest=project.manifest_path,
         project=project,
-        exclude=AFTER_ACTIVATION,
+        name=name,
+        select=select,
+        exclude=exclude,
         dagster_dbt_translator=TableTranslator(
             DagsterDbtTranslatorSettings(enable_code_references=True)
         ),
     )
-    def dbt_models(
+    def built_models(
         context: dg.AssetExecutionContext, dbt: DbtCliResource, home: Home
     ) -> Iterator[Any]:
         with home.warehouse.connect() as connection:
@@ -85,7 +104,7 @@ def transform(project: DbtProject) -> dg.AssetsDefinition:
                 yield event
         yield from describe_tables(home, invocation.manifest, built)
 
-    return dbt_models
+    return built_models
 
 
 def describe_tables(
