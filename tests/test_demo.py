@@ -182,8 +182,8 @@ def test_a_second_run_at_the_same_as_of_changes_no_table_and_sends_nothing(
 
 
 PURE = re.compile(
-    r"^(staging\.(?!stg_sends)|identity\.(?!identity_merges)|profiles\.|decisions\.phase|"
-    r"attribution\.(?!lift))"
+    r"^(staging\.(?!stg_sends)|identity\.(?!identity_merges)|"
+    r"profiles\.(?!rfm_changes)|decisions\.phase|attribution\.(?!lift))"
 )
 
 
@@ -233,6 +233,12 @@ def dump(path: object) -> str:
         return "\n".join(connection.iterdump())
     finally:
         connection.close()
+
+
+def test_the_models_pass_their_unit_tests(demo_home: TestHome) -> None:
+    told = demo_home.rekindle("dbt", "test", "--select", "test_type:unit").stdout
+    passed, total = re.findall(r"PASS=(\d+) .* TOTAL=(\d+)", told)[0]
+    assert int(passed) == int(total) > 0
 
 
 def test_the_demo_refuses_a_home_that_is_not_its_own(home: TestHome) -> None:

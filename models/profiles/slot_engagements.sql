@@ -98,7 +98,7 @@ sum_days as (
         profile_id,
         weekday_group,
         slot,
-        sum(weight) as engagement_weight
+        cast(sum(weight) as double) as engagement_weight
     from name_slots
     group by profile_id, weekday_group, slot
 
