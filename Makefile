@@ -27,6 +27,7 @@ check: lint types test
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench_scores
 
 bench-identity: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.bench_identity

@@ -23,8 +23,8 @@ from orchestration.terminal import print_frame
 from orchestration.warehouse import Warehouse
 
 SEED = 7
-HISTORY_DAYS = 90
-FIRST_DAY = date(2026, 3, 31)
+HISTORY_DAYS = 100
+FIRST_DAY = date(2026, 3, 21)
 FOUND = {
     "Where people are": """
         select phase, phase_name, count(*) as profiles

@@ -65,14 +65,14 @@ def measure(arguments: list[str], **environment: str) -> Measure:
     process = subprocess.Popen(
         arguments,
         env={**os.environ, **environment},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
     )
-    errors = process.stderr.read() if process.stderr else ""
+    printed = process.stdout.read() if process.stdout else ""
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        sys.exit(f"{' '.join(arguments[:4])} failed:\n{errors}")
+        sys.exit(f"{' '.join(arguments[:4])} failed:\n{printed}")
     return Measure(
         wall=time.perf_counter() - started_at,
         cpu=usage.ru_utime + usage.ru_stime,

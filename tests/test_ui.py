@@ -95,12 +95,30 @@ def page(chromium: str, served: str) -> Iterator[Page]:
         browser.close()
 
 
-def test_the_attribution_asset_shows_a_chart_and_a_table(page: Page) -> None:
-    page.goto("/assets/attribution/channel_performance")
+CHARTED = (
+    "attribution/channel_performance",
+    *("identity/identity_map", "identity/identity_merges"),
+    *("identity/identity_conflicts", "ml/calibration", "ml/drift", "ml/score_reasons"),
+)
+
+
+@pytest.mark.parametrize("asset", CHARTED)
+def test_an_asset_says_what_it_is_and_shows_a_chart_and_a_table(
+    page: Page, asset: str
+) -> None:
+    page.goto(f"/assets/{asset}")
     expect(page.get_by_text("One row per").first).to_be_visible()
-    expect(page.locator("table", has_text="markov").first).to_be_visible()
-    page.get_by_text("Show Markdown").first.click()
+    metadata = page.locator("tr")
+    table = metadata.filter(has=page.get_by_text("table", exact=True)).first
+    expect(table).to_be_visible()
+    chart = metadata.filter(has=page.get_by_text("chart", exact=True)).first
+    chart.get_by_text("Show Markdown").click()
     expect(page.locator("img[src^='data:image/svg+xml']").first).to_be_visible()
+
+
+def test_the_attribution_table_tells_of_every_model(page: Page) -> None:
+    page.goto("/assets/attribution/channel_performance")
+    expect(page.locator("table", has_text="markov").first).to_be_visible()
 
 
 def test_the_lineage_leads_from_touchpoints_to_channels(page: Page) -> None:
