@@ -21,6 +21,7 @@ from orchestration.warehouse import Warehouse
 from tests.bench import Measure, measure
 from tests.conftest import TestHome
 
+HOURS = "activity_hours.parquet"
 AS_OF = datetime(2026, 7, 1)
 HISTORY_DAYS = 400
 FLOOR = """
@@ -88,9 +89,11 @@ def simulate(profiles: int, seed: int = 1) -> pl.DataFrame:
     )
 
 
-def fill(home: TestHome, hours: Path) -> None:
-    """Give a home what features and labels read."""
-    settings = home.settings
+def prepare(root: Path, profiles: int) -> None:
+    """Write the hours as Parquet, and a home with what features and labels read."""
+    hours = root / HOURS
+    simulate(profiles).write_parquet(hours)
+    settings = TestHome(root / "home").settings
     with Warehouse(settings.warehouse).connect() as connection:
         for schema in ("staging", "identity", "profiles"):
             connection.execute(f"create schema if not exists {schema}")
@@ -126,15 +129,19 @@ def main() -> None:
     """Print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--profiles", type=int, default=1_000_000)
+    parser.add_argument("--prepare", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
+    if chosen.prepare:
+        prepare(chosen.prepare, chosen.profiles)
+        return
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        hours = root / "activity_hours.parquet"
-        simulate(chosen.profiles).write_parquet(hours)
+        # a process begins with the peak memory of its parent, which so stays small
+        prepared = [sys.executable, "-m", __spec__.name, "--prepare", str(root)]
+        measure([*prepared, "--profiles", str(chosen.profiles)])
+        hours = root / HOURS
         floor = measure([sys.executable, "-c", FLOOR, str(hours), str(root / "floor")])
-        home = TestHome(root / "home")
-        fill(home, hours)
-        environment = {"REKINDLE_HOME": str(home.settings.root)}
+        environment = {"REKINDLE_HOME": str(root / "home")}
         parts = {
             "features": [
                 *(sys.executable, "-m", "orchestration.cli", "dbt", "build"),

@@ -97,6 +97,9 @@ class Wire:
         self.taken: list[str] = []
 
     def send(self, messages: Sequence[Message]) -> list[Outcome]:
+        if self.fates[:1] == ["down"]:
+            self.fates.pop(0)
+            raise DestinationDownError("smtp: ConnectionRefusedError")
         return [self.send_one(message) for message in messages]
 
     def send_one(self, message: Message) -> Outcome:
@@ -104,7 +107,7 @@ class Wire:
         if fate == "crash before":
             raise CrashError
         if fate == "down":
-            raise DestinationDownError("smtp: ConnectionRefusedError")
+            return Outcome(message.send_id, "pending", "smtp: ConnectionResetError")
         if fate == "later":
             return Outcome(message.send_id, "pending", "smtp_451")
         if fate == "never":
