@@ -54,7 +54,7 @@ def served(
             yield address
         finally:
             os.killpg(server.pid, 15)
-            server.wait(30)
+            server.wait(120)
     assert not re.findall(r"(?m)^.* (?:ERROR|CRITICAL) .*$", log.read_text())
 
 
