@@ -56,13 +56,15 @@ class Blend(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Fit every learner to who bought, and weigh them on folds they had not seen.
 
         All rows of a profile must have one number in `folds` (n): seen at another
-        cutoff, a profile is known.
+        cutoff, a profile is known. Rows of a negative fold are not weighed on.
         """
         self.classes_ = np.array([False, True])
         self.weights_ = np.ones(1)
         self.fitted_ = {name: self.fit_learner(name, X, y) for name in self.learners}
         if len(self.learners) > 1:
-            self.weights_ = weigh(self.log_odds_unseen(X, y, folds), y)
+            weighed = folds >= 0
+            unseen = self.log_odds_unseen(X[weighed], y[weighed], folds[weighed])
+            self.weights_ = weigh(unseen, y[weighed])
         return self
 
     def fit_learner(self, name: str, X: Matrix, y: Outcomes) -> Any:

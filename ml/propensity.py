@@ -37,6 +37,8 @@ FEWEST_BASELINE_OUTCOMES = 10
 # Beyond this, more examples cost time and change no digit that matters.
 MOST_EXAMPLES = 400_000
 FOLDS = 3
+# Four weights need fewer examples than what they weigh.
+MOST_WEIGHED = 100_000
 # Purchases of so many profiles tell how the population spends.
 FEWEST_BUYERS = 50
 # Scored at once: so that memory does not grow with the number of profiles.
@@ -479,7 +481,9 @@ def fit(
     read = encoding.RFM if learners == BASELINE else columns
     classifier = Blend(columns=(*read, HORIZON), learners=tuple(learners))
     bought = to_outcomes(examples) == target.is_purchase
-    folds = examples["profile_id"].rank("dense").to_numpy() % FOLDS
+    profiles = examples["profile_id"].rank("dense").to_numpy()
+    weighed = profiles.max(initial=0) * MOST_WEIGHED / max(examples.height, 1)
+    folds = np.where(profiles <= weighed, profiles % FOLDS, -1)
     matrix = encoding.encode(examples, classifier.columns)
     with threadpool_limits(1):
         return classifier.fit(matrix, bought, folds)

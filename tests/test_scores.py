@@ -21,6 +21,7 @@ from ml import (
     encoding,
     evaluation,
     gate,
+    learners,
     propensity,
     reasons,
     store,
@@ -197,6 +198,24 @@ def test_shuffled_rows_train_and_score_the_same(
     shuffled = scored.sample(**shuffle)
     assert score_of(again, shuffled).equals(score_of(estimator, scored))
     assert reasons.explain(again, shuffled).equals(reasons.explain(estimator, scored))
+
+
+def test_a_sample_of_the_examples_tells_the_weights(
+    examples: Examples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(propensity, "MOST_WEIGHED", 600)
+    weighed = []
+
+    def remember(log_odds: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
+        weighed.append(len(outcomes))
+        return np.full(log_odds.shape[1], 1 / log_odds.shape[1])
+
+    monkeypatch.setattr(learners, "weigh", remember)
+    target = propensity.list_targets(HORIZONS)[0]
+    rows = propensity.examples_of(target, *examples)
+    columns = encoding.feature_columns(examples.features)
+    propensity.fit(rows, target, columns, learners.LEARNERS)
+    assert weighed == [600]
 
 
 def test_a_profile_scores_the_same_alone_as_among_others(
