@@ -481,7 +481,7 @@ def fit(
     read = encoding.RFM if learners == BASELINE else columns
     classifier = Blend(columns=(*read, HORIZON), learners=tuple(learners))
     bought = to_outcomes(examples) == target.is_purchase
-    profiles = examples["profile_id"].rank("dense").to_numpy()
+    profiles = examples["profile_id"].rank("dense").cast(pl.Int64).to_numpy()
     weighed = profiles.max(initial=0) * MOST_WEIGHED / max(examples.height, 1)
     folds = np.where(profiles <= weighed, profiles % FOLDS, -1)
     matrix = encoding.encode(examples, classifier.columns)
