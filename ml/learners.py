@@ -113,18 +113,20 @@ class Blend(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         That is what they lose where the group is as in the one row `X0` instead.
         """
         effects = np.zeros((len(X), len(groups)))
+        differs = (X != X0) & ~(np.isnan(X) & np.isnan(X0))
         for name, weight in zip(self.learners, self.weights_, strict=True):
             reads = set(self.reads(name))
             learner = self.fitted_[name]
             own = self.odds_of(name, learner, X)
             for position, group in enumerate(groups):
-                if reads.isdisjoint(group):
-                    continue
                 places = [self.columns.index(column) for column in group]
-                without = X.copy()
+                rows = np.flatnonzero(differs[:, places].any(axis=1))
+                if weight == 0 or reads.isdisjoint(group) or not rows.size:
+                    continue
+                without = X[rows]
                 without[:, places] = X0[0, places]
-                effects[:, position] += weight * (
-                    own - self.odds_of(name, learner, without)
+                effects[rows, position] += weight * (
+                    own[rows] - self.odds_of(name, learner, without)
                 )
         return effects
 
