@@ -12,8 +12,7 @@ import polars.selectors as cs
 
 KEYS = ("profile_id", "cutoff_at")
 RFM = ("days_since_last_order", "order_count", "revenue_amount")
-# How often after the first, when last and for how long, as buy-till-you-die wants it,
-# and the days to look ahead.
+# On how many days, until when and since when somebody orders: what tells the timing.
 TIMING = (
     "order_day_count",
     "days_from_first_to_last_order",

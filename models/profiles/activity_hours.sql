@@ -1,6 +1,5 @@
 -- One row per profile and clock hour before `as_of` in which something happened.
--- Training
--- cutoffs lie on whole hours, so that a cutoff never splits a row.
+-- Training cutoffs lie on whole hours, so that a cutoff never splits a row.
 {%- set counted = [
     'session', 'product_view', 'cart_add', 'checkout', 'online_order', 'store_order',
     'refund', 'cancellation', 'coupon', 'message_click', 'message_open', 'service_issue',
