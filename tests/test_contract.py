@@ -25,6 +25,12 @@ CONTRACT = {
     "profiles.features": "profile_id cutoff_at",
     "ml.scores": """profile_id purchase_propensity churn_propensity estimator_id
         scored_by as_of""",
+    "ml.horizon_scores": "profile_id horizon_days purchase_propensity scored_by",
+    "ml.score_reasons": "profile_id target rank subject effect reason",
+    "ml.estimators": """estimator_id target training_cutoff_at is_in_use scored_by
+        refusal_reason auc log_loss baseline_log_loss code_version library_versions""",
+    "ml.calibration": "estimator_id target bin predicted_rate observed_rate lift",
+    "ml.drift": "estimator_id kind name stability_index is_drifted",
     "ml.channel_scores": "profile_id channel channel_propensity",
     "ml.moment_scores": "profile_id weekday_group slot slot_rank moment_propensity",
     "decisions.phases": """profile_id phase phase_name previous_phase entered_at reason

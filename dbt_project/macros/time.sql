@@ -75,3 +75,13 @@
 {% macro day_slot(local_moment) -%}
     cast(floor(extract(hour from {{ local_moment }}) / 2) as integer)
 {%- endmacro %}
+
+{# Whether an hour of the local day lies in a channel's silence, which may span
+   midnight; null where the channel has none. #}
+{% macro is_silent(hour) -%}
+    case
+        when quiet_from_hour > quiet_until_hour
+            then {{ hour }} >= quiet_from_hour or {{ hour }} < quiet_until_hour
+        else {{ hour }} >= quiet_from_hour and {{ hour }} < quiet_until_hour
+    end
+{%- endmacro %}

@@ -95,11 +95,7 @@ compare_slots as (
         and begins_at < local_deadline_at
         and {{ add_seconds('begins_at', 7200) }} > local_at
         -- the first hour of a slot must not be one of silence
-        and not coalesce(case
-            when quiet_from_hour > quiet_until_hour
-                then 2 * slot >= quiet_from_hour or 2 * slot < quiet_until_hour
-            else 2 * slot >= quiet_from_hour and 2 * slot < quiet_until_hour
-        end, false)
+        and not coalesce({{ is_silent('2 * slot') }}, false)
     group by candidate_id
 
 ),

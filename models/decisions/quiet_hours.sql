@@ -50,12 +50,7 @@ keep_nights as (
         time_zone,
         local_hour
     from read_local_clocks
-    where
-        case
-            when quiet_from_hour > quiet_until_hour
-                then local_hour >= quiet_from_hour or local_hour < quiet_until_hour
-            else local_hour >= quiet_from_hour and local_hour < quiet_until_hour
-        end
+    where {{ is_silent('local_hour') }}
 
 )
 
