@@ -115,11 +115,10 @@ def prepare(root: Path, profiles: int) -> None:
         )
         connection.execute(
             "create table staging.stg_run as select ? as as_of, "
-            "? as training_cutoff_at, ? as horizon_days, ? as horizons_days",
+            "? as training_cutoff_at, ? as horizons_days",
             [
                 AS_OF,
                 settings.training_cutoff(AS_OF),
-                settings.horizon_days[0],
                 list(settings.horizon_days),
             ],
         )

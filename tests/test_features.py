@@ -146,7 +146,6 @@ def tables_of(events: list[Event]) -> dict[str, pl.DataFrame]:
             {
                 "as_of": [AS_OF],
                 "training_cutoff_at": [TRAINED_AT],
-                "horizon_days": [HORIZON.days],
                 "horizons_days": [list(HORIZONS)],
                 "base_currency": ["USD"],
             }

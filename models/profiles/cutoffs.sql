@@ -37,7 +37,7 @@ list_cutoffs as (
     select
         {{ add_days(
             'run.training_cutoff_at',
-            '-training_cutoffs.steps_before * run.horizon_days'
+            '-training_cutoffs.steps_before * ' ~ list_item('run.horizons_days', 1)
         ) }} as cutoff_at,
         true as is_training
     from run
@@ -46,7 +46,7 @@ list_cutoffs as (
     where
         find_beginning.first_event_at <= {{ add_days(
             'run.training_cutoff_at',
-            '-(training_cutoffs.steps_before + 1) * run.horizon_days'
+            '-(training_cutoffs.steps_before + 1) * ' ~ list_item('run.horizons_days', 1)
         ) }}
 
 )

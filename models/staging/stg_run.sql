@@ -44,7 +44,6 @@ describe_run as (
         current_run.as_of,
         current_run.is_newest,
         current_run.lookback_days,
-        current_run.horizon_days,
         current_run.horizons_days,
         current_run.training_cutoff_at,
         current_run.is_matching,

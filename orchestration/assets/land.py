@@ -55,8 +55,10 @@ CURRENT_RUN = {
     "is_newest": ("boolean", "Whether no later run was ever recorded."),
     "lookback_days": ("integer", "Attribution look-back over every channel's own."),
     "base_currency": ("varchar", "Currency of money sums; null: that of most orders."),
-    "horizon_days": ("integer", "The leading horizon of purchase propensity."),
-    "horizons_days": ("integer[]", "Days ahead that purchase propensity looks."),
+    "horizons_days": (
+        "integer[]",
+        "Days that propensity looks ahead, the leading first.",
+    ),
     "training_cutoff_at": ("timestamp", "as_of floored to the retraining grid."),
     "is_matching": ("boolean", "Whether links on name and address are proposed."),
     "match_threshold": ("double", "Probability from which one is accepted."),
