@@ -7,7 +7,6 @@ import base64
 from dataclasses import dataclass
 from typing import Any
 
-import altair
 import dagster as dg
 import polars as pl
 import vl_convert
@@ -15,6 +14,7 @@ import vl_convert
 from orchestration.warehouse import Connection, fetch_frame
 
 BRAND = "#d9480f"
+WIDTH = 520
 TABLE_ROWS = 20
 
 
@@ -57,19 +57,17 @@ def bar_chart(
 ) -> dg.MarkdownMetadataValue:
     """Horizontal bars of `value` by `label`, grouped by `series` where given."""
     names = [label, *([series] if series else [])]
-    shown = frame.select(pl.col(names).cast(pl.String), pl.col(value).cast(pl.Float64))
-    chart = (
-        altair.Chart(shown, title=title, width=520)
-        .mark_bar(color=BRAND)
-        .encode(
-            x=altair.X(f"{value}:Q", title=value.replace("_", " ")),
-            y=altair.Y(f"{label}:N", sort=None, title=None),
-            tooltip=[f"{label}:N", f"{value}:Q"],
-        )
+    grouped = {"color": nominal(series), "yOffset": nominal(series)} if series else {}
+    return chart_metadata(
+        frame.select(pl.col(names).cast(pl.String), pl.col(value).cast(pl.Float64)),
+        title=title,
+        mark={"type": "bar"},
+        encoding={
+            "x": quantity(value),
+            "y": {**nominal(label), "sort": None, "title": None},
+            **grouped,
+        },
     )
-    if series:
-        chart = chart.encode(color=f"{series}:N", yOffset=f"{series}:N")
-    return chart_metadata(chart, title)
 
 
 def line_chart(
@@ -77,23 +75,41 @@ def line_chart(
 ) -> dg.MarkdownMetadataValue:
     """A line of `y` over the number `x`, one for each `series` where given."""
     names = [series] if series else []
-    shown = frame.select(pl.col(names), pl.col(x, y).cast(pl.Float64))
-    chart = (
-        altair.Chart(shown, title=title, width=520)
-        .mark_line(point=True, color=BRAND)
-        .encode(
-            x=altair.X(f"{x}:Q", title=x.replace("_", " ")),
-            y=altair.Y(f"{y}:Q", title=y.replace("_", " ")),
-        )
+    return chart_metadata(
+        frame.select(pl.col(names), pl.col(x, y).cast(pl.Float64)),
+        title=title,
+        mark={"type": "line", "point": True},
+        encoding={
+            "x": quantity(x),
+            "y": quantity(y),
+            **({"color": nominal(series)} if series else {}),
+        },
     )
-    if series:
-        chart = chart.encode(color=f"{series}:N")
-    return chart_metadata(chart, title)
 
 
-def chart_metadata(chart: altair.Chart, title: str) -> dg.MarkdownMetadataValue:
+def nominal(column: str) -> dict[str, Any]:
+    """A Vega-Lite channel of names."""
+    return {"field": column, "type": "nominal"}
+
+
+def quantity(column: str) -> dict[str, Any]:
+    """A Vega-Lite channel of numbers, titled in words."""
+    title = column.replace("_", " ")
+    return {"field": column, "type": "quantitative", "title": title}
+
+
+def chart_metadata(
+    frame: pl.DataFrame, *, title: str, mark: dict[str, Any], encoding: dict[str, Any]
+) -> dg.MarkdownMetadataValue:
     """A chart as an inline SVG image, which the UI shows without any network."""
-    svg = vl_convert.vegalite_to_svg(chart.to_json())
+    chart = {
+        "data": {"values": frame.to_dicts()},
+        "title": title,
+        "width": WIDTH,
+        "mark": {**mark, "color": BRAND},
+        "encoding": encoding,
+    }
+    svg = vl_convert.vegalite_to_svg(chart)
     encoded = base64.b64encode(svg.encode()).decode()
     return dg.MetadataValue.md(f"![{title}](data:image/svg+xml;base64,{encoded})")
 
