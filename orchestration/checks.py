@@ -3,7 +3,8 @@
 import dagster as dg
 from jinja2 import Template
 
-from orchestration.resources import DBT_FOLDER, Home
+from orchestration.dbt import DBT_FOLDER
+from orchestration.resources import Home
 from orchestration.warehouse import fetch_frame
 
 SEND_LIST_EQUALS_LEDGER = DBT_FOLDER / "tests" / "assert_send_list_equals_ledger.sql"

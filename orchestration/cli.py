@@ -174,7 +174,8 @@ def unmerge(
 )
 def dbt(context: typer.Context) -> None:
     """Run dbt on this home: whatever dbt takes may follow."""
-    from orchestration.resources import dbt_command, home_lock
+    from orchestration.dbt import dbt_command
+    from orchestration.resources import home_lock
 
     settings = Settings()
     arguments = context.args or ["--help"]

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from activations.ledger import Ledger
+from orchestration.dbt import start_server
 from orchestration.resources import dbt_project
 from orchestration.run import run_loop
 from orchestration.settings import Settings
@@ -124,8 +125,9 @@ def write_history(world: World, settings: Settings) -> None:
 
 def prepare(settings: Settings) -> None:
     """Parse the models and compile the kernels, each in a process of its own."""
-    dbt_project(settings)
+    start_server()
     subprocess.run([sys.executable, "-m", "ml.warm_up"], check=True)
+    dbt_project(settings)
 
 
 def catch_up(world: World, settings: Settings) -> None:

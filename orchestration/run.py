@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestration.dbt import start_server
 from orchestration.settings import Settings
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def run_loop(settings: Settings, as_of: datetime | None = None) -> None:
     Raises:
         RunFailedError: naming the step that failed and its first line of error.
     """
+    start_server()
     prepare_instance(settings)
     os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
     import dagster as dg

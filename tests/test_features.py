@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestration.resources import DBT_FOLDER, run_dbt
+from orchestration.dbt import DBT_FOLDER, run_dbt
 from orchestration.warehouse import Warehouse, fetch_frame, replace_table
 from tests.conftest import TestHome, moment
 
