@@ -23,6 +23,11 @@ from orchestration.sources.sample import write_sample
 
 END = date(2026, 6, 30)
 AS_OF = "2026-07-01T00:00:00Z"
+MOST_STEPS = 5
+FEATURES = {
+    *("cutoffs", "activities", "activity_hours", "profile_cutoffs"),
+    *("order_rhythms", "features", "labels"),
+}
 FLOOR = """
 import duckdb, sys
 landing, target = sys.argv[1:]
@@ -88,18 +93,29 @@ def run_loop(home: Path) -> Measure:
     )
 
 
-def seconds_by_layer(home: Path) -> Counter[str]:
-    """Seconds that the tables of each layer took to build, as the run recorded them."""
-    os.environ["REKINDLE_HOME"] = str(home)
+def seconds_by_layer(instance: DagsterInstance) -> Counter[str]:
+    """Seconds that each layer's tables took, as recorded; those for scores apart."""
     seconds: Counter[str] = Counter()
-    with DagsterInstance.from_config(str(home / "dagster")) as instance:
-        for key in instance.all_asset_keys():
-            event = instance.get_latest_materialization_event(key)
-            built = event.asset_materialization if event else None
-            took = built.metadata.get("Execution Duration") if built else None
-            if took:
-                seconds[key.path[0]] += took.value
+    for key in instance.all_asset_keys():
+        event = instance.get_latest_materialization_event(key)
+        built = event.asset_materialization if event else None
+        took = built.metadata.get("Execution Duration") if built else None
+        if took:
+            layer, table = key.path
+            seconds["features" if table in FEATURES else layer] += took.value
     return seconds
+
+
+def seconds_by_step(instance: DagsterInstance) -> Counter[str]:
+    """Seconds of each step of the newest run."""
+    (run,) = instance.get_runs(limit=1)
+    return Counter(
+        {
+            step.step_key: step.end_time - step.start_time
+            for step in instance.get_run_step_stats(run.run_id)
+            if step.start_time and step.end_time
+        }
+    )
 
 
 def main() -> None:
@@ -142,7 +158,10 @@ def main() -> None:
         full_home.mkdir()
         landing.rename(full_home / "landing")
         full = run_loop(full_home)
-        layers = seconds_by_layer(full_home)
+        os.environ["REKINDLE_HOME"] = str(full_home)
+        with DagsterInstance.from_config(str(full_home / "dagster")) as instance:
+            layers = seconds_by_layer(instance)
+            steps = seconds_by_step(instance)
 
     events = summary.events
     print(f"events                      {events:>12,}")
@@ -151,6 +170,8 @@ def main() -> None:
     print(f"loop / floor, wall          {full.wall / floor.wall:>12.1f} ×")
     print(f"loop / floor, CPU           {full.cpu / floor.cpu:>12.1f} ×")
     print(f"orchestration share of wall {idle.wall / full.wall:>12.1%}")
+    for step, seconds in steps.most_common(MOST_STEPS):
+        print(f"{step + ' share of wall':28}{seconds / full.wall:>12.1%}")
     for layer, seconds in layers.most_common():
         print(f"{layer + ' share of tables':28}{seconds / layers.total():>12.1%}")
     print(f"peak memory, largest process{full.peak_mib:>12,.0f} MiB")
