@@ -91,13 +91,15 @@ def dbt_executable() -> str:
 
 
 @cache
-def start_server() -> None:
-    """Begin the dbt server of this process; it answers once it has parsed.
+def start_server() -> str:
+    """Begin the dbt server of this process, once: the address at which it answers.
 
+    It removes the socket and its folder, which no other user may enter, when it ends.
     What it might complain of, dbt says again when it is asked without one.
     """
+    address = Path(tempfile.mkdtemp(prefix="rekindle-")) / "dbt"
     with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(server_address())
+        listening.bind(str(address))
         listening.listen()
         server = subprocess.Popen(
             [sys.executable, "-m", "orchestration.dbt_server", str(listening.fileno())],
@@ -107,22 +109,12 @@ def start_server() -> None:
             start_new_session=True,
         )
     atexit.register(server.communicate)
+    return str(address)
 
 
 def served_dbt() -> list[str]:
-    """The words that have this process's server do what `dbt` does, if there is one."""
+    """The words that have this process's server do what `dbt` does."""
     return [
         *(sys.executable, "-S", "-E", str(dbt_client.__file__)),
-        *(server_address(), dbt_executable()),
+        *(start_server(), dbt_executable()),
     ]
-
-
-def server_address() -> str:
-    """The socket of this process's server, in a folder that no other user enters."""
-    return str(Path(server_folder().name) / "dbt")
-
-
-@cache
-def server_folder() -> tempfile.TemporaryDirectory[str]:
-    """A folder that lasts as long as this process."""
-    return tempfile.TemporaryDirectory(prefix="rekindle-")

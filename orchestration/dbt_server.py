@@ -5,13 +5,16 @@ server parses while the process that began it imports Dagster, and ends with tha
 process, as does what it forked. `dbt_client.py` asks it for an invocation.
 """
 
+import atexit
 import gc
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from orchestration.dbt import dbt_arguments, parsing
@@ -67,6 +70,7 @@ def invoke(client: socket.socket, manifest: "Manifest") -> NoReturn:
     """
     from dbt.cli.main import cli
 
+    atexit.unregister(shutil.rmtree)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _, descriptors, _, _ = socket.recv_fds(client, 1, 2)
     asked = json.load(client.makefile())
@@ -86,4 +90,5 @@ def invoke(client: socket.socket, manifest: "Manifest") -> NoReturn:
 
 if __name__ == "__main__":
     with socket.socket(fileno=int(sys.argv[1])) as listening:
+        atexit.register(shutil.rmtree, Path(listening.getsockname()).parent)
         serve(listening, parse(Settings()))

@@ -11,7 +11,7 @@ from dagster_dbt import DbtCliResource, DbtProject
 from filelock import FileLock
 from packaging.version import Version
 
-from orchestration.dbt import DBT_FOLDER, parsing, run_dbt, served_dbt, start_server
+from orchestration.dbt import DBT_FOLDER, parsing, run_dbt, served_dbt
 from orchestration.settings import Settings
 from orchestration.warehouse import Warehouse
 
@@ -64,11 +64,6 @@ def dbt_project(settings: Settings) -> DbtProject:
 class ServedDbt(DbtCliResource):
     """dbt as a process, which lets go of the warehouse when it ends."""
 
-    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Have the server import and parse while the first assets are made."""
-        super().setup_for_execution(context)
-        start_server()
-
     @cached_property
     def _cli_version(self) -> Version:
         """As installed; `dbt --version` asks the package index and takes seconds."""
@@ -80,11 +75,16 @@ class ServedDbt(DbtCliResource):
         """Load none: nothing here asks the warehouse through dbt, and it takes long."""
 
 
-def dbt_resource(project: DbtProject) -> DbtCliResource:
-    """The dbt that builds the models."""
-    executable, *flags = served_dbt()
-    return ServedDbt(
-        project_dir=str(project.project_dir),
-        dbt_executable=executable,
-        global_config_flags=flags,
-    )
+def dbt_resource(project: DbtProject) -> dg.ResourceDefinition:
+    """The dbt that builds the models; its server parses from the run's beginning."""
+
+    @dg.resource
+    def dbt() -> DbtCliResource:
+        executable, *flags = served_dbt()
+        return ServedDbt(
+            project_dir=str(project.project_dir),
+            dbt_executable=executable,
+            global_config_flags=flags,
+        )
+
+    return dbt

@@ -19,9 +19,8 @@ from orchestration.settings import Settings
 
 BEGIN = """
     import sys
-    from orchestration.dbt import server_address, start_server
-    start_server()
-    print(server_address(), flush=True)
+    from orchestration.dbt import start_server
+    print(start_server(), flush=True)
     sys.stdin.read()
 """
 ENDLESS = "select sum(a.range) as a from range(10000000) a, range(10000000) b"
@@ -127,3 +126,4 @@ def test_the_server_and_its_forks_end_with_who_began_it(
     assert asked.wait(SOON)
     _, alive = psutil.wait_procs(left, SOON)
     assert not alive
+    assert not Path(address).parent.exists()

@@ -82,7 +82,9 @@ def models_of(
         ),
     )
     def built_models(
-        context: dg.AssetExecutionContext, dbt: DbtCliResource, home: Home
+        context: dg.AssetExecutionContext,
+        dbt: dg.ResourceParam[DbtCliResource],
+        home: Home,
     ) -> Iterator[Any]:
         with home.warehouse.connect() as connection:
             starts_afresh = forget_stale_identity(connection)
