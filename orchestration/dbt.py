@@ -112,9 +112,7 @@ def start_server() -> str:
     return str(address)
 
 
-def served_dbt() -> list[str]:
-    """The words that have this process's server do what `dbt` does."""
-    return [
-        *(sys.executable, "-S", "-E", str(dbt_client.__file__)),
-        *(start_server(), dbt_executable()),
-    ]
+def served_dbt(address: str, executable: str) -> list[str]:
+    """The words that have a server do what `executable`, dbt, does."""
+    client = str(dbt_client.__file__)
+    return [sys.executable, "-S", "-E", client, address, executable]

@@ -11,7 +11,14 @@ from dagster_dbt import DbtCliResource, DbtProject
 from filelock import FileLock
 from packaging.version import Version
 
-from orchestration.dbt import DBT_FOLDER, parsing, run_dbt, served_dbt
+from orchestration.dbt import (
+    DBT_FOLDER,
+    dbt_executable,
+    parsing,
+    run_dbt,
+    served_dbt,
+    start_server,
+)
 from orchestration.settings import Settings
 from orchestration.warehouse import Warehouse
 
@@ -80,10 +87,10 @@ def dbt_resource(project: DbtProject) -> dg.ResourceDefinition:
 
     @dg.resource
     def dbt() -> DbtCliResource:
-        executable, *flags = served_dbt()
+        python, *flags = served_dbt(start_server(), dbt_executable())
         return ServedDbt(
             project_dir=str(project.project_dir),
-            dbt_executable=executable,
+            dbt_executable=python,
             global_config_flags=flags,
         )
 

@@ -14,8 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestration import dbt_client
-from orchestration.dbt import dbt_arguments, dbt_command
+from orchestration.dbt import dbt_arguments, dbt_command, served_dbt
 from orchestration.settings import Settings
 
 BEGIN = """
@@ -49,7 +48,7 @@ def beginner(settings: Settings) -> Iterator[subprocess.Popen[str]]:
 
 def ask(address: str, dbt: str, words: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-S", "-E", str(dbt_client.__file__), address, dbt, *words],
+        [*served_dbt(address, dbt), *words],
         stdout=subprocess.PIPE,
         text=True,
     )
