@@ -152,6 +152,10 @@ PORTRAITS = {
         query="""
             select merged_at as run, change, count(*) as profile_count
             from identity.identity_merges
+            where merged_at in (
+                select distinct merged_at from identity.identity_merges
+                order by merged_at desc limit 20
+            )
             group by all order by run desc, change
         """,
         label="run",

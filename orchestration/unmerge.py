@@ -5,11 +5,14 @@ too. The report is what a run would part, seen from the tables of the last one.
 """
 
 import csv
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import breadth_first_order
 
 from ml import graph, union_find
 from orchestration.warehouse import Connection, fetch_frame
@@ -23,6 +26,15 @@ RULE_FIELDS = (
     "reason",
 )
 CONTACT_TYPES = ("email", "phone")
+ENDS = ("identifier_seq", "linked_identifier_seq")
+EVIDENCE = {
+    0: "rule",
+    1: "message, both strong",
+    2: "message, one strong",
+    3: "message, both weak",
+    4: "match",
+}
+"""What each class of link stands on; 0 is an allowed pair."""
 
 MEMBERS = """
     select
@@ -31,7 +43,10 @@ MEMBERS = """
         sightings.identifier,
         epoch_us(sightings.first_seen_at) as first_seen,
         sightings.half_key,
-        identity_map.profile_id
+        components.hub_reason is not null as is_hub,
+        identity_map.profile_id,
+        substr(md5(sightings.identifier_type || '␟' || sightings.identifier), 1, 8)
+            as own_profile
     from identity.identity_components as components
     inner join identity.identifier_sightings as sightings
         on components.identifier_seq = sightings.identifier_seq
@@ -42,18 +57,28 @@ MEMBERS = """
     )
     order by sightings.identifier_seq
 """
+# A cluster holds a hub only where a rule allows it; its links are in no use.
 LINKS = """
-    select identifier_seq, linked_identifier_seq, link_class,
-        epoch_us(first_seen_at) as first_seen
-    from identity.identity_edges
-    where
-        identifier_seq in (select identifier_seq from members)
-        and linked_identifier_seq in (select identifier_seq from members)
+    select
+        edges.identifier_seq,
+        edges.linked_identifier_seq,
+        edges.link_class,
+        edges.first_seen_at,
+        edges.evidence_count,
+        edges.evidence_message_id
+    from identity.identity_edges as edges
+    inner join members as ends
+        on edges.identifier_seq = ends.identifier_seq and not ends.is_hub
+    inner join members as linked_ends
+        on
+            edges.linked_identifier_seq = linked_ends.identifier_seq
+            and not linked_ends.is_hub
 """
 PAIRS = """
-    select rule, identifier_seq, linked_identifier_seq
-    from identity.identity_rule_pairs
-    where identifier_seq in (select identifier_seq from members)
+    select pairs.rule, pairs.identifier_seq, pairs.linked_identifier_seq
+    from identity.identity_rule_pairs as pairs
+    semi join members on pairs.identifier_seq = members.identifier_seq
+    semi join members as linked on pairs.linked_identifier_seq = linked.identifier_seq
 """
 TYPES = "select * from seeds.identifier_types order by identifier_type"
 
@@ -200,55 +225,82 @@ def find_identifier(connection: Connection, text: str) -> Identifier:
         {"text": text.strip()},
     )
     if found.is_empty():
-        raise UnmergeError(f"no identifier {text!r}; give it as identity_map shows it")
+        raise UnmergeError(
+            f"no identifier {text!r}; give one of identity_map, as it is there "
+            "(value or type:value, not a profile's id)"
+        )
     if found.height > 1:
         types = " or ".join(f"{kind}:{text}" for kind in found["identifier_type"])
         raise UnmergeError(f"{text!r} is ambiguous: say {types}")
     return Identifier(*found.row(0))
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """What would be one profile without limits and denials, a row each.
+
+    `members` are in order of their number; `links` are those in use; `pairs` are the
+    denied and allowed ones; `types` is the seed of identifier types, by name.
+    """
+
+    members: pl.DataFrame
+    links: pl.DataFrame
+    pairs: pl.DataFrame
+    types: pl.DataFrame
+
+    def places(self, seqs: pl.Series) -> union_find.Int32s:
+        """The rows of members."""
+        numbers = self.members["identifier_seq"].to_numpy()
+        return np.searchsorted(numbers, seqs.to_numpy()).astype(np.int32)
+
+    def ends(self, pairs: pl.DataFrame) -> tuple[union_find.Int32s, union_find.Int32s]:
+        """The rows of both members of each pair."""
+        one, other = (pairs[end] for end in ENDS)
+        return self.places(one), self.places(other)
+
+
+def fetch_cluster(connection: Connection, one: Identifier) -> Cluster:
+    """The cluster of an identifier."""
+    members = fetch_frame(connection, MEMBERS, [one.seq])
+    connection.register("members", members.to_arrow())
+    return Cluster(
+        members, *(fetch_frame(connection, query) for query in (LINKS, PAIRS, TYPES))
+    )
+
+
 def part(
     connection: Connection, one: Identifier, other: Identifier
 ) -> dict[str, pl.DataFrame]:
-    """What a deny rule for the two would part, a table for each kind of trace.
+    """Why the two are one, and what a deny rule for them would part, table by table.
 
     Raises:
-        UnmergeError: if they are not in one profile.
+        UnmergeError: if they are not in one profile, or a rule allows that they are.
     """
     if one.profile_id != other.profile_id:
         raise UnmergeError(f"{one} and {other} are not in one profile")
-    sides = divide(connection, fetch_members(connection, one), one, other)
+    cluster = fetch_cluster(connection, one)
+    allowed = cluster.pairs.filter(rule="allow").select(ENDS).rows()
+    if {one.seq, other.seq} in map(set, allowed):
+        raise UnmergeError(
+            f"a rule allows that {one} and {other} are one; take it out of the seed "
+            "identity_rules first"
+        )
+    sides = divide(cluster, one, other)
     connection.register("sides", sides.to_arrow())
     connection.execute(MOVED_MESSAGES, [one.profile_id])
-    return {title: fetch_frame(connection, query) for title, query in REPORTS.items()}
+    return {
+        "Why they are one": trace(cluster, one, other),
+        **{title: fetch_frame(connection, query) for title, query in REPORTS.items()},
+    }
 
 
-def fetch_members(connection: Connection, one: Identifier) -> pl.DataFrame:
-    """All identifiers of its cluster, by number."""
-    return fetch_frame(connection, MEMBERS, [one.seq])
-
-
-def divide(
-    connection: Connection, members: pl.DataFrame, one: Identifier, other: Identifier
-) -> pl.DataFrame:
+def divide(cluster: Cluster, one: Identifier, other: Identifier) -> pl.DataFrame:
     """The profile's identifiers, each with its `side`: the oldest it will be with."""
-    connection.register("members", members.to_arrow())
-    types = fetch_frame(connection, TYPES)
-    links = fetch_frame(connection, LINKS)
-    pairs = fetch_frame(connection, PAIRS)
-    numbers = members["identifier_seq"].to_numpy()
-
-    def places(seqs: pl.Series) -> union_find.Int32s:
-        return np.searchsorted(numbers, seqs.to_numpy()).astype(np.int32)
-
-    def limits(column: str) -> union_find.Int64s:
-        return types[column].fill_null(graph.UNLIMITED).to_numpy().astype(np.int64)
-
-    denied = pairs.filter(rule="deny").select("identifier_seq", "linked_identifier_seq")
+    members, links, types = cluster.members, cluster.links, cluster.types
+    denied = cluster.pairs.filter(rule="deny").select(ENDS)
     denied = denied.vstack(
         pl.DataFrame([(one.seq, other.seq)], schema=denied.schema, orient="row")
     )
-    allowed = pairs.filter(rule="allow")
     unlimited = np.full(types.height, graph.UNLIMITED, dtype=np.int64)
     solution = graph.solve(
         graph.Nodes(
@@ -263,34 +315,68 @@ def divide(
             keys=members["half_key"].to_numpy(),
         ),
         graph.Edges(
-            left=places(links["identifier_seq"]),
-            right=places(links["linked_identifier_seq"]),
+            *cluster.ends(links),
             link_classes=links["link_class"].to_numpy().astype(np.uint8),
-            first_seen=links["first_seen"].to_numpy(),
+            first_seen=links["first_seen_at"].dt.epoch("us").to_numpy(),
         ),
-        # a cluster holds no hub but by a rule, and its degrees here are not all of them
+        # a hub has no link left here, and of no other are all links here
         graph.MergeProtection(
-            profile_limits=limits("profile_limit"),
+            profile_limits=types["profile_limit"]
+            .fill_null(graph.UNLIMITED)
+            .to_numpy()
+            .astype(np.int64),
             max_links=unlimited,
             max_user_ids=unlimited,
             user_id_code=types["identifier_type"].to_list().index("user_id"),
         ),
         graph.Rules(
-            denied_left=places(denied["identifier_seq"]),
-            denied_right=places(denied["linked_identifier_seq"]),
-            allowed_left=places(allowed["identifier_seq"]),
-            allowed_right=places(allowed["linked_identifier_seq"]),
+            *cluster.ends(denied), *cluster.ends(cluster.pairs.filter(rule="allow"))
         ),
     )
-    anchors = members[solution.anchors]
+    oldest = members[solution.anchors]
     sides = [
-        shown(*anchor)
-        for anchor in anchors.select("identifier_type", "identifier").iter_rows()
+        f"{shown(*names)} ({own_profile})"
+        for *names, own_profile in oldest.select(
+            "identifier_type", "identifier", "own_profile"
+        ).iter_rows()
     ]
     return (
         members.with_columns(side=pl.Series(sides))
         .filter(profile_id=one.profile_id)
         .select("identifier_seq", "identifier_type", "identifier", "profile_id", "side")
+    )
+
+
+def trace(cluster: Cluster, one: Identifier, other: Identifier) -> pl.DataFrame:
+    """The fewest links and rules in their profile that lead from one to the other."""
+    members = cluster.members
+    inside = members.filter(profile_id=one.profile_id)["identifier_seq"].to_list()
+    allowed = cluster.pairs.filter(rule="allow").with_columns(link_class=pl.lit(0))
+    steps = pl.concat([cluster.links, allowed.drop("rule")], how="diagonal_relaxed")
+    steps = steps.filter(pl.all_horizontal(pl.col(ENDS).is_in(inside)))
+    left, right = cluster.ends(steps)
+    links = coo_array((np.ones(len(left)), (left, right)), (members.height,) * 2)
+    begin, place = cluster.places(pl.Series([one.seq, other.seq])).tolist()
+    _, before = breadth_first_order(links.tocsr(), begin, directed=False)
+    path = [place]
+    while path[-1] != begin:
+        path.append(int(before[path[-1]]))
+    path.reverse()
+    rows = {
+        frozenset(pair): row
+        for row, pair in enumerate(zip(left.tolist(), right.tolist(), strict=True))
+    }
+    names = pl.Series(
+        shown(*name)
+        for name in members.select("identifier_type", "identifier").iter_rows()
+    )
+    return steps[[rows[frozenset(pair)] for pair in itertools.pairwise(path)]].select(
+        names[path[:-1]].alias("identifier"),
+        names[path[1:]].alias("linked_identifier"),
+        pl.col("link_class").replace_strict(EVIDENCE).alias("by"),
+        "first_seen_at",
+        "evidence_count",
+        "evidence_message_id",
     )
 
 
@@ -324,7 +410,9 @@ def deny(rules: Path, one: Identifier, other: Identifier, reason: str) -> None:
                 raise UnmergeError(
                     f"{rules}:{line} has a rule for the two: {row['rule']}; edit it"
                 )
+    is_cut = not rules.read_bytes().endswith(b"\n")
     with rules.open("a", newline="") as lines:
+        lines.write("\n" * is_cut)
         csv.DictWriter(lines, RULE_FIELDS, lineterminator="\n").writerow(
             {
                 "rule": "deny",
