@@ -7,7 +7,8 @@ before the clock starts. What a part reads, solves and writes is all inside the 
 Solved graphs are written without compression, as numbers in no order do not get smaller
 by it; the floor is written as DuckDB does by default. The solution with rails is each
 node's profile and the refused edges; links are counted only where there may be a hub.
-Going on is measured twice: as a run goes, from strings, and from what is numbered.
+Going on is measured twice: as a run goes, from strings (with the large world only if
+asked), and from what is numbered.
 """
 
 import argparse
@@ -310,7 +311,7 @@ def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
         create table identity_components (
             identifier_seq bigint, component_seq bigint, cluster_seq bigint,
             link_count bigint, user_id_count bigint, hub_reason varchar,
-            is_ruled boolean, former_component_seq bigint, via_identifier_seq bigint,
+            rule_key ubigint, former_component_seq bigint, via_identifier_seq bigint,
             via_linked_identifier_seq bigint, batch_seq bigint, revision_seq bigint
         );
         create table labels (identifier_seq integer, component_seq integer);
@@ -336,7 +337,11 @@ sum_sightings as (
         identifier,
         min(seen_at) as first_seen_at,
         max(seen_at) as last_seen_at,
-        count(*) as message_count
+        count(*) as message_count,
+        cast(
+            md5_number(identifier_type || '␟' || identifier) & 18446744073709551615
+            as ubigint
+        ) as half_key
     from ends
     group by identifier_type, identifier
 
@@ -361,10 +366,7 @@ select
     least(sum_sightings.first_seen_at, known.first_seen_at) as first_seen_at,
     greatest(sum_sightings.last_seen_at, known.last_seen_at) as last_seen_at,
     sum_sightings.message_count + coalesce(known.message_count, 0) as message_count,
-    cast(
-        md5_number(sum_sightings.identifier_type || '␟' || sum_sightings.identifier)
-        & 18446744073709551615 as ubigint
-    ) as half_key,
+    sum_sightings.half_key,
     case
         when sum_sightings.first_seen_at >= known.first_seen_at then known.moved_seq
         else {batch}
@@ -372,7 +374,13 @@ select
     {batch} as batch_seq
 from sum_sightings
 inner join identifier_types using (identifier_type)
-left join identifier_sightings as known using (identifier_type, identifier)
+left join identifier_sightings as known
+    on
+        sum_sightings.half_key = known.half_key
+        and not (
+            sum_sightings.identifier_type <> known.identifier_type
+            or sum_sightings.identifier <> known.identifier
+        )
 """
 EDGES = """
 with
@@ -669,7 +677,7 @@ def write_numbered_state(folder: Path, new_share: float) -> None:
             select
                 * exclude (hub),
                 [null, 'many_links', 'several_user_ids'][hub + 1] as hub_reason,
-                false as is_ruled,
+                null as rule_key,
                 1 as batch_seq,
                 1 as revision_seq
             from solved
@@ -1039,7 +1047,7 @@ def tell_ratio(figure: str, full: float, new: float, goal: int) -> None:
     )
 
 
-def tell_incremental(world: Path, new_share: float) -> None:
+def tell_incremental(world: Path, new_share: float, goal: int) -> None:
     build_state(world, new_share, is_numbered=False)
     for kind, table in (("plain", "labels"), ("with_rails", "identity_components")):
         full, new = measure(f"start_{kind}", world), measure(f"go_on_{kind}", world)
@@ -1048,9 +1056,9 @@ def tell_incremental(world: Path, new_share: float) -> None:
         assert one == other, f"{kind}: going on is not what starting anew gives"
         words = kind.replace("_", " ")
         share = f"{new_share:.1%} new, {words}"
-        tell_ratio(f"{share}, from strings", full.cpu, new.cpu, 8)
+        tell_ratio(f"{share}, from strings", full.cpu, new.cpu, goal)
         solving = (done.cpu - done.told for done in (full, new))
-        tell_ratio("  of it from dense numbers", *solving, 8)
+        tell_ratio("  of it from dense numbers", *solving, goal)
 
 
 def tell_against_splink(world: Path) -> None:
@@ -1090,6 +1098,11 @@ def main() -> None:
     parser.add_argument("--edges", type=int, default=100_000_000)
     parser.add_argument("--quick", action="store_true", help="a smoke run, 1 % of it")
     parser.add_argument("--folder", type=Path, help="keep the worlds here")
+    parser.add_argument(
+        "--from-strings",
+        action="store_true",
+        help="go on from strings with the large world too: an hour and 50 GB more",
+    )
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--build", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--state", type=float, help=argparse.SUPPRESS)
@@ -1111,10 +1124,12 @@ def main() -> None:
             print(f"{edge_count // 10:,} edges")
             tell_quality(small)
             tell_against_splink(small)
-            tell_incremental(small, 0.01)
+            tell_incremental(small, 0.01, goal=8)
             large = prepare(folder, edge_count)
             print(f"{edge_count:,} edges")
             tell_large(large, 0.001)
+            if chosen.from_strings:
+                tell_incremental(large, 0.001, goal=20)
 
 
 if __name__ == "__main__":

@@ -133,7 +133,10 @@ def tell_plainly(story: Story) -> Told:
     for one, two in story.ends.tolist():
         neighbours[one].add(two)
         neighbours[two].add(one)
-    user_ids = [sum(types[other] == 0 for other in neighbours[n]) for n in nodes]
+    user_ids = [
+        sum(types[other] == protection.user_id_code for other in neighbours[n])
+        for n in nodes
+    ]
     hubs = [
         HUB_LINKS
         if len(neighbours[node]) > protection.max_links[types[node]]

@@ -1,29 +1,41 @@
 """Who is one person, who is not, and that neither order nor history changes it."""
 
+import csv
+import hashlib
+import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
+from decimal import Decimal
+from uuid import UUID
 
+import numpy as np
 import polars as pl
 import polars.selectors as cs
 import pytest
 from polars.testing import assert_frame_equal
 
+from ml.graph import DENIED, HUB_LINKS, HUB_USER_IDS, LIMIT, MergeProtection
+from orchestration.settings import PROJECT
 from orchestration.sources.run_inputs import IDENTITY_RULES
 from orchestration.unmerge import (
     Identifier,
     UnmergeError,
     deny,
     divide,
-    fetch_members,
+    fetch_cluster,
     find_identifier,
+    part,
 )
 from tests.conftest import TestHome, moment
-from tests.resolving import IDENTITY, IDENTITY_MODELS, Journal, resolve
+from tests.resolving import IDENTITY, IDENTITY_MODELS, Journal, dbt, resolve
+from tests.test_graph import Story, Told, tell_plainly
 from tests.test_matching import PERSONS, TWICE, make_world
 
 AS_OF = moment("2026-03-01")
 START = moment("2026-02-01")
+TYPES_SEED = PROJECT / "dbt_project" / "seeds" / "identifier_types.csv"
+REASONS = {HUB_LINKS: "hub", HUB_USER_IDS: "hub", LIMIT: "limit", DENIED: "denied"}
 BROKEN_OFF = (
     "staging",
     *("message_identifier_sets", "identifier_set_members", "identifier_sightings"),
@@ -78,6 +90,15 @@ def write_scenarios() -> list[dict]:
     for n, phone in enumerate(("(212) 555-0188", "212.555.0188", "+1 212 555 0188")):
         log.identify(day[n], browser=f"us-{n}", traits={"phone": phone})
     log.identify(day[0], browser="ph-none", traits={"phone": "12"})
+    for n, phone in enumerate(("555-0188", "555-0188", "000 000 0000", "0000000000")):
+        log.identify(day[n], browser=f"ph-local-{n}", traits={"phone": phone})
+    for n in range(2):
+        log.add(
+            day[n],
+            "Product Viewed",
+            browser=f"ph-context-{n}",
+            context={"traits": {"phone": "+44 20 7946 0777"}},
+        )
 
     # diamond: four identifiers, every way round leads to the same person
     email = {"email": "k@di.example"}
@@ -240,6 +261,15 @@ def test_spellings_of_a_phone_number_are_one_number(profile_of):
         profile_of("+12")
 
 
+def test_number_without_area_code_or_of_one_digit_joins_nobody(profile_of):
+    assert len({profile_of(f"ph-local-{n}") for n in range(4)}) == 4
+
+
+def test_phone_that_any_call_states_is_an_identifier(profile_of):
+    assert profile_of("ph-context-0") == profile_of("ph-context-1")
+    assert profile_of("ph-context-0") == profile_of("+442079460777")
+
+
 def test_diamond_is_one_profile(profile_of):
     names = ("di-a", "di-b", "di-kim", "k@di.example")
     assert len({profile_of(name) for name in names}) == 1
@@ -297,13 +327,153 @@ def assert_same_tables(
         assert_frame_equal(rows, others, check_row_order=False)
 
 
+FIELDS = {
+    "user_id": "user",
+    "anonymous_id": "browser",
+    "device_id": "device",
+    "email": "email",
+    "loyalty_id": "loyaltyId",
+}
+
+
+def write_crowd(dice: np.random.Generator) -> tuple[list[dict], list[dict[str, str]]]:
+    """Messages of few people on fewer devices, and the identifiers of each."""
+    log, names = Journal("cr"), []
+    for _ in range(220):
+        who = dice.choice(["user_id", "anonymous_id"])
+        others = dice.choice(list(FIELDS), size=dice.integers(3), replace=False)
+        said = {
+            str(kind): f"{kind}-{int(24 * dice.random() ** 2)}@cr.example"
+            for kind in sorted({who, *others})
+        }
+        by_field = {FIELDS[kind]: name for kind, name in said.items()}
+        traits = {key: by_field.pop(key, None) for key in ("email", "loyaltyId")}
+        at = START + timedelta(hours=int(dice.integers(0, 400)))
+        log.identify(at, traits={k: v for k, v in traits.items() if v}, **by_field)
+        names.append(said)
+    return log.events, names
+
+
+def tell_crowd(
+    events: list[dict], names: list[dict[str, str]], rules: list[tuple[str, ...]]
+) -> tuple[list[tuple[str, str]], Told]:
+    """What the plain meaning makes of them; its nodes are pairs of type and name."""
+    types = {row["identifier_type"]: row for row in csv.DictReader(TYPES_SEED.open())}
+    codes = {name: code for code, name in enumerate(sorted(types))}
+    first_seen: dict[tuple[str, str], int] = {}
+    first_met: dict[frozenset[tuple[str, str]], int] = {}
+    for event, said in zip(events, names, strict=True):
+        at = int(moment(event["timestamp"][:-1]).timestamp())
+        for name in said.items():
+            first_seen[name] = min(at, first_seen.get(name, at))
+        for pair in map(frozenset, itertools.combinations(said.items(), 2)):
+            first_met[pair] = min(at, first_met.get(pair, at))
+    nodes = sorted(first_seen)
+    place = {name: node for node, name in enumerate(nodes)}
+
+    def ends(pairs: Iterable[Iterable[tuple[str, str]]]) -> np.ndarray:
+        rows = [[place[name] for name in pair] for pair in pairs]
+        return np.array(rows, dtype=np.int32).reshape(-1, 2)
+
+    def limits(column: str) -> np.ndarray:
+        return np.array([int(types[name][column] or 1 << 40) for name in sorted(types)])
+
+    def link_class(pair: Iterable[tuple[str, str]]) -> int:
+        return 1 + sum(types[kind]["strength"] == "weak" for kind, _ in pair)
+
+    by_rule = {
+        kind: ends((rule[1:3], rule[3:5]) for rule in rules if rule[0] == kind)
+        for kind in ("deny", "allow")
+    }
+    story = Story(
+        types=np.array([codes[kind] for kind, _ in nodes], dtype=np.uint8),
+        first_seen=np.array([first_seen[name] for name in nodes]),
+        keys=np.frombuffer(
+            b"".join(UUID(profile_id_of(*name)).bytes[:8] for name in nodes), "<u8"
+        ),
+        ends=ends(first_met),
+        classes=np.array([link_class(pair) for pair in first_met], dtype=np.uint8),
+        times=np.array(list(first_met.values())),
+        denied=by_rule["deny"],
+        allowed=by_rule["allow"],
+        protection=MergeProtection(
+            limits("profile_limit"),
+            limits("max_links"),
+            limits("max_user_ids"),
+            user_id_code=codes["user_id"],
+        ),
+        rng=np.random.default_rng(0),
+    )
+    return nodes, tell_plainly(story)
+
+
+def test_runs_over_a_crowd_give_what_merging_pair_by_pair_gives(new_home):
+    """Landed in any order and run by run, with rules that come and stay."""
+    dice = np.random.default_rng(20260301)
+    events, names = write_crowd(dice)
+    order = dice.permutation(len(events))
+    home = new_home("crowd")
+    rules: dict[frozenset[tuple[str, str]], tuple[str, ...]] = {}
+    layers = IDENTITY
+    for part_of_all, rows in enumerate(np.array_split(order, 3)):
+        home.land([events[row] for row in rows], f"part-{part_of_all}.ndjson")
+        resolve(home, AS_OF, layers)
+        layers = IDENTITY_MODELS
+        if part_of_all == 2:
+            break
+        known = sorted({name for row in rows for name in names[row].items()})
+        apart = [known[n] for n in dice.permutation(len(known))[:2]]
+        together = [list(names[row].items())[:2] for row in rows if len(names[row]) > 1]
+        added = {
+            frozenset(pair): (rule, *pair[0], *pair[1])
+            for rule, pair in [("allow", apart), *(("deny", p) for p in together[:6])]
+            if frozenset(pair) not in rules
+        }
+        with home.warehouse() as connection:
+            connection.executemany(
+                "insert into seeds.identity_rules values (?, ?, ?, ?, ?, '')",
+                list(added.values()),
+            )
+        rules |= added
+
+    nodes, told = tell_crowd(events, names, list(rules.values()))
+    rows = home.read(
+        "select identifier_type, identifier, profile_id from identity.identity_map"
+    ).rows()
+    assert {(kind, name): profile for kind, name, profile in rows} == {
+        node: profile_id_of(*nodes[anchor])
+        for node, anchor in zip(nodes, told.anchors, strict=True)
+    }
+    reasons = {
+        frozenset([(row[0], row[1]), (row[2], row[3])]): row[4]
+        for row in home.read(
+            "select identifier_type, identifier, refused_identifier_type, "
+            "refused_identifier, reason from identity.identity_conflicts"
+        ).iter_rows()
+    }
+    refused = {
+        frozenset(nodes[node] for node in pair): REASONS[why]
+        for pair, (why, _) in told.refused.items()
+        if len({told.anchors[node] for node in pair}) == 2
+    }
+    # a limit may have come first where in the end a rule denies it too
+    assert reasons.keys() == refused.keys()
+    assert {
+        reason: {reasons[pair] for pair, why in refused.items() if why == reason}
+        for reason in refused.values()
+    } == {"hub": {"hub"}, "denied": {"denied"}, "limit": {"limit"}}
+
+
 def test_fan_in_of_browsers_is_one_profile(profile_of):
     assert len({profile_of(f"fi-{n}") for n in range(6)} | {profile_of("fi-nia")}) == 1
 
 
 def test_chain_is_one_profile_named_after_its_oldest(profile_of):
     names = ("lc-a", "lc-b", "lc-c", "lc-quinn", "one@lc.example", "two@lc.example")
-    assert len({profile_of(name) for name in names}) == 1
+    # its first email was seen at the same moment: types go by name
+    assert {profile_of(name) for name in names} == {
+        profile_id_of("anonymous_id", "lc-a")
+    }
 
 
 def test_recycled_phone_joins_none_of_its_owners(profile_of, conflicts):
@@ -354,6 +524,15 @@ def test_late_merge_is_logged_with_its_edge(scenarios, profile_of, new_home):
         "linked_identifier from identity.identity_merges"
     ).rows() == [("merge", late, early, "lm-max", "lm-early")]
     assert profile_in(home, "lm-late") == early == profile_of("lm-early")
+    aliases = home.read("select * from identity.profile_aliases").rows()
+    assert dict(aliases)[late] == early
+
+    # a look back logs nothing, and coming back logs nothing twice
+    logged = home.read("select * from identity.identity_merges")
+    for as_of in (START + timedelta(days=16, hours=1), AS_OF):
+        resolve(home, as_of, IDENTITY_MODELS)
+        assert_frame_equal(logged, home.read("select * from identity.identity_merges"))
+    assert profile_in(home, "lm-late") == early
 
 
 def test_denied_pair_is_parted_and_one_again_when_the_rule_goes(new_home):
@@ -364,7 +543,7 @@ def test_denied_pair_is_parted_and_one_again_when_the_rule_goes(new_home):
     assert before["profile_id"].n_unique() == 1
     with home.warehouse() as connection:
         ends = [find_identifier(connection, name) for name in ("td-laptop", "td-phone")]
-        sides = divide(connection, fetch_members(connection, ends[0]), *ends)
+        sides = divide(fetch_cluster(connection, ends[0]), *ends)
 
     with home.warehouse() as connection:
         connection.execute(
@@ -381,7 +560,13 @@ def test_denied_pair_is_parted_and_one_again_when_the_rule_goes(new_home):
         "from identity.identity_merges"
     ).rows() == [("split", laptop, phone)]
 
+    # a rule that stands is no change
     parted = home.read("select * from identity.identity_map")
+    solved = "select max(revision_seq) from identity.identity_components"
+    revision = home.read(solved).item()
+    resolve(home, AS_OF, IDENTITY_MODELS)
+    assert home.read(solved).item() == revision
+
     predicted = sides.select("identifier", "side").join(parted, on="identifier")
     assert predicted.select("side", "profile_id").unique().height == 2
     assert predicted["side"].n_unique() == predicted["profile_id"].n_unique() == 2
@@ -429,10 +614,27 @@ def test_superseded_message_is_forgotten(new_home):
     assert sorted(names) == ["su-browser", "su-right"]
 
 
-def test_accepted_matches_join_profiles_for_as_long_as_matching_is_on(new_home):
-    home = new_home("matching")
+def test_an_earlier_copy_that_says_the_same_supersedes_nothing(new_home):
+    home = new_home("repeated")
+    log = Journal("re")
+    log.identify(START, browser="re-browser", user="re-user")
+    home.land(log.events)
+    resolve(home, AS_OF, IDENTITY)
+    epoch = home.read("select evidence_epoch from identity.identity_state").item()
+    home.land(
+        [{**log.events[0], "receivedAt": START.isoformat() + "Z"}], "earlier.ndjson"
+    )
+    resolve(home, AS_OF, IDENTITY)
+    assert home.read("select received_at from raw.events").item() == START
+    assert (
+        home.read("select evidence_epoch from identity.identity_state").item() == epoch
+    )
+
+
+def identify_records(records: list[dict]) -> list[dict]:
+    """A call for each record, with a browser and an email of its own."""
     log = Journal("ma")
-    for n, record in enumerate(make_world()):
+    for n, record in enumerate(records):
         said = {key: value for key, value in record.items() if value is not None}
         names = {"firstName": said.get("first_name"), "lastName": said.get("last_name")}
         address = {
@@ -451,7 +653,12 @@ def test_accepted_matches_join_profiles_for_as_long_as_matching_is_on(new_home):
             },
             browser=f"browser-{said['record_id']}",
         )
-    home.land(log.events)
+    return log.events
+
+
+def test_accepted_matches_join_profiles_for_as_long_as_matching_is_on(new_home):
+    home = new_home("matching")
+    home.land(identify_records(make_world()))
     profiles = "select count(distinct profile_id) from identity.identity_map"
     home.settings = home.settings.model_copy(update={"matching": True})
     resolve(home, AS_OF, IDENTITY)
@@ -466,6 +673,41 @@ def test_accepted_matches_join_profiles_for_as_long_as_matching_is_on(new_home):
     home.settings = home.settings.model_copy(update={"matching": False})
     resolve(home, AS_OF, IDENTITY)
     assert home.read(profiles).item() == PERSONS + TWICE
+
+
+def test_matches_of_later_runs_give_what_one_run_gives(new_home):
+    """Too few to learn from, then enough, then a message that says so too."""
+    events = identify_records(make_world())
+    later = Journal("la")
+    later.add(
+        START + timedelta(days=1),
+        "Product Viewed",
+        {"email": "0003-b@ma.example"},
+        context={"traits": {"email": "0003-a@ma.example"}},
+    )
+    known = events[: PERSONS + 15]
+    homes = [new_home("matching-at-once"), new_home("matching-later")]
+    for home in homes:
+        home.settings = home.settings.model_copy(update={"matching": True})
+    at_once, gradual = homes
+
+    layers = IDENTITY
+    for name, landed in (
+        ("known.ndjson", known),
+        ("new.ndjson", events[PERSONS + 15 :]),
+        ("later.ndjson", later.events),
+    ):
+        gradual.land(landed, name)
+        resolve(gradual, AS_OF, layers)
+        layers = IDENTITY_MODELS
+    at_once.land([*events, *later.events])
+    resolve(at_once, AS_OF, IDENTITY)
+
+    links = gradual.read(
+        "select source, count(*) from identity.identity_edges group by 1"
+    )
+    assert dict(links.rows())["match"] > TWICE * 0.9
+    assert_same_tables(gradual, at_once, ("identity",))
 
 
 def test_unmerge_reports_what_the_merge_touched_and_writes_nothing(demo_home):
@@ -504,18 +746,166 @@ def test_unmerge_of_what_is_not_merged_says_so(demo_home):
     assert "no identifier 'nobody'" in unknown.stderr
 
 
+def test_unmerge_tells_why_two_are_one_and_what_that_touched(new_home):
+    """Two customers whose masked emails look alike, on one browser."""
+    home = new_home("unmerge")
+    log = Journal("un")
+    email = {"email": "john@gmail.com"}
+    log.identify(START - timedelta(hours=1), user="un-john", traits=email)
+    log.identify(START, browser="un-b", traits=email)
+    viewed = log.add(START + timedelta(hours=1), "Product Viewed", browser="un-b")
+    log.identify(
+        START + timedelta(days=1), browser="un-b", traits={"email": "joan@gmail.com"}
+    )
+    ordered = log.add(
+        START + timedelta(days=2),
+        "Order Completed",
+        {
+            "order_id": "un-order",
+            "email": "joan@gmail.com",
+            "total": 10,
+            "currency": "EUR",
+            "products": [{"product_id": "p", "price": 10, "quantity": 1}],
+        },
+        browser="un-b",
+    )
+    home.land(log.events)
+    resolve(home, AS_OF)
+    profile = profile_in(home, "un-b")
+    with home.warehouse() as connection:
+        connection.execute(
+            f"""
+            create schema if not exists decisions;
+            create schema if not exists ml;
+            create schema if not exists attribution;
+            create table decisions.send_list as from (values
+                ('s1', 'd1', 'email', 'email', 'john@gmail.com'),
+                ('s2', 'd2', 'email', 'email', 'john@gmail.com'),
+                ('s3', 'd3', 'push', 'email', 'joan@gmail.com')
+            ) as sends (send_id, decision_id, channel, identifier_type, identifier);
+            create table decisions.decisions as from (values
+                ('d1', '{ordered}'), ('d2', '{viewed}'), ('d3', '{viewed}')
+            ) as decisions (decision_id, evidence_message_id);
+            create table decisions.phases as
+            select '{profile}' as profile_id, 'active' as phase_name,
+                '{ordered}' as evidence_message_id;
+            create table ml.scores as
+            select '{profile}' as profile_id, .5 as purchase_propensity,
+                .25 as churn_propensity, 'rfm' as scored_by;
+            create table attribution.touchpoints as from (values
+                ('t1', 's1', null), ('t3', 's3', null)
+            ) as touchpoints (touchpoint_id, send_id, session_id);
+            create table attribution.conversions as
+            select 'c1' as conversion_id, 'un-order' as order_id;
+            create table attribution.credits as from (values
+                ('linear', 'c1', 't1', 4), ('linear', 'c1', 't3', 6)
+            ) as credits (
+                attribution_model, conversion_id, touchpoint_id, revenue_amount
+            )
+            """
+        )
+        one, other = (
+            find_identifier(connection, f"{name}@gmail.com")
+            for name in ("john", "joan")
+        )
+        told = {
+            title: frame.rows() for title, frame in part(connection, one, other).items()
+        }
+
+    john, joan = (
+        f"email:jo….com ({profile_id_of('email', f'{name}@gmail.com')[:8]})"
+        for name in ("john", "joan")
+    )
+    masked = "email:jo….com"
+    assert list(told.values()) == [
+        [
+            (masked, "anonymous_id:un-b", "message, one strong", START, 1, "un-0001"),
+            (
+                *("anonymous_id:un-b", masked, "message, one strong"),
+                *(START + timedelta(days=1), 2, "un-0003"),
+            ),
+        ],
+        sorted(
+            [
+                *((john, kind, 1) for kind in ("anonymous_id", "email", "user_id")),
+                (joan, "email", 1),
+            ]
+        ),
+        sorted([(john, 3, 0, None), (joan, 2, 1, Decimal("10.00"))]),
+        sorted([(john, "email", 2, 1), (joan, "push", 1, 1)]),
+        [(0.5, 0.25, "rfm", "active", joan)],
+        [("linear", 1, 4)],
+    ]
+
+
+def test_rules_of_a_cluster_decide_over_an_unmerge(new_home):
+    """A denial that leads out of the cluster is none of it; an allowed pair holds."""
+    home = new_home("ruled")
+    home.land([e for e in write_scenarios() if "td-" in str(e) or "fi-" in str(e)])
+    resolve(home, AS_OF, IDENTITY)
+    with home.warehouse() as connection:
+        connection.execute(
+            "insert into seeds.identity_rules values "
+            "('deny', 'user_id', 'td-ann', 'user_id', 'fi-nia', ''),"
+            "('allow', 'anonymous_id', 'fi-0', 'anonymous_id', 'fi-1', '')"
+        )
+    resolve(home, AS_OF, IDENTITY_MODELS)
+    with home.warehouse() as connection:
+        ends = [find_identifier(connection, name) for name in ("td-laptop", "td-phone")]
+        assert divide(fetch_cluster(connection, ends[0]), *ends)["side"].n_unique() == 2
+        ends = [find_identifier(connection, name) for name in ("fi-0", "fi-1")]
+        with pytest.raises(UnmergeError, match=r"a rule allows that .* are one"):
+            part(connection, *ends)
+
+
+def test_rules_that_cannot_be_read_stop_the_run_and_say_what_to_mend(new_home):
+    home = new_home("unreadable")
+    home.land([e for e in write_scenarios() if "td-" in str(e)])
+    resolve(home, AS_OF, IDENTITY)
+    mends = {
+        "forbid,user_id,a,user_id,b": "a rule is block, deny or allow",
+        "deny,emial,a@b.example,user_id,u": "identifier_types.csv has no such type",
+        "block,email,a@b.example,user_id,u": "block names one identifier",
+        "deny,user_id,a,,": "deny and allow name two identifiers, each with its type",
+        "deny,user_id,a,phone,12": "an identifier is missing or is no phone number",
+        "allow,user_id,a,email,nobody": "an email has a name, an @ and a domain",
+        "deny,email,A@b.example,email,a@b.example ": "both are one identifier",
+        "deny,user_id,c,user_id,d": "another row says the opposite of the two",
+        "allow,user_id,d,user_id,c": "another row says the opposite of the two",
+    }
+    with home.warehouse() as connection:
+        for line in mends:
+            connection.execute(
+                "insert into seeds.identity_rules values (?, ?, ?, ?, ?, '')",
+                [value or None for value in line.split(",")],
+            )
+    with pytest.raises(pytest.fail.Exception) as stopped:
+        dbt(home, "build", "--select", "stg_phone_numbers", "stg_identity_rules")
+    told = " ".join(str(stopped.value).split())
+    for line, mend in mends.items():
+        assert f'identity_rules.csv, "{line}": {mend}' in told
+    assert told.count("identity_rules.csv, ") == len(mends)
+
+
 def test_deny_rule_is_written_once(tmp_path):
     rules = tmp_path / "identity_rules.csv"
-    rules.write_bytes(IDENTITY_RULES.read_bytes())
+    rules.write_text(IDENTITY_RULES.read_text().removesuffix("\n"))
     ends = (
         Identifier(1, "user_id", "ann", "p"),
         Identifier(2, "email", "a@b.example", "p"),
     )
     deny(rules, *ends, reason="one account, two people")
-    last = rules.read_text().splitlines()[-1]
+    *known, last = rules.read_text().splitlines()
+    assert known == IDENTITY_RULES.read_text().splitlines()
     assert last == 'deny,user_id,ann,email,a@b.example,"one account, two people"'
     with pytest.raises(UnmergeError, match=r"identity_rules.csv:\d+ has a rule"):
         deny(rules, *reversed(ends), reason="")
+
+
+def profile_id_of(identifier_type: str, identifier: str) -> str:
+    """The id of a profile of which this identifier is the oldest."""
+    name = f"{identifier_type}␟{identifier}".encode()
+    return str(UUID(hashlib.md5(name, usedforsecurity=False).hexdigest()))
 
 
 def profile_in(home: TestHome, identifier: str) -> str:

@@ -6,3 +6,8 @@
         else trim({{ identifier }})
     end
 {%- endmacro %}
+
+{# Whether a text, in lower case and trimmed, has the form of an email. #}
+{% macro is_email(identifier) -%}
+    ({{ identifier }} like '%_@_%._%')
+{%- endmacro %}

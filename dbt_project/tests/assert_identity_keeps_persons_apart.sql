@@ -1,5 +1,6 @@
--- Without rules that allow more, no profile holds two user ids and a hub is alone in
--- its profile; and every link is either inside one profile or listed as a conflict.
+-- Without rules that allow more, no profile holds more of a type than its limit and a
+-- hub is alone in its profile; and every link is either inside one profile or listed as
+-- a conflict.
 {{ config(meta={'dagster': {'ref': {'name': 'identity_map'}}}) }}
 
 with
@@ -13,6 +14,12 @@ identity_map as (
 identifiers as (
 
     select * from {{ ref('identifiers') }}
+
+),
+
+identifier_types as (
+
+    select * from {{ ref('identifier_types') }}
 
 ),
 
@@ -38,21 +45,40 @@ count_members as (
 
     select
         identity_map.profile_id,
-        count(*) as member_count,
-        count(case when identifiers.identifier_type = 'user_id' then 1 end)
-            as user_id_count,
-        bool_or(identifiers.is_hub) as has_hub
+        identity_map.identifier_type,
+        count(*) as identifier_count,
+        bool_or(identifiers.is_hub) as has_hub,
+        bool_or(
+            identity_map.identifier_seq in (
+                select identity_components.identifier_seq
+                from identity_components
+                where identity_components.rule_key is not null
+            )
+        ) as is_ruled
     from identity_map
     inner join identifiers
         on identity_map.identifier_seq = identifiers.identifier_seq
-    group by identity_map.profile_id
-    having not bool_or(
-        identity_map.identifier_seq in (
-            select identity_components.identifier_seq
-            from identity_components
-            where identity_components.is_ruled
-        )
-    )
+    group by identity_map.profile_id, identity_map.identifier_type
+
+),
+
+sum_members as (
+
+    select
+        count_members.profile_id,
+        max(
+            case
+                when count_members.identifier_count > identifier_types.profile_limit
+                    then identifier_types.identifier_type
+            end
+        ) as crowded_type,
+        bool_or(count_members.has_hub) and sum(count_members.identifier_count) > 1
+            as has_hub_in_company
+    from count_members
+    inner join identifier_types
+        on count_members.identifier_type = identifier_types.identifier_type
+    group by count_members.profile_id
+    having not bool_or(count_members.is_ruled)
 
 ),
 
@@ -74,16 +100,16 @@ count_links as (
 )
 
 select
-    'two user ids in one profile' as problem,
+    'too many identifiers of type ' || crowded_type as problem,
     profile_id
-from count_members
-where user_id_count > 1
+from sum_members
+where crowded_type is not null
 union all
 select
     'hub that is not alone' as problem,
     profile_id
-from count_members
-where has_hub and member_count > 1
+from sum_members
+where has_hub_in_company
 union all
 select
     'links neither kept nor refused' as problem,

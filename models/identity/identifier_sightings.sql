@@ -38,6 +38,7 @@ known as (
             cast(null as timestamp) as first_seen_at,
             cast(null as timestamp) as last_seen_at,
             cast(0 as bigint) as message_count,
+            cast(null as ubigint) as half_key,
             cast(null as bigint) as moved_seq
     {% endif %}
 
@@ -65,7 +66,11 @@ sum_sightings as (
         max(summarise_sets.batch_seq) as batch_seq,
         min(summarise_sets.first_seen_at) as first_seen_at,
         max(summarise_sets.last_seen_at) as last_seen_at,
-        sum(summarise_sets.message_count) as message_count
+        sum(summarise_sets.message_count) as message_count,
+        {{ half_key(
+            "identifier_set_members.identifier_type || '␟'"
+            ~ " || identifier_set_members.identifier"
+        ) }} as half_key
     from summarise_sets
     inner join identifier_set_members
         on summarise_sets.identifier_set_id = identifier_set_members.identifier_set_id
@@ -97,9 +102,7 @@ add_to_known as (
         cast(
             sum_sightings.message_count + coalesce(known.message_count, 0) as bigint
         ) as message_count,
-        {{ half_key(
-            "sum_sightings.identifier_type || '␟' || sum_sightings.identifier"
-        ) }} as half_key,
+        sum_sightings.half_key,
         case
             when sum_sightings.first_seen_at >= known.first_seen_at
                 then known.moved_seq
@@ -111,8 +114,12 @@ add_to_known as (
         on sum_sightings.identifier_type = identifier_types.identifier_type
     left join known
         on
-            sum_sightings.identifier_type = known.identifier_type
-            and sum_sightings.identifier = known.identifier
+            sum_sightings.half_key = known.half_key
+            -- said by what differs, as equal texts would be looked for among all
+            and not (
+                sum_sightings.identifier_type <> known.identifier_type
+                or sum_sightings.identifier <> known.identifier
+            )
 
 )
 

@@ -16,6 +16,23 @@ LINK_COLUMNS = """
     link_class,
     epoch_us(first_seen_at) as first_seen
 """
+RULE_KEYS = """
+    select
+        identifier_seq,
+        bit_xor(cast(
+            md5_number(rule || ' ' || one || ' ' || other) & 18446744073709551615
+            as ubigint
+        )) as rule_key
+    from (
+        select
+            rule,
+            identifier_seq as one,
+            linked_identifier_seq as other,
+            unnest([one, other]) as identifier_seq
+        from rule_pairs
+    )
+    group by identifier_seq
+"""
 SOLVED_COLUMNS = f"""
     identifier_seq as node,
     component_seq as anchor,
@@ -78,14 +95,12 @@ def solve_all(warehouse):
     counts = graph.count_links(nodes.type_codes, protection.user_id_code, links)
     numbers = np.arange(len(nodes))
     former = (np.full(len(numbers), NOTHING),) * 3
-    is_ruled = np.zeros(len(numbers), dtype=bool)
-    is_ruled[named_in(rules)] = True
     return to_table(
         numbers,
         solution,
         counts,
         former=former,
-        is_ruled=is_ruled,
+        rule_keys=warehouse.rule_keys(numbers),
         progress=warehouse.progress(),
     )
 
@@ -93,7 +108,7 @@ def solve_all(warehouse):
 def follow(warehouse):
     """Solve the components that new links, moved times and changed rules reach."""
     rules = warehouse.rules()
-    changes = warehouse.changes(rules)
+    changes = warehouse.changes()
     change = graph_changes.resolve(warehouse, changes, warehouse.protection(), rules)
     merges = change.merges
 
@@ -111,25 +126,17 @@ def follow(warehouse):
     former[1][lost] = merges.via_left
     former[2][lost] = merges.via_right
     former[0][np.searchsorted(nodes, change.separated)] = change.separated_from
-    is_ruled = np.isin(nodes, named_in(rules))
     return to_table(
         nodes,
         members,
         members,
         former=former,
-        is_ruled=is_ruled,
+        rule_keys=warehouse.rule_keys(nodes),
         progress=warehouse.progress(),
     )
 
 
-def named_in(rules):
-    """Return the nodes that a rule names."""
-    return np.r_[
-        rules.denied_left, rules.denied_right, rules.allowed_left, rules.allowed_right
-    ]
-
-
-def to_table(nodes, solved, counts, *, former, is_ruled, progress):
+def to_table(nodes, solved, counts, *, former, rule_keys, progress):
     """Lay out rows as the model's columns."""
     count = len(nodes)
     former_of, via, linked_via = (
@@ -143,7 +150,7 @@ def to_table(nodes, solved, counts, *, former, is_ruled, progress):
             "link_count": pa.array(counts.degrees, type=pa.int64()),
             "user_id_count": pa.array(counts.user_id_counts, type=pa.int64()),
             "hub_reason": HUB_REASONS.take(pa.array(solved.hub_reasons)),
-            "is_ruled": pa.array(is_ruled, type=pa.bool_()),
+            "rule_key": pa.array(rule_keys, type=pa.uint64(), mask=rule_keys == 0),
             "former_component_seq": former_of,
             "via_identifier_seq": via,
             "via_linked_identifier_seq": linked_via,
@@ -163,6 +170,7 @@ class Warehouse:
     def __init__(self, session, tables):
         self.session = session
         self.tables = tables
+        self.is_linked = None
 
     def chunks(self, query, nodes=()):
         """Yield the rows of a query over the tables and `asked`, some nodes.
@@ -263,7 +271,17 @@ class Warehouse:
             told["first_seen"],
         )
 
-    def changes(self, rules):
+    def rule_keys(self, nodes):
+        """Return what names the rules about each of sorted nodes, zero if none do."""
+        told = self.ask(RULE_KEYS)
+        seqs = told["identifier_seq"]
+        places = np.searchsorted(nodes, seqs)
+        is_among = np.isin(seqs, nodes[places[places < len(nodes)]])
+        keys = np.zeros(len(nodes), dtype=np.uint64)
+        keys[places[is_among]] = told["rule_key"][is_among]
+        return keys
+
+    def changes(self):
         """Return what came after the batch that the last solution knew."""
         last = "select coalesce(max(batch_seq), 0) as batch from former"
         batch = self.ask(last)["batch"][0]
@@ -275,14 +293,25 @@ class Warehouse:
             where moved_seq > {batch} and new_seq <= {batch}
             """
         )
-        was_ruled = self.ask("select identifier_seq from former where is_ruled")
+        ruled = self.ask(
+            f"""
+            select identifier_seq
+            from ({RULE_KEYS}) as present
+            full join (from former where rule_key is not null) as past
+                using (identifier_seq)
+            where present.rule_key is distinct from past.rule_key
+            """
+        )
         return graph_changes.Changes(
             edges=self.links(f"new_seq > {batch}"),
             moved=moved["identifier_seq"].astype(np.int32),
-            ruled=np.union1d(was_ruled["identifier_seq"], named_in(rules)).astype(
-                np.int32
-            ),
+            ruled=ruled["identifier_seq"].astype(np.int32),
         )
+
+    @cached_property
+    def is_member(self):
+        """Which nodes were asked of, or are in one cluster with such."""
+        return np.zeros(self.node_count, dtype=bool)
 
     @cached_property
     def clusters(self):
@@ -300,6 +329,7 @@ class Warehouse:
         is_reached[NOTHING] = False
         is_member = is_reached[self.clusters]
         is_member[nodes] = True
+        self.is_member |= is_member
         return self.rows_of(np.flatnonzero(is_member))
 
     def rows_of(self, nodes):
@@ -328,13 +358,26 @@ class Warehouse:
         )
 
     def edges(self, nodes):
-        """Return all links that begin or end in these nodes."""
-        is_wanted = np.zeros(self.node_count, dtype=bool)
-        is_wanted[nodes] = True
-        return self.links(
-            is_wanted=lambda columns: (
-                is_wanted[columns["left_node"]] | is_wanted[columns["right_node"]]
+        """Return all links that begin or end in these nodes, which are known members.
+
+        One pass over the links is long, so it brings those of all members so far.
+        """
+        if self.is_linked is None or not self.is_linked[nodes].all():
+            self.is_linked = is_linked = self.is_member.copy()
+            self.member_links = self.links(
+                is_wanted=lambda columns: (
+                    is_linked[columns["left_node"]] | is_linked[columns["right_node"]]
+                )
             )
+        links = self.member_links
+        is_asked = np.zeros(self.node_count, dtype=bool)
+        is_asked[nodes] = True
+        rows = np.flatnonzero(is_asked[links.left] | is_asked[links.right])
+        return graph.Edges(
+            links.left[rows],
+            links.right[rows],
+            links.link_classes[rows],
+            links.first_seen[rows],
         )
 
     def progress(self):

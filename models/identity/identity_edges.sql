@@ -40,11 +40,11 @@ known as (
         select
             cast(null as bigint) as identifier_seq,
             cast(null as bigint) as linked_identifier_seq,
+            cast(null as varchar) as source,
             cast(null as timestamp) as first_seen_at,
             cast(null as timestamp) as last_seen_at,
             cast(0 as bigint) as evidence_count,
             cast(null as varchar) as evidence_message_id,
-            cast(null as double) as match_weight,
             cast(null as bigint) as new_seq,
             cast(null as bigint) as moved_seq
     {% endif %}
@@ -131,7 +131,7 @@ add_matches as (
         0 as evidence_count,
         cast(null as varchar) as evidence_message_id,
         match_pairs.match_weight,
-        match_pairs.batch_seq
+        (select max(batch_seq) from identifier_sightings) as batch_seq
     from match_pairs
     left join known
         on
@@ -141,7 +141,15 @@ add_matches as (
         on
             match_pairs.identifier_seq = pair_members.identifier_seq
             and match_pairs.linked_identifier_seq = pair_members.linked_identifier_seq
-    where known.identifier_seq is null and pair_members.identifier_seq is null
+    where
+        pair_members.identifier_seq is null
+        and (
+            known.identifier_seq is null
+            or (
+                known.source = 'match'
+                and match_pairs.first_seen_at < known.first_seen_at
+            )
+        )
 
 ),
 
@@ -152,16 +160,23 @@ add_to_known as (
         pairs.linked_identifier_seq,
         pairs.source,
         pairs.link_class,
-        least(pairs.first_seen_at, known.first_seen_at) as first_seen_at,
+        case
+            when known.source = pairs.source
+                then least(pairs.first_seen_at, known.first_seen_at)
+            else pairs.first_seen_at
+        end as first_seen_at,
         greatest(pairs.last_seen_at, known.last_seen_at) as last_seen_at,
         cast(pairs.evidence_count + coalesce(known.evidence_count, 0) as bigint)
             as evidence_count,
         least(pairs.evidence_message_id, known.evidence_message_id)
             as evidence_message_id,
-        coalesce(pairs.match_weight, known.match_weight) as match_weight,
+        pairs.match_weight,
         coalesce(known.new_seq, pairs.batch_seq) as new_seq,
         case
-            when pairs.first_seen_at >= known.first_seen_at then known.moved_seq
+            when
+                known.source = pairs.source
+                and pairs.first_seen_at >= known.first_seen_at
+                then known.moved_seq
             else pairs.batch_seq
         end as moved_seq,
         pairs.batch_seq

@@ -1,4 +1,5 @@
--- One row per change of a profile that an earlier run had named.
+-- One row per change of a profile that an earlier run had named; the newest run's only,
+-- and not again where the log already ends with it.
 {{ config(
     materialized='incremental',
     incremental_strategy='append',
@@ -68,7 +69,7 @@ name_profiles as (
         run.as_of as merged_at,
         find_changes.revision_seq
     from find_changes
-    cross join run
+    inner join run on run.is_newest
     inner join identifier_sightings as losers
         on find_changes.loser_seq = losers.identifier_seq
     inner join identifier_sightings as winners
@@ -78,6 +79,32 @@ name_profiles as (
     left join identifier_sightings as linked_ends
         on find_changes.via_linked_identifier_seq = linked_ends.identifier_seq
 
+),
+
+drop_logged as (
+
+    select name_profiles.*
+    from name_profiles
+    {%- if is_incremental() %}
+    left join {{ this }} as logged
+        on
+            least(name_profiles.loser_profile_id, name_profiles.winner_profile_id)
+            = least(logged.loser_profile_id, logged.winner_profile_id)
+            and greatest(
+                name_profiles.loser_profile_id, name_profiles.winner_profile_id
+            ) = greatest(logged.loser_profile_id, logged.winner_profile_id)
+    qualify
+        row_number() over (
+            partition by name_profiles.loser_profile_id, name_profiles.winner_profile_id
+            order by logged.revision_seq desc nulls last
+        ) = 1
+        and (
+            logged.change is null
+            or logged.change <> name_profiles.change
+            or logged.loser_profile_id <> name_profiles.loser_profile_id
+        )
+    {%- endif %}
+
 )
 
-select * from name_profiles
+select * from drop_logged

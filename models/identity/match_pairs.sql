@@ -21,8 +21,7 @@ number_ends as (
         match_candidates.match_weight,
         (ends.type_rank, ends.identifier)
         <= (linked_ends.type_rank, linked_ends.identifier) as is_in_order,
-        greatest(ends.first_seen_at, linked_ends.first_seen_at) as first_seen_at,
-        greatest(ends.batch_seq, linked_ends.batch_seq) as batch_seq
+        greatest(ends.first_seen_at, linked_ends.first_seen_at) as first_seen_at
     from match_candidates
     inner join identifier_sightings as ends
         on
@@ -44,8 +43,7 @@ put_in_order as (
         case when is_in_order then linked_identifier_seq else identifier_seq end
             as linked_identifier_seq,
         match_weight,
-        first_seen_at,
-        batch_seq
+        first_seen_at
     from number_ends
 
 )

@@ -97,7 +97,7 @@ drop_blocked as (
         and blocked.identifier is null
         and (
             name_pairs.identifier_type <> 'email'
-            or name_pairs.identifier like '%_@_%._%'
+            or {{ is_email('name_pairs.identifier') }}
         )
 
 )

@@ -17,7 +17,6 @@ def model(dbt, session):
     spellings = session.sql(
         """
         select json_extract_string(traits, '$.phone') as spelling from events
-        where type = 'identify'
         union
         select unnest([identifier, linked_identifier]) as spelling from rules
         where 'phone' in (identifier_type, linked_identifier_type)
@@ -37,11 +36,15 @@ def model(dbt, session):
 
 
 def to_e164(spelling, region):
-    """Return the number as + and digits, nothing if it cannot be one."""
+    """Return the number as + and digits, nothing if nobody could be called by it."""
     try:
         number = phonenumbers.parse(spelling, region)
     except phonenumbers.NumberParseException:
         return None
-    if not phonenumbers.is_possible_number(number):
+    # a number without its area code is many people's; one digit repeated is nobody's
+    length = phonenumbers.is_possible_number_with_reason(number)
+    if length != phonenumbers.ValidationResult.IS_POSSIBLE:
+        return None
+    if len(set(str(number.national_number))) == 1:
         return None
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)

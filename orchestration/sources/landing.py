@@ -585,10 +585,10 @@ def keep_arrivals(
 
         insert into raw.superseded_messages
         select message_id, timestamp '{landed_at}' as landed_at from (
-            select message_id, received_at, {content_hash()} as content
+            select message_id, {content_hash()} as content
             from raw.events semi join contested using (message_id)
             except
-            select message_id, received_at, {content_hash()} as content from winners
+            select message_id, {content_hash()} as content from winners
         );
 
         delete from raw.events

@@ -14,13 +14,23 @@ from orchestration.settings import PROJECT, Settings
 from orchestration.warehouse import Connection, replace_table
 
 IDENTITY_RULES = PROJECT / "dbt_project" / "seeds" / "identity_rules.csv"
-# What turns messages into identifiers and links. Denied and allowed pairs are not
-# among it: identity takes a change of these in without starting afresh.
+# What turns messages into identifiers, links and profiles. Denied and allowed pairs are
+# not among it: identity takes a change of these in without starting afresh.
 EVIDENCE_SOURCES = (
     PROJECT / "models" / "identity",
-    PROJECT / "models" / "staging" / "stg_events.sql",
-    PROJECT / "models" / "staging" / "stg_identifiers.sql",
-    PROJECT / "models" / "staging" / "stg_phone_numbers.py",
+    *(
+        PROJECT / "models" / "staging" / f"stg_{name}"
+        for name in (
+            "events.sql",
+            "identifiers.sql",
+            "identify_calls.sql",
+            "identity_rules.sql",
+            "phone_numbers.py",
+        )
+    ),
+    *sorted((PROJECT / "ml").glob("graph*.py")),
+    PROJECT / "ml" / "matching.py",
+    PROJECT / "ml" / "union_find.py",
     PROJECT / "dbt_project" / "macros",
     PROJECT / "dbt_project" / "seeds" / "identifier_types.csv",
 )
@@ -72,8 +82,9 @@ def begin_run(connection: Connection, as_of: datetime, settings: Settings) -> bo
 def evidence_epoch(connection: Connection, settings: Settings) -> str:
     """A name that changes whenever evidence that identity took in may not hold.
 
-    That is when a message was superseded by an earlier received copy, and when the way
-    from messages to links, a blocked value or the matching of records changed.
+    That is when a message was superseded by an earlier received copy that says
+    something else, and when the way from messages to profiles, a blocked value or the
+    matching of records changed.
     """
     superseded = connection.execute(
         "select count(*) from raw.superseded_messages"
