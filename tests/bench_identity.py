@@ -986,7 +986,7 @@ def measure(name: str, folder: Path, *, times: int = 1) -> Measure:
 
 
 def tell(figure: str, value: str, goal: str, raw: str) -> None:
-    print(f"{figure:<46}{value:>10}  {goal:<22}{raw}", flush=True)
+    print(f"{figure:<52}{value:>8}  {goal:<18}{raw}", flush=True)
 
 
 def prepare(folder: Path, edge_count: int) -> Path:
