@@ -590,6 +590,21 @@ def test_allowed_pair_joins_what_nothing_else_links(new_home):
     assert profile_in(home, "he-dee") == profile_in(home, "he-eli")
 
 
+def test_a_type_may_be_allowed_more_in_the_seed(new_home):
+    home = new_home("limits")
+    home.land([e for e in write_scenarios() if "td-" in str(e)])
+    resolve(home, AS_OF, IDENTITY)
+    with home.warehouse() as connection:
+        connection.execute(
+            "update seeds.identifier_types set profile_limit = 2 "
+            "where identifier_type = 'user_id'"
+        )
+    home.land([e for e in write_scenarios() if "ch-" in str(e)], "more.ndjson")
+    resolve(home, AS_OF, IDENTITY_MODELS)
+    assert profile_in(home, "ch-fay") == profile_in(home, "ch-gil")
+    dbt(home, "test", "--select", "assert_identity_keeps_persons_apart")
+
+
 def test_superseded_message_is_forgotten(new_home):
     """An earlier received copy takes a message's place, and its links go with it."""
     home = new_home("superseded")
