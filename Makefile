@@ -20,10 +20,9 @@ real: $(VENV)/dev.stamp
 	REKINDLE_HOME=$${REKINDLE_HOME:-.rekindle-real} $(BIN)/rekindle run --as-of 2018-01-01
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: lint types test
-	tests/demo_twice.sh
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.bench

@@ -1,7 +1,15 @@
-"""Homes to test in: an empty one, one with landed events, the demo's."""
+"""Homes to test in: an empty one, one with landed events, the demo's.
 
+Two workers share the files of the suite; what is dear to make is made by one of them,
+for both. Neither processes nor folders of theirs outlive them.
+"""
+
+import contextlib
+import ctypes
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -11,14 +19,54 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import psutil
 import pytest
+from filelock import FileLock
 
 from orchestration.settings import Settings
 from orchestration.warehouse import Connection, Warehouse
 
 Event = Mapping[str, Any]
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 
-pytest_plugins = ("tests.deciding", "tests.resolving")
+pytest_plugins = ("tests.resolving", "tests.deciding")
+
+BEGIN_WITH = ("demo", "identity", "docs", "ui", "land", "dbt_server")
+"""The files that take longest; one begun last would leave the other worker idle."""
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first."""
+    first = [f"test_{name}" for name in BEGIN_WITH]
+    items.sort(
+        key=lambda item: (
+            first.index(item.path.stem) if item.path.stem in first else len(first)
+        )
+    )
+
+
+def pytest_sessionstart() -> None:
+    """Inherit what processes of the tests leave behind; end in order when killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """End every process that the tests began, and remove their folders.
+
+    A folder that was asked for by `--basetemp` stays, to be looked into.
+    """
+    left = psutil.Process().children(recursive=True)
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, timeout=10)
+    if session.config.option.basetemp is None:
+        shutil.rmtree(session.config._tmp_path_factory.getbasetemp())  # type: ignore[attr-defined]
 
 
 class TestHome:
@@ -82,12 +130,39 @@ def new_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], TestHo
     return lambda name: TestHome(tmp_path_factory.mktemp(name) / "home")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for all workers; what dbt parsed of the models is kept below it."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    os.environ["REKINDLE_HOME"] = str(folder / "parsed")
+    return folder
+
+
 @pytest.fixture(scope="session")
-def demo_home(new_home: Callable[[str], TestHome]) -> TestHome:
+def make_once(shared_folder: Path) -> MakeOnce:
+    """Makes a folder in one worker, for all; nobody may change what is in it."""
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder = shared_folder / name
+        made = shared_folder / f"{name}.made"
+        with FileLock(shared_folder / f"{name}.lock"):
+            if not made.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                fill(folder)
+                made.touch()
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def demo_home(make_once: MakeOnce) -> TestHome:
     """A home in which `rekindle demo` has lived its three days."""
-    home = new_home("demo")
-    home.rekindle("demo")
-    return home
+    folder = make_once("demo", lambda folder: TestHome(folder).rekindle("demo"))
+    return TestHome(folder)
 
 
 def moment(text: str) -> datetime:

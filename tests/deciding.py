@@ -1,10 +1,7 @@
 """Runs the decision models, and the overrides they obey, on hand-made profiles."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +14,8 @@ import yaml
 from activations.blueprint import journey_frames, load_journeys
 from orchestration.settings import PROJECT
 from orchestration.warehouse import Connection, Warehouse, fetch_frame
+from tests.conftest import MakeOnce
+from tests.resolving import run_dbt
 
 Row = Mapping[str, Any]
 
@@ -173,9 +172,9 @@ class DecisionLab:
         return fetch_frame(self.connection, query)
 
 
-def compile_models(folder: Path) -> tuple[Path, dict[str, str]]:
-    """An empty lab warehouse, and the SQL of the decision models from first to last."""
-    path = folder / "lab.duckdb"
+def compile_models(folder: Path) -> None:
+    """Make an empty lab warehouse, and compile the decision models."""
+    path = folder / "warehouse.duckdb"
     steps = journey_frames(load_journeys(PROJECT / "activations" / "journeys"))
     with Warehouse(path).connect() as connection:
         for schema in {table.split(".")[0] for table in PARENTS} | {"seeds"}:
@@ -199,25 +198,13 @@ def compile_models(folder: Path) -> tuple[Path, dict[str, str]]:
                     create table seeds.{seed["name"]} as
                     select * from read_csv('{csv}', header = true, columns = {types})
                 """)
-    compiled = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("dbt")),
-            "compile",
-            *("--select", "path:models/decisions", *OVERRIDES),
-            *("--profiles-dir", "."),
-            *("--target-path", str(folder / "target")),
-            *("--log-path", str(folder / "logs")),
-        ],
-        cwd=PROJECT / "dbt_project",
-        env={**os.environ, "REKINDLE_WAREHOUSE": str(path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if compiled.returncode:
-        pytest.fail(compiled.stdout[-5000:])
+    run_dbt(path, "compile", "--select", "path:models/decisions", *OVERRIDES)
+
+
+def read_models(folder: Path) -> dict[str, str]:
+    """The SQL of the decision models from first to last."""
     manifest = json.loads((folder / "target" / "manifest.json").read_text())
-    return path, in_order(
+    return in_order(
         {
             node_id: node
             for node_id, node in manifest["nodes"].items()
@@ -261,11 +248,10 @@ def append_only_columns() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def compiled_decisions(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[Path, dict[str, str]]:
+def compiled_decisions(make_once: MakeOnce) -> tuple[Path, dict[str, str]]:
     """The decision models, compiled once for all tests."""
-    return compile_models(tmp_path_factory.mktemp("decisions"))
+    folder = make_once("decisions", compile_models)
+    return folder / "warehouse.duckdb", read_models(folder)
 
 
 @pytest.fixture

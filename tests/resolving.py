@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from activations.blueprint import journey_frames, load_journeys
 from activations.ledger import Ledger
+from orchestration.dbt import DBT_FOLDER, dbt_executable, served_dbt, start_server
 from orchestration.settings import PROJECT
 from orchestration.sources.landing import land
 from orchestration.sources.run_inputs import (
@@ -61,27 +61,33 @@ def resolve(home: TestHome, as_of: datetime, layers: tuple[str, ...] = LAYERS) -
 
 def dbt(home: TestHome, *arguments: str) -> Path:
     """Run dbt on a home; returns the folder that holds what it compiled."""
-    settings = home.settings
-    # parsed once for all homes: to dbt they are one, each in its own folder
-    target = settings.root.parent.parent / "dbt"
+    return run_dbt(home.settings.warehouse, *arguments)
+
+
+def run_dbt(warehouse: Path, *arguments: str) -> Path:
+    """Run dbt on a warehouse; returns the folder that holds what it compiled.
+
+    To dbt, all warehouses of the tests are one, each in a folder of its own: the models
+    are parsed once. So they must have the name that the compiled models hold.
+    """
+    assert warehouse.name == "warehouse.duckdb"
     finished = subprocess.run(
         [
-            str(Path(sys.executable).with_name("dbt")),
+            *served_dbt(start_server(), dbt_executable()),
             *arguments,
-            *("--project-dir", str(PROJECT / "dbt_project")),
-            *("--profiles-dir", str(PROJECT / "dbt_project")),
-            *("--target-path", str(target)),
-            *("--log-path", str(settings.root / "logs")),
+            *("--project-dir", str(DBT_FOLDER), "--profiles-dir", str(DBT_FOLDER)),
+            *("--target-path", str(warehouse.parent / "target")),
+            *("--log-path", str(warehouse.parent / "logs")),
         ],
-        cwd=settings.root,
-        env={**os.environ, "REKINDLE_WAREHOUSE": settings.warehouse.name},
+        cwd=warehouse.parent,
+        env={**os.environ, "REKINDLE_WAREHOUSE": warehouse.name},
         capture_output=True,
         text=True,
         check=False,
     )
     if finished.returncode:
         pytest.fail(finished.stdout[-5000:])
-    return target / "compiled" / "rekindle" / "models"
+    return warehouse.parent / "target" / "compiled" / "rekindle" / "models"
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """What every table of a warehouse holds, as one line each, for comparisons."""
 
-import argparse
 from pathlib import Path
 
 import polars as pl
@@ -50,15 +49,3 @@ def newest_as_of(path: Path) -> str:
     """The moment of the newest recorded run, ISO 8601."""
     frame: pl.DataFrame = Warehouse(path).read("select max(as_of) from raw.runs")
     return str(frame.item().isoformat())
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("warehouse", type=Path)
-    parser.add_argument("--as-of", action="store_true")
-    chosen = parser.parse_args()
-    if chosen.as_of:
-        print(newest_as_of(chosen.warehouse))
-    else:
-        for table, digest in fingerprints(chosen.warehouse).items():
-            print(table, digest)

@@ -1,9 +1,6 @@
 """Touches, paths and credits against separate computations and published examples."""
 
-import os
 import random
-import subprocess
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml.markov import CONVERSION, NULL, START, removal_effects
-from orchestration.settings import PROJECT
 from orchestration.warehouse import Warehouse, replace_table
 from tests.conftest import moment
+from tests.resolving import run_dbt
 
 RULE_MODELS = ("first_touch", "last_touch", "linear", "position_based", "time_decay")
 LOOKBACK = timedelta(days=30)
@@ -371,30 +368,19 @@ class WorldMaker:
                     self.buy(profile, f"{profile}-order", at, simply=True)
 
 
-def attribute(world: RandomWorld, warehouse: Warehouse, target: Path) -> None:
+def attribute(world: RandomWorld, warehouse: Warehouse) -> None:
     """Build the attribution models, data tests included, on a world."""
     with warehouse.connect() as connection:
         for table, frame in world.tables.items():
             replace_table(connection, table, frame)
-    build = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("dbt")),
-            "build",
-            *("--select", "path:models/attribution"),
-            *("lookback_windows", "attribution_rules", "reach_rules"),
-            *("--indirect-selection", "cautious"),
-            *("--exclude-resource-type", "unit_test"),
-            *("--profiles-dir", ".", "--target-path", str(target)),
-            *("--log-path", str(target)),
-        ],
-        cwd=PROJECT / "dbt_project",
-        env={**os.environ, "REKINDLE_WAREHOUSE": str(warehouse.path)},
-        capture_output=True,
-        text=True,
-        check=False,
+    run_dbt(
+        warehouse.path,
+        "build",
+        *("--select", "path:models/attribution"),
+        *("lookback_windows", "attribution_rules", "reach_rules"),
+        *("--indirect-selection", "cautious"),
+        *("--exclude-resource-type", "unit_test"),
     )
-    if build.returncode:
-        pytest.fail(build.stdout[-5000:])
 
 
 @pytest.fixture(scope="module")
@@ -403,16 +389,11 @@ def world() -> RandomWorld:
 
 
 @pytest.fixture(scope="module")
-def target(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("attribution_target")
-
-
-@pytest.fixture(scope="module")
 def attributed(
-    world: RandomWorld, target: Path, tmp_path_factory: pytest.TempPathFactory
+    world: RandomWorld, tmp_path_factory: pytest.TempPathFactory
 ) -> Warehouse:
-    warehouse = Warehouse(tmp_path_factory.mktemp("attribution") / "world.duckdb")
-    attribute(world, warehouse, target)
+    warehouse = Warehouse(tmp_path_factory.mktemp("attribution") / "warehouse.duckdb")
+    attribute(world, warehouse)
     return warehouse
 
 
@@ -598,7 +579,6 @@ def test_nobody_in_control_of_all_leaves_its_lift_unknown(
 def test_attribution_does_not_depend_on_the_order_of_landing(
     world: RandomWorld,
     attributed: Warehouse,
-    target: Path,
     tmp_path: Path,
 ) -> None:
     shuffled = RandomWorld(
@@ -609,9 +589,8 @@ def test_attribution_does_not_depend_on_the_order_of_landing(
         world.touches,
         world.orders,
     )
-    # under the same name, since the name is part of what dbt compiles
-    again = Warehouse(tmp_path / "world.duckdb")
-    attribute(shuffled, again, target)
+    again = Warehouse(tmp_path / "warehouse.duckdb")
+    attribute(shuffled, again)
     tables = attributed.read(
         """
         select table_name from information_schema.tables

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestration.dbt import DBT_FOLDER, run_dbt
+from orchestration.dbt import DBT_FOLDER
 from orchestration.warehouse import Warehouse, fetch_frame, replace_table
 from tests.conftest import TestHome, moment
+from tests.resolving import dbt
 
 AS_OF = moment("2026-06-10T14:35:07")
 TRAINED_AT = moment("2026-06-04")
@@ -185,8 +186,7 @@ def tables_of(events: list[Event]) -> dict[str, pl.DataFrame]:
 def build(new_home: Callable[[str], TestHome]) -> Build:
     """Runs the compiled models over made-up events and reads what they hold."""
     home = new_home("features")
-    run_dbt(home.settings, "compile", "--select", *MODELS)
-    compiled = home.settings.dbt_target / "compiled/rekindle/models/profiles"
+    compiled = dbt(home, "compile", "--select", *MODELS) / "profiles"
     queries = {name: (compiled / f"{name}.sql").read_text() for name in MODELS}
     warehouse = Warehouse(home.settings.warehouse)
 

@@ -39,11 +39,13 @@ def served(
     demo_home: TestHome, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     port = free_port()
-    log = tmp_path_factory.mktemp("ui") / "dagster.log"
+    home = tmp_path_factory.mktemp("ui") / "home"
+    shutil.copytree(demo_home.settings.root, home)
+    log = home / "dagster.log"
     with log.open("w") as stream:
         server = subprocess.Popen(
             [sys.executable, "-m", "orchestration.cli", "ui", "--port", str(port)],
-            env={**os.environ, "REKINDLE_HOME": str(demo_home.settings.root)},
+            env={**os.environ, "REKINDLE_HOME": str(home)},
             stdout=stream,
             stderr=subprocess.STDOUT,
             start_new_session=True,
