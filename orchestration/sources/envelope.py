@@ -43,6 +43,16 @@ ARRIVALS = """
 """
 """The columns of a line taken apart; a good line has no `reason`."""
 
+EARLIEST = "1970-01-01"
+LATEST = "2200-01-01"
+"""Moments from the first day to before the second are times of events.
+
+What lies outside is a default, a placeholder or a broken clock, and would overflow the
+arithmetic of some reader downstream.
+"""
+
+NUL = r"\u0000"
+
 
 def take_apart(lines: str) -> str:
     """The query that turns (file_id, line_number, line, problem, is_cut) into arrivals.
@@ -107,6 +117,15 @@ def take_apart(lines: str) -> str:
 
     ),
 
+    mend_clocks as (
+
+        select
+            *,
+            {in_bounds("received_at - (sent_at - original_at)")} as mended_at
+        from read_types
+
+    ),
+
     judge as (
 
         select
@@ -120,6 +139,7 @@ def take_apart(lines: str) -> str:
                     and not starts_with(ltrim(line, e' \\t\\r'), '{{')
                     then 'not a JSON object'
                 when {holds_no_number("line")} then 'not JSON: NaN or Infinity'
+                when {holds_nul("line")} then 'holds the character NUL'
                 {unless_scalar("messageId", "message_id")}
                 when message_id is null then 'messageId is missing'
                 {unless_scalar("type", "type")}
@@ -159,7 +179,7 @@ def take_apart(lines: str) -> str:
                 {unless_object("properties")}
                 {unless_object("traits")}
             end as reason
-        from read_types
+        from mend_clocks
 
     )
 
@@ -174,7 +194,7 @@ def take_apart(lines: str) -> str:
         user_id,
         coalesce(
             timestamp_at,
-            received_at - (sent_at - original_at),
+            mended_at,
             original_at,
             received_at,
             sent_at
@@ -235,6 +255,15 @@ def moment(column: str) -> str:
             ) as timestamp) end"""
 
 
+def in_bounds(instant: str) -> str:
+    """A moment, or null where no event can have that time."""
+    return f"""case
+                when {instant} >= timestamp '{EARLIEST}'
+                    and {instant} < timestamp '{LATEST}'
+                    then {instant}
+            end"""
+
+
 def shape(field: str) -> str:
     """In words, what JSON holds in a field; looked at only where it is wrong."""
     names = dict.fromkeys((field, FIELDS[field]))
@@ -261,8 +290,15 @@ def unless_moment(
     field: str, column: str, moment_column: str, needed: str = "true"
 ) -> str:
     """The branch that rejects a time that is needed and is no time."""
-    return f"""when {column} is not null and {moment_column} is null and {needed}
-                    then '{field}: "' || left({column}, 40) || '" is not ISO 8601'"""
+    return f"""when {column} is not null
+                    and {in_bounds(moment_column)} is null
+                    and {needed}
+                    then '{field}: "' || left({column}, 40)
+                        || if(
+                            {moment_column} is null,
+                            '" is not ISO 8601',
+                            '" is not between {EARLIEST} and {LATEST}'
+                        )"""
 
 
 def unless_object(field: str) -> str:
@@ -287,6 +323,12 @@ def holds_no_number(column: str) -> str:
     bare = f"""regexp_replace({column}, '"(\\\\.|[^"\\\\])*"', '', 'g')"""
     return f"""(contains({column}, 'NaN') or contains({column}, 'Infinity'))
                     and regexp_matches({bare}, 'NaN|Infinity')"""
+
+
+def holds_nul(column: str) -> str:
+    """Whether a text in a line holds the character that ends texts elsewhere."""
+    return f"""contains({column}, '{NUL}')
+                    and regexp_matches({column}, '(^|[^\\\\])(\\\\\\\\)*\\{NUL}')"""
 
 
 def with_property(name: str, column: str) -> str:

@@ -1,6 +1,7 @@
 """Landed files into `raw`: each file once by content, each message once by its id.
 
-Healthy files are read many at a time by DuckDB's own readers; a file with anything to
+Healthy files are read many at a time by DuckDB's own readers, each under a name of our
+own, since a file name may be a pattern or no text at all; a file with anything to
 object to is read again on its own, line by line. Which lines are good is decided in
 `envelope`, and nowhere else.
 """
@@ -13,23 +14,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import polars as pl
 
 from orchestration.sources.envelope import ARRIVALS, FIELDS, content_hash, take_apart
+from orchestration.sources.folder import Content, Form, FoundFile, find_files, inspect
 from orchestration.sources.receipts import RECEIPTS
 from orchestration.sources.salvage import DamagedError, Line, read_lines, sift
 from orchestration.warehouse import Connection, DatabaseError, fetch_frame
-
-TEXT_SUFFIXES = (".ndjson", ".jsonl", ".json")
-SUFFIXES = (*TEXT_SUFFIXES, *(f"{suffix}.gz" for suffix in TEXT_SUFFIXES), ".parquet")
 
 BATCH_BYTES = 1 << 30
 """Text read in one statement and committed in one transaction."""
 ZIP_RATIO = 8
 """Bytes of text in a byte of a compressed file, about."""
 CHUNK_LENGTH = 1 << 25
-HASH_BLOCK = 1 << 20
 NO_PATH = ("", 0, 0)
 
 TABLES = """
@@ -74,6 +73,9 @@ TABLES = """
 
 NO_ARRIVALS = f"create or replace temp table arrivals ({ARRIVALS})"
 
+UNREAD_ID = "sha256('unopened: ' || path)"
+"""Stands for the content of a file that is not read, in SQL."""
+
 EVENT_COLUMNS = """
     message_id,
     type,
@@ -90,44 +92,19 @@ EVENT_COLUMNS = """
 
 
 @dataclass(frozen=True)
-class FoundFile:
-    """A file below the landing folder that may be read, as a listing shows it."""
-
-    path: str
-    location: Path
-    byte_count: int
-    modified_ns: int
-
-
-@dataclass(frozen=True)
-class Content:
-    """What a file holds, told by its hash; or the problem that keeps it shut."""
-
-    file_id: str
-    prefix_id: str | None
-    byte_count: int
-    problem: str | None = None
-
-
-@dataclass(frozen=True)
 class NewFile:
-    """A file whose content has not been landed yet."""
+    """A file whose content has not been landed yet; `location` is our name for it."""
 
     path: str
     location: Path
     byte_count: int
     file_id: str
-    problem: str | None = None
-
-    @property
-    def is_parquet(self) -> bool:
-        """Whether it is read as a table, not as lines."""
-        return self.path.lower().endswith(".parquet")
+    form: Form
 
     @property
     def text_bytes(self) -> int:
         """About how many bytes of text it holds."""
-        is_zipped = self.path.lower().endswith((".gz", ".parquet"))
+        is_zipped = self.form in (Form.ZIPPED, Form.TABLE)
         return self.byte_count * (ZIP_RATIO if is_zipped else 1)
 
 
@@ -144,36 +121,48 @@ class Landed:
 def land(connection: Connection, landing: Path, landed_at: datetime) -> Landed:
     """Bring every file that is new by content into `raw`.
 
-    1. List the files; hash those whose path, size or time of change is new.
+    1. List the files; inspect those whose path, size or time of change is new.
     2. Where a known path grew, its new content takes the old one's place.
     3. Read batch after batch; what a batch objects to is read again, file by file.
     4. Keep one arrival of each message, the rejects and the counts.
+    5. Note what lies in the folder unread, and why.
 
     The connection is in a transaction, as `Warehouse.connect` gives it. Each batch is
     committed, so that a crash loses none that is done.
     """
     connection.execute(TABLES)
     paths = known_paths(connection)
+    listing = find_files(landing)
+    problems = {file.path: file.problem for file in listing if file.problem}
     found = [
         file
-        for file in find_files(landing)
-        if (file.byte_count, file.modified_ns) != paths.get(file.path, NO_PATH)[1:]
+        for file in listing
+        if file.path not in problems
+        and (file.byte_count, file.modified_ns) != paths.get(file.path, NO_PATH)[1:]
     ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         prefixes = [paths.get(file.path, NO_PATH)[1] for file in found]
-        contents = list(pool.map(hash_content, found, prefixes))
-    new_files = pick_new_files(connection, found, contents, paths)
-    keep(connection)
-    salvaged_count = sum(
-        land_batch(connection, batch, landed_at) for batch in in_batches(new_files)
-    )
-    remember_paths(connection, found, contents)
-    row_count, rejected_count = count_rows(connection, new_files)
-    return Landed(len(new_files), row_count, rejected_count, salvaged_count)
+        inspected = list(zip(found, pool.map(inspect, found, prefixes), strict=True))
+    problems |= {
+        file.path: content.problem for file, content in inspected if content.problem
+    }
+    contents = [pair for pair in inspected if not pair[1].problem]
+    with TemporaryDirectory() as links:
+        new_files = pick_new_files(connection, contents, paths, Path(links))
+        keep(connection)
+        salvaged_count = sum(
+            land_batch(connection, batch, landed_at, problems)
+            for batch in in_batches(new_files)
+        )
+    remember_paths(connection, contents)
+    note_unread(connection, problems, landed_at)
+    read_files = [file for file in new_files if file.path not in problems]
+    row_count, rejected_count = count_rows(connection, read_files)
+    return Landed(len(read_files), row_count, rejected_count, salvaged_count)
 
 
 def unreadable_files(connection: Connection) -> pl.DataFrame:
-    """The landed files of which nothing could be read: path, reason."""
+    """What lies in the landing folder of which nothing could be read: path, reason."""
     return fetch_frame(
         connection,
         """
@@ -192,64 +181,11 @@ def landing_fingerprint(landing: Path) -> str:
     The receipts that runs write themselves are left out: they wake nobody.
     """
     listing = [
-        (file.path, file.byte_count, file.modified_ns)
+        (file.path, file.byte_count, file.modified_ns, file.problem)
         for file in find_files(landing)
         if not file.path.startswith(f"{RECEIPTS}/")
     ]
     return hashlib.sha256(repr(listing).encode()).hexdigest()[:16]
-
-
-def find_files(landing: Path) -> list[FoundFile]:
-    """Every finished event file at any depth, by path."""
-    found = []
-    for folder, subfolders, names in os.walk(landing):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        for name in filter(is_event_file, names):
-            location = Path(folder, name)
-            try:
-                status = location.stat()
-            except FileNotFoundError:
-                # Renamed since it was listed: its new name is for the next run.
-                continue
-            found.append(
-                FoundFile(
-                    location.relative_to(landing).as_posix(),
-                    location,
-                    status.st_size,
-                    status.st_mtime_ns,
-                )
-            )
-    return sorted(found, key=lambda file: file.path)
-
-
-def is_event_file(name: str) -> bool:
-    """Whether a name says that the file is finished and holds events."""
-    return not name.startswith(".") and name.lower().endswith(SUFFIXES)
-
-
-def hash_content(file: FoundFile, prefix_bytes: int) -> Content:
-    """Hash a file, and its first bytes for comparison with what it once was."""
-    whole = hashlib.sha256()
-    prefix_id = None
-    byte_count = 0
-    try:
-        with file.location.open("rb") as stream:
-            if prefix_bytes:
-                block = stream.read(prefix_bytes)
-                whole.update(block)
-                byte_count = len(block)
-                prefix_id = whole.hexdigest()
-            while block := stream.read(HASH_BLOCK):
-                whole.update(block)
-                byte_count += len(block)
-    except OSError as error:
-        return Content(shut_id(file.path), None, 0, f"cannot be opened: {error}")
-    return Content(whole.hexdigest(), prefix_id, byte_count)
-
-
-def shut_id(path: str) -> str:
-    """Stands for the content of a file that cannot be opened."""
-    return hashlib.sha256(f"unopened: {path}".encode()).hexdigest()
 
 
 def known_paths(connection: Connection) -> dict[str, tuple[str, int, int]]:
@@ -262,31 +198,29 @@ def known_paths(connection: Connection) -> dict[str, tuple[str, int, int]]:
 
 def pick_new_files(
     connection: Connection,
-    found: list[FoundFile],
-    contents: list[Content],
+    contents: list[tuple[FoundFile, Content]],
     paths: dict[str, tuple[str, int, int]],
+    links: Path,
 ) -> list[NewFile]:
     """One file for each content that `raw.files` lacks, the smallest path first.
 
-    What a new content continues is replaced by it.
+    What a new content continues is replaced by it. Each file gets a link of a plain
+    name that says its form.
     """
     rows = connection.execute("select file_id from raw.files").fetchall()
     known_ids = {file_id for (file_id,) in rows}
     new_files: dict[str, NewFile] = {}
-    for file, content in zip(found, contents, strict=True):
+    for number, (file, content) in enumerate(contents):
+        if content.file_id in known_ids | new_files.keys():
+            continue
+        link = links / f"{number}{content.form.value}"
+        link.symlink_to(file.location.absolute())
+        new_files[content.file_id] = NewFile(
+            file.path, link, content.byte_count, content.file_id, content.form
+        )
         old_id = paths.get(file.path, NO_PATH)[0]
-        if content.file_id not in known_ids | new_files.keys():
-            new_files[content.file_id] = NewFile(
-                file.path,
-                file.location,
-                content.byte_count,
-                content.file_id,
-                content.problem,
-            )
-            if old_id in known_ids and old_id == content.prefix_id:
-                supersede(connection, old_id, content.file_id)
-        if not content.problem and shut_id(file.path) in known_ids:
-            supersede(connection, shut_id(file.path), content.file_id)
+        if old_id in known_ids and old_id == content.prefix_id:
+            supersede(connection, old_id, content.file_id)
     return list(new_files.values())
 
 
@@ -300,54 +234,68 @@ def supersede(connection: Connection, old_id: str, new_id: str) -> None:
 
 
 def in_batches(files: list[NewFile]) -> Iterator[list[NewFile]]:
-    """Files in groups that are worth one statement each."""
-    batch: list[NewFile] = []
-    text_bytes = 0
-    for file in files:
-        if batch and text_bytes + file.text_bytes > BATCH_BYTES:
+    """Files of one form, in groups that are worth one statement each."""
+    for form in Form:
+        batch: list[NewFile] = []
+        text_bytes = 0
+        for file in files:
+            if file.form is not form:
+                continue
+            if batch and text_bytes + file.text_bytes > BATCH_BYTES:
+                yield batch
+                batch, text_bytes = [], 0
+            batch.append(file)
+            text_bytes += file.text_bytes
+        if batch:
             yield batch
-            batch, text_bytes = [], 0
-        batch.append(file)
-        text_bytes += file.text_bytes
-    if batch:
-        yield batch
 
 
 def land_batch(
-    connection: Connection, files: list[NewFile], landed_at: datetime
+    connection: Connection,
+    files: list[NewFile],
+    landed_at: datetime,
+    problems: dict[str, str],
 ) -> int:
-    """Read and keep a group of files; returns how many had to be salvaged."""
-    refusal = ""
+    """Read and keep a group of files; returns how many had to be salvaged.
+
+    A file that cannot be opened any more joins the `problems`, by path.
+    """
     connection.execute(NO_ARRIVALS)
     try:
         doubtful = read_batch(connection, files)
+        gone = look_again(connection, doubtful)
     except DatabaseError as error:
         start_over(connection)
-        connection.execute(NO_ARRIVALS)
         if len(files) > 1:
             middle = len(files) // 2
-            return land_batch(connection, files[:middle], landed_at) + land_batch(
-                connection, files[middle:], landed_at
+            return sum(
+                land_batch(connection, half, landed_at, problems)
+                for half in (files[:middle], files[middle:])
             )
-        refusal = str(error).splitlines()[0]
+        connection.execute(NO_ARRIVALS)
         doubtful = files
-    look_again(connection, doubtful, refusal)
-    keep_arrivals(connection, files, landed_at)
+        gone = salvage_refused(connection, files[0], error)
+    problems |= gone
+    keep_arrivals(
+        connection, [file for file in files if file.path not in gone], landed_at
+    )
     keep(connection)
     return len(doubtful)
 
 
 def read_batch(connection: Connection, files: list[NewFile]) -> list[NewFile]:
-    """Read healthy files into `arrivals`; returns those that need another look.
+    """Read files of one form into `arrivals`; returns those that need another look.
 
     Raises:
         DatabaseError: if DuckDB refuses a file as a whole.
     """
-    shut = [file for file in files if file.problem]
-    tables = [file for file in files if file.is_parquet and not file.problem]
-    texts = [file for file in files if not (file.is_parquet or file.problem)]
-    read_parquet(connection, tables)
-    return [*shut, *read_texts(connection, texts)]
+    form = files[0].form
+    if form is Form.ODD:
+        return files
+    if form is Form.TABLE:
+        read_parquet(connection, files)
+        return []
+    return read_texts(connection, files)
 
 
 def read_texts(connection: Connection, files: list[NewFile]) -> list[NewFile]:
@@ -356,8 +304,6 @@ def read_texts(connection: Connection, files: list[NewFile]) -> list[NewFile]:
     A line is one value of a CSV file whose separator no JSON can hold, so that it comes
     whole and unparsed, and from many files in parallel.
     """
-    if not files:
-        return []
     register_files(connection, files)
     locations = [str(file.location) for file in files]
     connection.execute(
@@ -418,7 +364,8 @@ def read_parquet(connection: Connection, files: list[NewFile]) -> None:
     alike: dict[tuple[tuple[str, str], ...], list[NewFile]] = {}
     for file in files:
         columns = connection.execute(
-            "select column_name, column_type from (describe from read_parquet(?)) "
+            "select column_name, column_type from "
+            "(describe from read_parquet(?, hive_partitioning = false)) "
             "order by column_name",
             [str(file.location)],
         ).fetchall()
@@ -439,11 +386,11 @@ def read_parquet(connection: Connection, files: list[NewFile]) -> None:
                     false as is_cut
                 from read_parquet(
                     $locations,
-                    binary_as_string = true,
+                    hive_partitioning = false,
                     file_row_number = true,
-                    filename = true
+                    filename = 'landed from'
                 ) as rows
-                inner join batch_files on rows.filename = batch_files.location
+                inner join batch_files on rows."landed from" = batch_files.location
                 """
             ),
             {"locations": [str(file.location) for file in group]},
@@ -452,16 +399,22 @@ def read_parquet(connection: Connection, files: list[NewFile]) -> None:
 
 
 def as_json(name: str, kind: str) -> str:
-    """A Parquet column as JSON; objects may come as text."""
+    """A Parquet column as JSON; objects may come as text, and text as bytes."""
+    value = f'"{name}"'
+    if kind == "BLOB":
+        value = f"coalesce(try(decode({value})), cast({value} as varchar))"
     if name not in ("context", "properties", "traits"):
-        return f'"{name}"'
-    if kind in ("VARCHAR", "JSON"):
-        return f'coalesce(try_cast("{name}" as json), to_json("{name}"))'
-    return f'json_strip_nulls(to_json("{name}"))'
+        return value
+    if kind in ("VARCHAR", "JSON", "BLOB"):
+        return f"coalesce(try_cast({value} as json), to_json({value}))"
+    return f"json_strip_nulls(to_json({value}))"
 
 
-def look_again(connection: Connection, files: list[NewFile], refusal: str) -> None:
-    """Number the bad lines of doubtful files; salvage a file that was not read well."""
+def look_again(connection: Connection, files: list[NewFile]) -> dict[str, str]:
+    """Number the bad lines of doubtful files; salvage a file that was not read well.
+
+    Returns the problems of files that cannot be opened any more, by path.
+    """
     ids = [file.file_id for file in files]
     good_counts = dict(
         connection.execute(
@@ -478,9 +431,10 @@ def look_again(connection: Connection, files: list[NewFile], refusal: str) -> No
     ).fetchall():
         bad_lines[file_id].add(raw)
     suspects: list[tuple[str, Line]] = []
+    gone: dict[str, str] = {}
     for file in files:
         sifted = None
-        if not (refusal or file.problem):
+        if file.form is not Form.ODD:
             with suppress(DamagedError, OSError):
                 sifted = sift(file.location, bad_lines[file.file_id])
         if sifted and sifted.sound_count == good_counts.get(file.file_id, 0):
@@ -490,27 +444,51 @@ def look_again(connection: Connection, files: list[NewFile], refusal: str) -> No
             )
             suspects += [(file.file_id, line) for line in sifted.suspects]
         else:
-            salvage(connection, file, refusal)
+            gone |= salvage(connection, file)
     insert_lines(connection, suspects)
+    return gone
 
 
-def salvage(connection: Connection, file: NewFile, refusal: str) -> None:
-    """Read one file line by line for all that can be had of it."""
+def salvage(connection: Connection, file: NewFile) -> dict[str, str]:
+    """Read one file line by line for all that can be had of it.
+
+    Returns the problem of a file that cannot be opened any more, by its path.
+    """
     connection.execute("delete from arrivals where file_id = ?", [file.file_id])
-    problem = file.problem
-    if file.is_parquet and not problem:
-        problem = f"Parquet cannot be read: {refusal}"
-    if not problem:
-        try:
-            for lines in in_chunks(read_lines(file.location)):
-                insert_lines(connection, [(file.file_id, line) for line in lines])
-        except (DamagedError, OSError) as error:
-            problem = str(error)
-    if problem:
-        connection.execute(
-            "insert into arrivals (file_id, reason, raw) values (?, ?, '')",
-            [file.file_id, problem],
-        )
+    try:
+        for lines in in_chunks(read_lines(file.location)):
+            insert_lines(connection, [(file.file_id, line) for line in lines])
+    except DamagedError as error:
+        reject_whole(connection, file, str(error))
+    except OSError as error:
+        connection.execute("delete from arrivals where file_id = ?", [file.file_id])
+        return {file.path: f"cannot be opened: {error.strerror}"}
+    return {}
+
+
+def salvage_refused(
+    connection: Connection, file: NewFile, refusal: DatabaseError
+) -> dict[str, str]:
+    """Salvage a file that DuckDB refused; what even so cannot be read is one reject."""
+    reason = str(refusal).splitlines()[0].replace(str(file.location), file.path)
+    if file.form is Form.TABLE:
+        reject_whole(connection, file, f"Parquet cannot be read: {reason}")
+        return {}
+    try:
+        return salvage(connection, file)
+    except DatabaseError:
+        start_over(connection)
+        connection.execute(NO_ARRIVALS)
+        reject_whole(connection, file, f"cannot be read: {reason}")
+        return {}
+
+
+def reject_whole(connection: Connection, file: NewFile, reason: str) -> None:
+    """Reject a file as a whole."""
+    connection.execute(
+        "insert into arrivals (file_id, reason, raw) values (?, ?, '')",
+        [file.file_id, reason],
+    )
 
 
 def in_chunks(lines: Iterable[Line]) -> Iterator[list[Line]]:
@@ -636,32 +614,71 @@ def insert_lines(connection: Connection, lines: list[tuple[str, Line]]) -> None:
 
 
 def remember_paths(
-    connection: Connection, found: list[FoundFile], contents: list[Content]
+    connection: Connection, contents: list[tuple[FoundFile, Content]]
 ) -> None:
     """Note what was read where, so that it need not be hashed again."""
-    opened = [
-        (file, content)
-        for file, content in zip(found, contents, strict=True)
-        if not content.problem
-    ]
-    if not opened:
+    if not contents:
         return
     frame = pl.DataFrame(
         {
-            "path": [file.path for file, _ in opened],
-            "file_id": [content.file_id for _, content in opened],
-            "byte_count": [content.byte_count for _, content in opened],
-            "modified_ns": [file.modified_ns for file, _ in opened],
+            "path": [file.path for file, _ in contents],
+            "file_id": [content.file_id for _, content in contents],
+            "byte_count": [content.byte_count for _, content in contents],
+            "modified_ns": [file.modified_ns for file, _ in contents],
         }
     )
     connection.register("read_paths", frame.to_arrow())
     connection.execute(
         """
         delete from raw.landing_paths where path in (select path from read_paths);
-        insert into raw.landing_paths select * from read_paths;
+        insert into raw.landing_paths
+        select * from read_paths semi join raw.files using (file_id);
         """
     )
     connection.unregister("read_paths")
+
+
+def note_unread(
+    connection: Connection, problems: dict[str, str], landed_at: datetime
+) -> None:
+    """Make the rejects hold what now lies in the landing folder unread, and why.
+
+    Such a file is known by its path, and forgotten when it is gone or can be read.
+    """
+    frame = pl.DataFrame(
+        {"path": list(problems), "reason": list(problems.values())},
+        schema={"path": pl.String, "reason": pl.String},
+    )
+    connection.register("unread", frame.to_arrow())
+    connection.execute(
+        f"""
+        create or replace temp table unread_files as
+        select {UNREAD_ID} as file_id, path, reason from unread;
+
+        create or replace temp table read_since as
+        select files.file_id from raw.files as files
+        left join raw.rejected_events using (file_id)
+        left join unread_files using (file_id)
+        where
+            files.file_id = {UNREAD_ID.replace("path", "files.path")}
+            and rejected_events.reason is distinct from unread_files.reason;
+
+        delete from raw.files where file_id in (from read_since);
+        delete from raw.rejected_events where file_id in (from read_since);
+
+        insert into raw.rejected_events
+        select file_id, null, reason, ''
+        from unread_files anti join raw.files using (file_id);
+
+        insert into raw.files
+        select file_id, path, file_id, 1, 1, timestamp '{landed_at}'
+        from unread_files anti join raw.files using (file_id);
+
+        drop table unread_files;
+        drop table read_since;
+        """
+    )
+    connection.unregister("unread")
 
 
 def count_rows(connection: Connection, files: list[NewFile]) -> tuple[int, int]:
