@@ -48,14 +48,14 @@
     case
         when
             {%- for _, text, reading in values %}
-            ({{ text }} <> '' and {{ reading }} is null)
+            (trim({{ text }}) <> '' and {{ reading }} is null)
             {%- if not loop.last %} or {% endif -%}
             {%- endfor %}
             then list_filter(
                 [
                     {%- for kind, text, reading in values %}
                     case
-                        when {{ text }} <> '' and {{ reading }} is null
+                        when trim({{ text }}) <> '' and {{ reading }} is null
                             then {'kind': '{{ kind }}', 'value': {{ text }}}
                     end
                     {%- if not loop.last %},{% endif -%}
