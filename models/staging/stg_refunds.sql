@@ -83,8 +83,10 @@ sum_products as (
                 count(*) = count(coalesce(product_lines.price, price_products.price))
                 then try_cast(
                     sum(
-                        coalesce(product_lines.price, price_products.price)
-                        * product_lines.quantity
+                        cast(
+                            coalesce(product_lines.price, price_products.price)
+                            as decimal(38, 2)
+                        ) * product_lines.quantity
                     ) as decimal(14, 2)
                 )
         end as products_amount
