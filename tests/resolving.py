@@ -27,8 +27,8 @@ from tests.conftest import Event, TestHome
 LAYERS = ("path:seeds", "staging", "identity", "profiles")
 RETAIL_AS_OF = datetime.fromisoformat("2011-12-15")
 IDENTITY_MODELS = (
-    *("stg_event_names", "stg_run", "stg_events", "stg_phone_numbers", "stg_identity_rules"),
-    *("stg_identifiers", "stg_identify_calls"),
+    *("stg_run", "stg_events", "stg_phone_numbers", "stg_identity_rules"),
+    *("stg_event_names", "stg_identifiers", "stg_identify_calls"),
     "identity",
 )
 IDENTITY = (

@@ -83,6 +83,18 @@ list_changes as (
 
 ),
 
+list_added as (
+
+    select distinct
+        number_carts.profile_id,
+        number_carts.cart_number,
+        list_changes.product_id
+    from list_changes
+    inner join number_carts on list_changes.message_id = number_carts.message_id
+    where list_changes.action = 'added'
+
+),
+
 -- a product that is listed in a cart, and was never said to be added, was added
 find_listed as (
 
@@ -97,22 +109,14 @@ find_listed as (
         product_lines.quantity
     from product_lines
     inner join number_carts on product_lines.message_id = number_carts.message_id
-    left join (
-        select distinct
-            number_carts.profile_id,
-            number_carts.cart_number,
-            list_changes.product_id
-        from list_changes
-        inner join number_carts on list_changes.message_id = number_carts.message_id
-        where list_changes.action = 'added'
-    ) as added
+    left join list_added
         on
-            number_carts.profile_id = added.profile_id
-            and number_carts.cart_number = added.cart_number
-            and product_lines.product_id = added.product_id
+            number_carts.profile_id = list_added.profile_id
+            and number_carts.cart_number = list_added.cart_number
+            and product_lines.product_id = list_added.product_id
     where
         product_lines.action not in ('added', 'removed')
-        and added.product_id is null
+        and list_added.product_id is null
     qualify row_number() over (
         partition by
             number_carts.profile_id,

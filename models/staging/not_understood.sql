@@ -167,6 +167,7 @@ list_values as (
 hide_persons as (
 
     select
+        events.message_id,
         events.event,
         events.occurred_at,
         list_values.kind,
@@ -197,7 +198,7 @@ count_values as (
         kind,
         value,
         coalesce(min(event), '(none)') as event,
-        count(*) as count,
+        count(distinct message_id) as count,
         min(occurred_at) as first_seen_at,
         max(occurred_at) as last_seen_at,
         -- closed, where it closed anything

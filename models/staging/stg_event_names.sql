@@ -51,8 +51,7 @@ find_known as (
 -- names that hold an id differ in their digits alone
 list_unknown as (
 
-    select distinct
-        regexp_replace(spelled, '[0-9]', '', 'g') as letters
+    select distinct regexp_replace(spelled, '[0-9]', '', 'g') as letters
     from find_known
     where kind is null
 

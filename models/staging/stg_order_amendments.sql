@@ -52,8 +52,9 @@ list_statements as (
         order_events.action,
         case
             when
-                coalesce(order_events.currency, completions.currency)
-                is not distinct from completions.currency
+                order_events.currency is null
+                or order_events.currency
+                = coalesce(completions.currency, run.base_currency)
                 then order_events.revenue_amount
             else cast(
                 try_cast(

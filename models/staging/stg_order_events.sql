@@ -57,7 +57,7 @@ name_fields as (
                 no_order_ids.spelled is null
                 and replace({{ spelled('fields[1]') }}, '0', '') <> ''
                 and trim(fields[1]) <> '-1'
-                and position('{' in fields[1]) = 0
+                and fields[1] not like '%' || '{' || '%'
                 and left(fields[1], 1) <> '['
                 then trim(fields[1])
         end as order_id,
