@@ -16,6 +16,8 @@ from orchestration.warehouse import Connection, fetch_frame
 BRAND = "#d9480f"
 WIDTH = 520
 TABLE_ROWS = 20
+NOT_XML = r"[^\t\n\r\x20-\x{D7FF}\x{E000}-\x{FFFD}\x{10000}-\x{10FFFF}]"
+"""Characters that no SVG can hold; drawing one would end the process."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,9 @@ def chart_metadata(
     frame: pl.DataFrame, *, title: str, mark: dict[str, Any], encoding: dict[str, Any]
 ) -> dg.MarkdownMetadataValue:
     """A chart as an inline SVG image, which the UI shows without any network."""
+    drawable = frame.with_columns(pl.col(pl.String).str.replace_all(NOT_XML, "\ufffd"))
     chart = {
-        "data": {"values": frame.to_dicts()},
+        "data": {"values": drawable.to_dicts()},
         "title": title,
         "width": WIDTH,
         "mark": {**mark, "color": BRAND},

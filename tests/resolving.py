@@ -28,11 +28,11 @@ LAYERS = ("path:seeds", "staging", "identity", "profiles")
 RETAIL_AS_OF = datetime.fromisoformat("2011-12-15")
 IDENTITY_MODELS = (
     *("stg_run", "stg_events", "stg_phone_numbers", "stg_identity_rules"),
-    *("stg_identifiers", "stg_identify_calls"),
+    *("stg_event_names", "stg_identifiers", "stg_identify_calls"),
     "identity",
 )
 IDENTITY = (
-    *("identifier_types", "identity_rules", "semantic_events"),
+    *("identifier_types", "identity_rules", "semantic_events", "spellings"),
     *IDENTITY_MODELS,
 )
 

@@ -148,9 +148,9 @@ def tables_of(events: list[Event]) -> dict[str, pl.DataFrame]:
                 "as_of": [AS_OF],
                 "training_cutoff_at": [TRAINED_AT],
                 "horizons_days": [list(HORIZONS)],
-                "base_currency": ["USD"],
             }
         ),
+        "staging.stg_exchange_rates": pl.DataFrame({"currency": ["USD"], "rate": [1]}),
         "identity.profile_events": pl.DataFrame(
             profile_events,
             {"message_id": text, "profile_id": text, "occurred_at": stamp},
@@ -177,7 +177,7 @@ def tables_of(events: list[Event]) -> dict[str, pl.DataFrame]:
         },
         **{
             f"seeds.{name}": seed(name)
-            for name in ("training_cutoffs", "profile_rules", "exchange_rates")
+            for name in ("training_cutoffs", "profile_rules")
         },
     }
 

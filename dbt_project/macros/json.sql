@@ -13,11 +13,6 @@
     get_json_object({{ column }}, '{{ path }}')
 {%- endmacro %}
 
-{# The value as money; null where it is no number. #}
-{% macro json_amount(column, path, scale=2) -%}
-    try_cast({{ json_text(column, path) }} as decimal(18, {{ scale }}))
-{%- endmacro %}
-
 {# A JSON array as a list of JSON objects; null where it is no array. #}
 {% macro json_objects(column, path) -%}
     {{ return(adapter.dispatch('json_objects')(column, path)) }}
@@ -50,4 +45,12 @@
         {%- if not loop.last %},{% endif -%}
         {%- endfor %}
     )
+{%- endmacro %}
+
+{# The JSON object at a path; null where there is anything else. #}
+{% macro json_object_at(column, path) -%}
+    case
+        when json_type({{ column }}, '{{ path }}') = 'OBJECT'
+            then json_extract({{ column }}, '{{ path }}')
+    end
 {%- endmacro %}

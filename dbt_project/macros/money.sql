@@ -1,9 +1,9 @@
-{# An amount in the base currency; null where no rate is known. #}
-{% macro in_base_currency(amount, currency, base_currency, rate) -%}
+{# An amount times a rate, rounded once; null without a rate or beyond the room that
+   amounts have. #}
+{% macro exchanged(amount, rate) -%}
     cast(
-        case
-            when {{ currency }} = {{ base_currency }} then {{ amount }}
-            else {{ amount }} * {{ rate }}
-        end as decimal(18, 2)
+        try_cast(
+            cast({{ amount }} as decimal(14, 2)) * {{ rate }} as decimal(14, 2)
+        ) as decimal(18, 2)
     )
 {%- endmacro %}

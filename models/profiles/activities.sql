@@ -22,13 +22,7 @@ refunds as (
 
 exchange_rates as (
 
-    select * from {{ ref('exchange_rates') }}
-
-),
-
-run as (
-
-    select * from {{ ref('stg_run') }}
+    select * from {{ ref('stg_exchange_rates') }}
 
 ),
 
@@ -38,19 +32,10 @@ value_orders as (
         orders.message_id,
         case when orders.source = 'store' then 'store_order' else 'online_order' end
             as activity,
-        {{ in_base_currency(
-            'order_events.revenue_amount',
-            'orders.currency',
-            'run.base_currency',
-            'exchange_rates.rate'
-        ) }} as amount
+        {{ exchanged('order_events.revenue_amount', 'exchange_rates.rate') }} as amount
     from orders
     inner join order_events on orders.message_id = order_events.message_id
-    cross join run
-    left join exchange_rates
-        on
-            orders.currency = exchange_rates.currency
-            and run.base_currency = exchange_rates.base_currency
+    left join exchange_rates on orders.currency = exchange_rates.currency
 
 ),
 

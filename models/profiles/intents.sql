@@ -57,7 +57,11 @@ sum_carts as (
 
     select
         profile_id,
-        cast(sum(quantity * price) as decimal(18, 2)) as cart_value_amount,
+        cast(
+            try_cast(
+                sum(quantity * cast(price as decimal(38, 2))) as decimal(14, 2)
+            ) as decimal(18, 2)
+        ) as cart_value_amount,
         max_by(product_id, (added_at, message_id, product_id)) as product_id,
         max_by(product_name, (added_at, message_id, product_id)) as product_name,
         max_by(category, (added_at, message_id, product_id)) as category,

@@ -26,6 +26,110 @@ order_lines as (
 
 ),
 
+product_lines as (
+
+    select * from {{ ref('stg_product_lines') }}
+    where kind in ('cart', 'checkout') and product_id is not null
+
+),
+
+-- what lies in the cart between two orders is one cart
+number_carts as (
+
+    select
+        message_id,
+        profile_id,
+        occurred_at,
+        count(case when kind = 'order' then 1 end) over (
+            partition by profile_id order by occurred_at asc, message_id asc
+            rows between unbounded preceding and current row
+        ) as cart_number
+    from session_events
+    where kind in ('cart', 'checkout', 'order')
+
+),
+
+list_changes as (
+
+    select
+        message_id,
+        action,
+        product_id,
+        product_name,
+        category,
+        brand,
+        price,
+        coalesce(quantity, 1) as quantity
+    from cart_events
+    where action in ('added', 'removed') and product_id is not null
+    union all
+    select
+        message_id,
+        action,
+        product_id,
+        max(product_name) as product_name,
+        max(category) as category,
+        max(brand) as brand,
+        max(price) as price,
+        cast(sum(quantity) as decimal(18, 3)) as quantity
+    from product_lines
+    where
+        action in ('added', 'removed')
+        and message_id not in (
+            select cart_events.message_id from cart_events
+            where cart_events.product_id is not null
+        )
+    group by message_id, action, product_id
+
+),
+
+list_added as (
+
+    select distinct
+        number_carts.profile_id,
+        number_carts.cart_number,
+        list_changes.product_id
+    from list_changes
+    inner join number_carts on list_changes.message_id = number_carts.message_id
+    where list_changes.action = 'added'
+
+),
+
+-- a product that is listed in a cart, and was never said to be added, was added
+find_listed as (
+
+    select
+        product_lines.message_id,
+        'added' as action,
+        product_lines.product_id,
+        product_lines.product_name,
+        product_lines.category,
+        product_lines.brand,
+        product_lines.price,
+        product_lines.quantity
+    from product_lines
+    inner join number_carts on product_lines.message_id = number_carts.message_id
+    left join list_added
+        on
+            number_carts.profile_id = list_added.profile_id
+            and number_carts.cart_number = list_added.cart_number
+            and product_lines.product_id = list_added.product_id
+    where
+        product_lines.action not in ('added', 'removed')
+        and list_added.product_id is null
+    qualify row_number() over (
+        partition by
+            number_carts.profile_id,
+            number_carts.cart_number,
+            product_lines.product_id
+        order by
+            number_carts.occurred_at asc,
+            product_lines.message_id asc,
+            product_lines.line_number asc
+    ) = 1
+
+),
+
 list_interactions as (
 
     select
@@ -40,17 +144,9 @@ list_interactions as (
     from product_views
     where product_id is not null or category is not null
     union all
-    select
-        message_id,
-        action,
-        product_id,
-        product_name,
-        category,
-        brand,
-        price,
-        coalesce(quantity, 1) as quantity
-    from cart_events
-    where action in ('added', 'removed') and product_id is not null
+    select * from list_changes
+    union all
+    select * from find_listed
     union all
     select
         message_id,

@@ -14,12 +14,18 @@ profile_events as (
 
 ),
 
+orders as (
+
+    select * from {{ ref('stg_orders') }}
+
+),
+
 store_visits as (
 
     select
         message_id,
         store_id
-    from {{ ref('stg_orders') }}
+    from orders
     where store_id is not null
     union all
     select
@@ -55,9 +61,11 @@ find_activities as (
     from events
     inner join profile_events on events.message_id = profile_events.message_id
     left join store_visits on events.message_id = store_visits.message_id
+    left join orders on events.message_id = orders.message_id
     where
         events.kind in ('page_view', 'product_view', 'cart', 'checkout')
-        or (events.kind = 'order' and events.action = 'completed')
+        -- an order that is told again is no other order
+        or orders.message_id is not null
         or (
             events.kind is null
             and events.type = 'track'

@@ -45,8 +45,12 @@ name_fields as (
         nullif(fields[4], '') as product_name,
         nullif(fields[5], '') as category,
         nullif(fields[6], '') as brand,
-        try_cast(fields[7] as decimal(18, 2)) as price,
-        try_cast(fields[8] as decimal(18, 3)) as quantity
+        {{ amount('fields[7]') }} as price,
+        {{ quantity('fields[8]') }} as quantity,
+        {{ unread([
+            ('price', 'fields[7]', amount('fields[7]')),
+            ('quantity', 'fields[8]', quantity('fields[8]')),
+        ]) }} as unread
     from read_properties
 
 )

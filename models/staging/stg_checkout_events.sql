@@ -7,6 +7,27 @@ events as (
 
 ),
 
+read_properties as (
+
+    select
+        message_id,
+        anonymous_id,
+        user_id,
+        occurred_at,
+        event,
+        action,
+        {{ json_texts('properties', [
+            '$.checkout_id',
+            '$.order_id',
+            '$.revenue',
+            '$.value',
+            '$.total',
+        ]) }} as fields
+    from events
+    where kind = 'checkout'
+
+),
+
 name_fields as (
 
     select
@@ -16,15 +37,19 @@ name_fields as (
         occurred_at,
         event,
         action,
-        {{ json_text('properties', '$.checkout_id') }} as checkout_id,
-        {{ json_text('properties', '$.order_id') }} as order_id,
+        nullif(fields[1], '') as checkout_id,
+        nullif(fields[2], '') as order_id,
         coalesce(
-            {{ json_amount('properties', '$.revenue') }},
-            {{ json_amount('properties', '$.value') }},
-            {{ json_amount('properties', '$.total') }}
-        ) as revenue_amount
-    from events
-    where kind = 'checkout'
+            {{ amount('fields[3]') }},
+            {{ amount('fields[4]') }},
+            {{ amount('fields[5]') }}
+        ) as revenue_amount,
+        {{ unread([
+            ('revenue', 'fields[3]', amount('fields[3]')),
+            ('value', 'fields[4]', amount('fields[4]')),
+            ('total', 'fields[5]', amount('fields[5]')),
+        ]) }} as unread
+    from read_properties
 
 )
 

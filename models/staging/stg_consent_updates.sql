@@ -1,4 +1,5 @@
--- One row per message, channel and purpose for which a permission was stated.
+-- One row per message, channel and purpose for which a permission was stated or taken
+-- back. Doubt closes: what may be a no to something is one.
 with
 
 events as (
@@ -7,21 +8,101 @@ events as (
 
 ),
 
-channel_updates as (
+message_events as (
+
+    select * from {{ ref('stg_message_events') }}
+
+),
+
+channels as (
+
+    select channel from {{ ref('channel_rules') }}
+    union all
+    select 'all' as channel
+
+),
+
+channel_spellings as (
+
+    select * from {{ spellings('channel') }}
+
+),
+
+status_spellings as (
+
+    select * from {{ spellings('consent_status') }}
+
+),
+
+purpose_spellings as (
+
+    select * from {{ spellings('consent_purpose') }}
+
+),
+
+read_properties as (
 
     select
         message_id,
         anonymous_id,
         user_id,
         occurred_at,
-        lower({{ json_text('properties', '$.channel') }}) as channel,
-        coalesce(lower({{ json_text('properties', '$.purpose') }}), 'marketing')
-            as purpose,
-        lower({{ json_text('properties', '$.status') }}) as stated_status,
-        {{ json_text('properties', '$.lawful_basis') }} as lawful_basis,
-        {{ json_text('properties', '$.policy_version') }} as policy_version
+        action,
+        implied_channel,
+        {{ json_texts('properties', [
+            '$.channel',
+            '$.purpose',
+            '$.status',
+            '$.lawful_basis',
+            '$.policy_version',
+            '$.body',
+        ]) }} as fields
     from events
-    where kind = 'consent' and action = 'channel'
+    where kind = 'consent' and action <> 'preferences'
+
+),
+
+-- an answer by SMS is a no or a yes by its first word, or about something else
+list_channel_updates as (
+
+    select
+        message_id,
+        anonymous_id,
+        user_id,
+        occurred_at,
+        nullif(fields[1], '') as stated_channel,
+        implied_channel,
+        nullif(lower(trim(fields[2])), '') as stated_purpose,
+        case
+            when action = 'reply' then split_part(trim(fields[6]), ' ', 1)
+            when action in ('denied', 'granted') then action
+            else fields[3]
+        end as stated_status,
+        action = 'reply' as is_reply,
+        fields[4] as lawful_basis,
+        fields[5] as policy_version
+    from read_properties
+
+),
+
+list_opt_outs as (
+
+    select
+        message_id,
+        anonymous_id,
+        user_id,
+        occurred_at,
+        unknown_channel as stated_channel,
+        channel as implied_channel,
+        'marketing' as stated_purpose,
+        'denied' as stated_status,
+        false as is_reply,
+        'consent' as lawful_basis,
+        cast(null as varchar) as policy_version
+    from message_events
+    where
+        interaction = 'unsubscribed'
+        or (interaction = 'complained' and unknown_channel is not null)
 
 ),
 
@@ -32,60 +113,129 @@ list_preferences as (
         anonymous_id,
         user_id,
         occurred_at,
-        consent_preferences,
-        {{ json_text('properties', '$.policy_version') }} as policy_version,
-        unnest(json_keys(consent_preferences)) as purpose
+        cast(null as varchar) as stated_channel,
+        'all' as implied_channel,
+        unnest(json_keys(consent_preferences)) as stated_purpose,
+        unnest(json_extract_string(consent_preferences, '$.*')) as stated_status,
+        false as is_reply,
+        'consent' as lawful_basis,
+        {{ json_text('properties', '$.policy_version') }} as policy_version
+    from events
+    where kind = 'consent' and action = 'preferences'
+
+),
+
+-- preferences that cannot be read are a no to marketing
+list_unread_preferences as (
+
+    select
+        message_id,
+        anonymous_id,
+        user_id,
+        occurred_at,
+        cast(null as varchar) as stated_channel,
+        'all' as implied_channel,
+        'marketing' as stated_purpose,
+        cast(null as varchar) as stated_status,
+        false as is_reply,
+        'consent' as lawful_basis,
+        cast(null as varchar) as policy_version
     from events
     where
         kind = 'consent'
         and action = 'preferences'
-        and json_type(consent_preferences) = 'OBJECT'
+        and consent_preferences is null
 
 ),
 
-preference_updates as (
+name_updates as (
 
     select
-        message_id,
-        anonymous_id,
-        user_id,
-        occurred_at,
-        'all' as channel,
-        lower(purpose) as purpose,
-        json_extract_string(consent_preferences, '$."' || purpose || '"')
-            as stated_status,
-        'consent' as lawful_basis,
-        policy_version
-    from list_preferences
-
-),
-
-name_status as (
-
-    select
-        message_id,
-        anonymous_id,
-        user_id,
-        occurred_at,
-        channel,
-        purpose,
+        updates.message_id,
+        updates.anonymous_id,
+        updates.user_id,
+        updates.occurred_at,
         case
+            when updates.stated_channel is null then updates.implied_channel
             when
-                stated_status in (
-                    'granted', 'true', 'subscribed', 'opted_in', 'opted-in'
-                )
-                then 'granted'
-            else 'denied'
-        end as status,
-        lawful_basis,
-        policy_version
+                channel_spellings.meaning = 'all'
+                and coalesce(status_spellings.meaning, 'denied') = 'denied'
+                then null
+            else channel_spellings.meaning
+        end as channel,
+        coalesce(
+            purpose_spellings.meaning,
+            lower(trim(updates.stated_purpose)),
+            'marketing'
+        ) as purpose,
+        purpose_spellings.meaning is null
+        and coalesce(lower(trim(updates.stated_purpose)) not like 'marketing:_%', false)
+            as is_purpose_unknown,
+        coalesce(status_spellings.meaning, 'denied') as status,
+        updates.lawful_basis,
+        updates.policy_version,
+        {{ unread([
+            (
+                'channel',
+                "coalesce(updates.stated_channel, updates.implied_channel, '(none)')",
+                'coalesce(channel_spellings.meaning, updates.implied_channel)',
+            ),
+            (
+                'consent_status',
+                "coalesce(nullif(updates.stated_status, ''), '(none)')",
+                'status_spellings.meaning',
+            ),
+            (
+                'consent_purpose',
+                "case when updates.stated_purpose not like 'marketing:_%' "
+                ~ 'then updates.stated_purpose end',
+                'purpose_spellings.meaning',
+            ),
+        ]) }} as unread
     from (
-        select * from channel_updates
+        select * from list_channel_updates
         union all
-        select * from preference_updates
+        select * from list_opt_outs
+        union all
+        select * from list_preferences
+        union all
+        select * from list_unread_preferences
     ) as updates
-    where channel is not null
+    left join channel_spellings
+        on {{ spelled('updates.stated_channel') }} = channel_spellings.spelled
+    left join status_spellings
+        on {{ spelled('updates.stated_status') }} = status_spellings.spelled
+    left join purpose_spellings
+        on {{ spelled('updates.stated_purpose') }} = purpose_spellings.spelled
+    where not updates.is_reply or status_spellings.meaning is not null
+
+),
+
+-- a no to a channel that is not known is one to every channel, and a no to a purpose
+-- that is not known one to marketing; a yes to either is none
+spread_doubt as (
+
+    select
+        name_updates.message_id,
+        name_updates.anonymous_id,
+        name_updates.user_id,
+        name_updates.occurred_at,
+        channels.channel,
+        {{ unnest_items(
+            "case when name_updates.is_purpose_unknown and status = 'denied' "
+            ~ "then [name_updates.purpose, 'marketing'] "
+            ~ 'else [name_updates.purpose] end'
+        ) }} as purpose,
+        name_updates.status,
+        name_updates.lawful_basis,
+        name_updates.policy_version,
+        name_updates.unread
+    from name_updates
+    left join channels
+        on
+            name_updates.channel = channels.channel
+            or (name_updates.channel is null and name_updates.status = 'denied')
 
 )
 
-select * from name_status
+select * from spread_doubt

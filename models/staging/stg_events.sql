@@ -7,15 +7,22 @@ events as (
 
 ),
 
-run as (
+-- `stg_run` itself reads this model
+current_run as (
 
-    select * from {{ ref('stg_run') }}
+    select * from {{ source('raw', 'current_run') }}
 
 ),
 
-semantic_events as (
+event_names as (
 
-    select * from {{ ref('semantic_events') }}
+    select * from {{ ref('stg_event_names') }}
+
+),
+
+channel_spellings as (
+
+    select * from {{ spellings('channel') }}
 
 ),
 
@@ -42,12 +49,28 @@ read_context as (
             '$.page.path',
             '$.page.url',
             '$.userAgent',
-            '$.traits',
-            '$.consent.categoryPreferences',
-        ]) }} as fields
+        ]) }} as fields,
+        case
+            when events.type = 'identify' then events.traits
+            else {{ json_object_at('events.context', '$.traits') }}
+        end as stated_traits,
+        {{ json_object_at('events.context', '$.consent.categoryPreferences') }}
+            as consent_preferences
     from events
-    cross join run
-    where events.received_at <= run.as_of
+    cross join current_run
+    where events.received_at <= current_run.as_of
+
+),
+
+property_keys as (
+
+    {{ key_spellings('properties', 'read_context', 'properties') | indent(4) }}
+
+),
+
+trait_keys as (
+
+    {{ key_spellings('traits', 'read_context', 'stated_traits') | indent(4) }}
 
 ),
 
@@ -63,13 +86,13 @@ name_fields as (
         read_context.received_at,
         case
             when read_context.type in ('page', 'screen') then 'page_view'
-            else semantic_events.kind
+            else event_names.kind
         end as kind,
         case
             when read_context.type in ('page', 'screen') then read_context.type
-            else semantic_events.action
+            else event_names.action
         end as action,
-        semantic_events.channel as implied_channel,
+        event_names.channel as implied_channel,
         nullif(fields[1], '') as session_id,
         nullif(fields[2], '') as device_id,
         lower(nullif(fields[3], '')) as device_type,
@@ -78,7 +101,8 @@ name_fields as (
         nullif(fields[6], '') as campaign_id,
         nullif(fields[7], '') as campaign_name,
         nullif(fields[8], '') as campaign_source,
-        nullif(fields[9], '') as campaign_medium,
+        coalesce(channel_spellings.meaning, nullif(trim(fields[9]), ''))
+            as campaign_medium,
         nullif(fields[10], '') as campaign_content,
         nullif(fields[11], '') as timezone,
         nullif(fields[12], '') as locale,
@@ -88,17 +112,20 @@ name_fields as (
         nullif(fields[16], '') as page_path,
         nullif(fields[17], '') as page_url,
         nullif(fields[18], '') as user_agent,
-        case
-            when read_context.type = 'identify' then read_context.traits
-            else cast(fields[19] as json)
-        end as traits,
-        cast(fields[20] as json) as consent_preferences,
-        read_context.properties
+        {{ respelled('read_context.stated_traits', 'trait_keys.respellings') }}
+            as traits,
+        read_context.consent_preferences,
+        {{ respelled('read_context.properties', 'property_keys.respellings') }}
+            as properties
     from read_context
-    left join semantic_events
-        on
-            read_context.event = semantic_events.event
-            and read_context.type = 'track'
+    left join event_names
+        on read_context.event = event_names.event and read_context.type = 'track'
+    left join channel_spellings
+        on {{ spelled('fields[9]') }} = channel_spellings.spelled
+    left join property_keys
+        on json_keys(read_context.properties) = property_keys.keys
+    left join trait_keys
+        on json_keys(read_context.stated_traits) = trait_keys.keys
 
 )
 

@@ -33,9 +33,8 @@ read_fields as (
         anonymous_id,
         device_id,
         {{ json_texts('traits', ['$.email', '$.phone', '$.loyaltyId']) }} as traits,
-        {{ json_texts('properties', [
-            '$.email', '$.loyalty_id', '$.loyaltyId', '$.previousId'
-        ]) }} as properties
+        {{ json_texts('properties', ['$.email', '$.loyalty_id', '$.previousId']) }}
+            as properties
     from events
 
 ),
@@ -48,12 +47,12 @@ list_identifiers as (
         {{ unpivot([
             ('user_id', 'user_id'),
             ('loyalty_id', 'traits[3]'),
-            ('loyalty_id', 'coalesce(properties[2], properties[3])'),
+            ('loyalty_id', 'properties[2]'),
             ('email', 'traits[1]'),
             ('email', 'properties[1]'),
             ('phone', 'traits[2]'),
             ('anonymous_id', 'anonymous_id'),
-            ('anonymous_id', "case when type = 'alias' then properties[4] end"),
+            ('anonymous_id', "case when type = 'alias' then properties[3] end"),
             ('device_id', 'device_id'),
         ]) }} as pair
     from read_fields

@@ -13,7 +13,14 @@ phone_numbers as (
 
 ),
 
-read_traits as (
+channel_spellings as (
+
+    select * from {{ spellings('channel') }}
+    where meaning <> 'all'
+
+),
+
+list_calls as (
 
     select
         message_id,
@@ -21,7 +28,32 @@ read_traits as (
         user_id,
         occurred_at,
         timezone,
-        {{ json_texts('traits', [
+        traits,
+        {{ json_object_at('traits', '$.address') }} as address
+    from events
+    where type = 'identify' and traits is not null
+
+),
+
+address_keys as (
+
+    {{ key_spellings('address', 'list_calls', 'address') | indent(4) }}
+
+),
+
+read_traits as (
+
+    select
+        list_calls.message_id,
+        list_calls.anonymous_id,
+        list_calls.user_id,
+        list_calls.occurred_at,
+        list_calls.timezone,
+        {{ json_texts(
+            respelled('list_calls.address', 'address_keys.respellings'),
+            ['$.street', '$.city', '$.state', '$.postalCode', '$.country']
+        ) }} as address,
+        {{ json_texts('list_calls.traits', [
             '$.email',
             '$.phone',
             '$.firstName',
@@ -30,22 +62,19 @@ read_traits as (
             '$.gender',
             '$.birthday',
             '$.loyaltyId',
-            '$.address.street',
-            '$.address.city',
-            '$.address.state',
-            '$.address.postalCode',
-            '$.address.country',
+            '$.street',
+            '$.city',
+            '$.state',
+            '$.postalCode',
+            '$.country',
             '$.preferredChannel',
             '$.goal',
             '$.createdAt',
             '$.emailVerified',
-            '$.email_verified',
             '$.phoneVerified',
-            '$.phone_verified',
-            '$.phone_number_verified',
         ]) }} as fields
-    from events
-    where type = 'identify' and traits is not null
+    from list_calls
+    left join address_keys on json_keys(list_calls.address) = address_keys.keys
 
 ),
 
@@ -62,23 +91,43 @@ name_traits as (
         nullif(trim(fields[4]), '') as last_name,
         nullif(trim(fields[5]), '') as name,
         nullif(trim(fields[6]), '') as gender,
-        try_cast(fields[7] as date) as birthday,
+        {{ plausible_date('fields[7]') }} as birthday,
         nullif(trim(fields[8]), '') as loyalty_id,
-        nullif(trim(fields[9]), '') as street,
-        nullif(trim(fields[10]), '') as city,
-        nullif(trim(fields[11]), '') as region,
-        nullif(trim(fields[12]), '') as postal_code,
-        nullif(trim(fields[13]), '') as country,
-        lower(nullif(trim(fields[14]), '')) as preferred_channel,
+        coalesce(nullif(trim(address[1]), ''), nullif(trim(fields[9]), ''))
+            as street,
+        coalesce(nullif(trim(address[2]), ''), nullif(trim(fields[10]), ''))
+            as city,
+        coalesce(nullif(trim(address[3]), ''), nullif(trim(fields[11]), ''))
+            as region,
+        coalesce(nullif(trim(address[4]), ''), nullif(trim(fields[12]), ''))
+            as postal_code,
+        coalesce(nullif(trim(address[5]), ''), nullif(trim(fields[13]), ''))
+            as country,
+        coalesce(channel_spellings.meaning, lower(nullif(trim(fields[14]), '')))
+            as preferred_channel,
         nullif(trim(fields[15]), '') as goal,
-        cast(try_cast(fields[16] as timestamp with time zone) as timestamp)
-            as created_at,
+        {{ plausible_moment('fields[16]') }} as created_at,
         timezone,
-        try_cast(coalesce(fields[17], fields[18]) as boolean) as is_email_verified,
-        try_cast(coalesce(fields[19], fields[20], fields[21]) as boolean)
-            as is_phone_verified
+        try_cast(fields[17] as boolean) as is_email_verified,
+        try_cast(fields[18] as boolean) as is_phone_verified,
+        {{ unread([
+            (
+                'email',
+                'trim(fields[1])',
+                'case when ' ~ is_email('lower(trim(fields[1]))')
+                ~ ' then fields[1] end',
+            ),
+            ('phone', 'trim(fields[2])', 'phone_numbers.phone'),
+            ('birthday', 'fields[7]', plausible_date('fields[7]')),
+            ('channel', 'trim(fields[14])', 'channel_spellings.meaning'),
+            ('created_at', 'fields[16]', plausible_moment('fields[16]')),
+            ('email_verified', 'fields[17]', 'try_cast(fields[17] as boolean)'),
+            ('phone_verified', 'fields[18]', 'try_cast(fields[18] as boolean)'),
+        ]) }} as unread
     from read_traits
     left join phone_numbers on read_traits.fields[2] = phone_numbers.spelling
+    left join channel_spellings
+        on {{ spelled('fields[14]') }} = channel_spellings.spelled
 
 )
 

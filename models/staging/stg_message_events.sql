@@ -19,6 +19,25 @@ reach_rules as (
 
 ),
 
+sends as (
+
+    select * from {{ ref('stg_sends') }}
+
+),
+
+channel_spellings as (
+
+    select * from {{ spellings('channel') }}
+    where meaning <> 'all'
+
+),
+
+bounce_types as (
+
+    select * from {{ spellings('bounce_type') }}
+
+),
+
 read_properties as (
 
     select
@@ -26,7 +45,9 @@ read_properties as (
         anonymous_id,
         user_id,
         occurred_at,
-        action as interaction,
+        case when action = 'soft_bounced' then 'bounced' else action end
+            as interaction,
+        action = 'soft_bounced' as is_soft_bounce,
         implied_channel,
         user_agent,
         campaign_id as context_campaign_id,
@@ -101,22 +122,25 @@ name_fields as (
         read_properties.anonymous_id,
         read_properties.user_id,
         read_properties.occurred_at,
-        coalesce(
-            nullif(replace(replace(lower(fields[1]), '-', '_'), ' ', '_'), ''),
-            implied_channel
-        ) as channel,
+        coalesce(channel_spellings.meaning, read_properties.implied_channel)
+            as channel,
+        case when channel_spellings.meaning is null then nullif(fields[1], '') end
+            as unknown_channel,
         read_properties.interaction,
-        nullif(fields[2], '') as send_id,
+        sends.send_id,
         coalesce(nullif(fields[3], ''), context_campaign_id) as campaign_id,
         coalesce(nullif(fields[4], ''), context_campaign_name) as campaign_name,
         nullif(fields[5], '') as step,
-        nullif(fields[6], '') as email_id,
+        -- a send that is not ours is a mailing of another tool, to all its recipients
+        coalesce(
+            nullif(fields[6], ''),
+            case when sends.send_id is null then nullif(fields[2], '') end
+        ) as email_id,
         nullif(fields[7], '') as link_url,
-        interaction in ('bounced', 'failed') and coalesce(
-            lower(coalesce(fields[9], fields[10]))
-            in ('soft', 'transient', 'temporary', 'blocked', 'deferred')
-            or fields[11] like '4._%',
-            false
+        interaction in ('bounced', 'failed') and (
+            is_soft_bounce
+            or bounce_types.meaning is not null
+            or coalesce(fields[11] like '4._%', false)
         ) as is_temporary,
         interaction = 'opened' and (
             coalesce(lower(fields[8]) = 'true', false)
@@ -124,6 +148,13 @@ name_fields as (
             or list_instant_opens.message_id is not null
         ) as is_machine
     from read_properties
+    left join sends on fields[2] = sends.send_id
+    left join channel_spellings
+        on {{ spelled('fields[1]') }} = channel_spellings.spelled
+    left join bounce_types
+        on
+            {{ spelled("coalesce(fields[9], fields[10])") }} = bounce_types.spelled
+            and read_properties.interaction in ('bounced', 'failed')
     left join list_machine_agents
         on read_properties.user_agent = list_machine_agents.user_agent
     left join list_instant_opens

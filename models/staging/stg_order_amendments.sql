@@ -19,27 +19,106 @@ refunds as (
 
 ),
 
+exchange_rates as (
+
+    select * from {{ ref('stg_exchange_rates') }}
+
+),
+
+run as (
+
+    select * from {{ ref('stg_run') }}
+
+),
+
 sum_refunds as (
 
     select
         order_id,
-        sum(refund_amount) as refund_amount
+        sum(coalesce(order_refund_amount, 0)) as refund_amount
     from refunds
     where order_id is not null
     group by order_id
 
 ),
 
-newest_updates as (
+-- what the order came to by each message, in the currency of the order
+list_statements as (
 
     select
-        order_id,
-        revenue_amount
+        completions.order_id,
+        order_events.message_id,
+        order_events.occurred_at,
+        order_events.action,
+        case
+            when
+                order_events.currency is null
+                or order_events.currency
+                = coalesce(completions.currency, run.base_currency)
+                then order_events.revenue_amount
+            else cast(
+                try_cast(
+                    order_events.revenue_amount
+                    * cast(exchange_rates.rate as double)
+                    / cast(order_rates.rate as double) as decimal(14, 2)
+                ) as decimal(18, 2)
+            )
+        end as amount
     from order_events
-    where action = 'updated' and revenue_amount is not null
+    inner join completions on order_events.order_id = completions.order_id
+    cross join run
+    left join exchange_rates on order_events.currency = exchange_rates.currency
+    left join exchange_rates as order_rates
+        on coalesce(completions.currency, run.base_currency) = order_rates.currency
+    where
+        order_events.action = 'updated'
+        or order_events.message_id = completions.message_id
+
+),
+
+newest_updates as (
+
+    select * from list_statements
+    where action = 'updated' and amount is not null
     qualify row_number() over (
         partition by order_id order by occurred_at desc, message_id desc
     ) = 1
+
+),
+
+sum_refunds_before_updates as (
+
+    select
+        newest_updates.order_id,
+        sum(coalesce(refunds.order_refund_amount, 0)) as refund_amount
+    from newest_updates
+    inner join refunds
+        on
+            newest_updates.order_id = refunds.order_id
+            and refunds.refunded_at <= {{ add_seconds(
+                'newest_updates.occurred_at',
+                '3600 * ' ~ var('order_update_leads_refund_hours')
+            ) }}
+    group by newest_updates.order_id
+
+),
+
+-- an update that comes to what an earlier message did, less the refunds, has taken
+-- them off already
+find_net_updates as (
+
+    select distinct
+        newest_updates.order_id,
+        sum_refunds_before_updates.refund_amount
+    from newest_updates
+    inner join sum_refunds_before_updates
+        on newest_updates.order_id = sum_refunds_before_updates.order_id
+    inner join list_statements
+        on
+            newest_updates.order_id = list_statements.order_id
+            and newest_updates.message_id <> list_statements.message_id
+            and newest_updates.amount + sum_refunds_before_updates.refund_amount
+            = list_statements.amount
 
 ),
 
@@ -55,16 +134,17 @@ amend_orders as (
 
     select
         completions.order_id,
-        cast(
-            coalesce(newest_updates.revenue_amount, completions.revenue_amount, 0)
-            as decimal(18, 2)
+        coalesce(
+            newest_updates.amount + coalesce(find_net_updates.refund_amount, 0),
+            completions.revenue_amount,
+            0
         ) as gross_revenue_amount,
-        cast(coalesce(sum_refunds.refund_amount, 0) as decimal(18, 2))
-            as refund_amount,
+        coalesce(sum_refunds.refund_amount, 0) as refund_amount,
         sum_refunds.order_id is not null as has_refund,
         cancellations.order_id is not null as is_cancelled
     from completions
     left join newest_updates on completions.order_id = newest_updates.order_id
+    left join find_net_updates on completions.order_id = find_net_updates.order_id
     left join cancellations on completions.order_id = cancellations.order_id
     left join sum_refunds on completions.order_id = sum_refunds.order_id
 

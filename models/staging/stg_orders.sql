@@ -15,7 +15,7 @@ amendments as (
 
 exchange_rates as (
 
-    select * from {{ ref('exchange_rates') }}
+    select * from {{ ref('stg_exchange_rates') }}
 
 ),
 
@@ -29,7 +29,8 @@ state_status as (
 
     select
         completions.*,
-        amendments.gross_revenue_amount,
+        cast(amendments.gross_revenue_amount as decimal(18, 2))
+            as gross_revenue_amount,
         case
             when amendments.is_cancelled then 'cancelled'
             when not amendments.has_refund then 'completed'
@@ -37,9 +38,10 @@ state_status as (
                 then 'refunded'
             else 'partially_refunded'
         end as status,
-        greatest(amendments.gross_revenue_amount - amendments.refund_amount, 0)
-            as net_amount,
-        run.base_currency,
+        cast(
+            greatest(amendments.gross_revenue_amount - amendments.refund_amount, 0)
+            as decimal(18, 2)
+        ) as net_amount,
         coalesce(completions.currency, run.base_currency) as order_currency
     from completions
     cross join run
@@ -56,17 +58,13 @@ convert_amounts as (
         state_status.user_id,
         state_status.occurred_at as ordered_at,
         state_status.status,
-        cast(state_status.net_amount as decimal(18, 2)) as revenue_amount,
+        state_status.net_amount as revenue_amount,
         state_status.gross_revenue_amount,
         state_status.order_currency as currency,
-        {{ in_base_currency(
-            'state_status.net_amount',
-            'state_status.order_currency',
-            'state_status.base_currency',
-            'exchange_rates.rate',
-        ) }} as base_revenue_amount,
-        cast(state_status.discount_amount as decimal(18, 2)) as discount_amount,
-        cast(state_status.shipping_amount as decimal(18, 2)) as shipping_amount,
+        {{ exchanged('state_status.net_amount', 'exchange_rates.rate') }}
+            as base_revenue_amount,
+        state_status.discount_amount,
+        state_status.shipping_amount,
         state_status.coupon,
         state_status.store_id,
         case when state_status.store_id is null then 'online' else 'store' end
@@ -74,9 +72,7 @@ convert_amounts as (
         state_status.status in ('completed', 'partially_refunded') as is_conversion
     from state_status
     left join exchange_rates
-        on
-            state_status.order_currency = exchange_rates.currency
-            and state_status.base_currency = exchange_rates.base_currency
+        on state_status.order_currency = exchange_rates.currency
 
 )
 

@@ -45,10 +45,11 @@ name_fields as (
         nullif(fields[3], '') as product_name,
         nullif(fields[4], '') as category,
         nullif(fields[5], '') as brand,
-        try_cast(fields[6] as decimal(18, 2)) as price,
-        upper(nullif(fields[7], '')) as currency,
+        {{ amount('fields[6]') }} as price,
+        upper(nullif(trim(fields[7]), '')) as currency,
         nullif(fields[8], '') as store_id,
-        nullif(fields[9], '') as query
+        nullif(fields[9], '') as query,
+        {{ unread([('price', 'fields[6]', amount('fields[6]'))]) }} as unread
     from read_properties
 
 )

@@ -13,9 +13,16 @@ completions as (
 
 ),
 
+product_lines as (
+
+    select * from {{ ref('stg_product_lines') }}
+    where kind = 'order' and product_id is not null
+
+),
+
 exchange_rates as (
 
-    select * from {{ ref('exchange_rates') }}
+    select * from {{ ref('stg_exchange_rates') }}
 
 ),
 
@@ -41,41 +48,127 @@ link_orders as (
         refunds.refund_id,
         refunds.message_id,
         completions.order_id,
+        completions.message_id as order_message_id,
         refunds.occurred_at as refunded_at,
-        cast(
-            abs(coalesce(refunds.revenue_amount, completions.revenue_amount, 0))
-            as decimal(18, 2)
-        ) as refund_amount,
-        coalesce(
-            refunds.currency, completions.currency, run.base_currency
-        ) as currency,
-        run.base_currency
+        refunds.revenue_amount,
+        refunds.states_amount,
+        completions.revenue_amount as order_revenue_amount,
+        coalesce(refunds.currency, completions.currency, run.base_currency)
+            as currency,
+        coalesce(completions.currency, run.base_currency) as order_currency
     from first_refund_messages as refunds
     cross join run
     left join completions on refunds.order_id = completions.order_id
 
 ),
 
-convert_amounts as (
+price_products as (
+
+    select
+        message_id,
+        product_id,
+        max(price) as price
+    from product_lines
+    group by message_id, product_id
+
+),
+
+-- what products came to; unknown where the price of one of them is
+sum_products as (
 
     select
         link_orders.refund_id,
-        link_orders.message_id,
-        link_orders.order_id,
-        link_orders.refunded_at,
-        link_orders.refund_amount,
-        link_orders.currency,
-        {{ in_base_currency(
-            'link_orders.refund_amount',
-            'link_orders.currency',
-            'link_orders.base_currency',
-            'exchange_rates.rate',
-        ) }} as base_refund_amount
+        case
+            when
+                count(*) = count(coalesce(product_lines.price, price_products.price))
+                then try_cast(
+                    sum(
+                        cast(
+                            coalesce(product_lines.price, price_products.price)
+                            as decimal(38, 2)
+                        ) * product_lines.quantity
+                    ) as decimal(14, 2)
+                )
+        end as products_amount
     from link_orders
-    left join exchange_rates
+    inner join product_lines on link_orders.message_id = product_lines.message_id
+    left join price_products
         on
-            link_orders.currency = exchange_rates.currency
-            and link_orders.base_currency = exchange_rates.base_currency
+            link_orders.order_message_id = price_products.message_id
+            and product_lines.product_id = price_products.product_id
+    group by link_orders.refund_id
+
+),
+
+-- a refund that names neither an amount nor products is of the whole order, as in the
+-- Segment spec; an amount that cannot be read is no amount
+state_amounts as (
+
+    select
+        link_orders.*,
+        case
+            when link_orders.revenue_amount is not null
+                then abs(link_orders.revenue_amount)
+            when link_orders.states_amount then null
+            when sum_products.refund_id is not null
+                then abs(sum_products.products_amount)
+            else abs(link_orders.order_revenue_amount)
+        end as known_amount,
+        link_orders.revenue_amount is null
+        and not link_orders.states_amount
+        and sum_products.refund_id is null as is_whole_order
+    from link_orders
+    left join sum_products on link_orders.refund_id = sum_products.refund_id
+
+),
+
+exchange_amounts as (
+
+    select
+        state_amounts.refund_id,
+        state_amounts.message_id,
+        state_amounts.order_id,
+        state_amounts.refunded_at,
+        cast(coalesce(state_amounts.known_amount, 0) as decimal(18, 2))
+            as refund_amount,
+        state_amounts.known_amount is null as is_amount_unknown,
+        case
+            when state_amounts.is_whole_order then state_amounts.order_currency
+            else state_amounts.currency
+        end as currency,
+        state_amounts.order_currency
+    from state_amounts
+
+),
+
+convert_amounts as (
+
+    select
+        exchange_amounts.refund_id,
+        exchange_amounts.message_id,
+        exchange_amounts.order_id,
+        exchange_amounts.refunded_at,
+        exchange_amounts.refund_amount,
+        exchange_amounts.is_amount_unknown,
+        exchange_amounts.currency,
+        {{ exchanged('exchange_amounts.refund_amount', 'exchange_rates.rate') }}
+            as base_refund_amount,
+        case
+            when exchange_amounts.currency = exchange_amounts.order_currency
+                then exchange_amounts.refund_amount
+            else cast(
+                try_cast(
+                    exchange_amounts.refund_amount
+                    * cast(exchange_rates.rate as double)
+                    / cast(order_rates.rate as double) as decimal(14, 2)
+                ) as decimal(18, 2)
+            )
+        end as order_refund_amount
+    from exchange_amounts
+    left join exchange_rates
+        on exchange_amounts.currency = exchange_rates.currency
+    left join exchange_rates as order_rates
+        on exchange_amounts.order_currency = order_rates.currency
 
 )
 

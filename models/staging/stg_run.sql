@@ -7,22 +7,19 @@ current_run as (
 
 ),
 
-events as (
+order_events as (
 
-    select * from {{ source('raw', 'events') }}
+    select * from {{ ref('stg_events') }}
+    where kind = 'order' and action = 'completed'
 
 ),
 
 count_order_currencies as (
 
     select
-        upper({{ json_text('events.properties', '$.currency') }}) as currency,
+        upper(trim({{ json_text('properties', '$.currency') }})) as currency,
         count(*) as order_count
-    from events
-    cross join current_run
-    where
-        events.event = 'Order Completed'
-        and events.received_at <= current_run.as_of
+    from order_events
     group by 1
 
 ),
@@ -34,7 +31,7 @@ find_usual_currency as (
             {{ ordered_list('currency', 'order_count desc, currency asc') }}
         )[1] as currency
     from count_order_currencies
-    where currency is not null
+    where {{ is_currency('currency') }}
 
 ),
 

@@ -7,7 +7,7 @@ events as (
 
 ),
 
-name_fields as (
+read_properties as (
 
     select
         message_id,
@@ -15,17 +15,37 @@ name_fields as (
         user_id,
         occurred_at,
         action as kind,
-        {{ json_text('properties', '$.ticket_id') }} as ticket_id,
-        {{ json_text('properties', '$.order_id') }} as order_id,
-        try_cast(
-            coalesce(
-                {{ json_text('properties', '$.score') }},
-                {{ json_text('properties', '$.rating') }}
-            ) as integer
-        ) as score,
-        {{ json_text('properties', '$.product_id') }} as product_id
+        {{ json_texts('properties', [
+            '$.ticket_id',
+            '$.order_id',
+            '$.score',
+            '$.rating',
+            '$.product_id',
+        ]) }} as fields
     from events
     where kind = 'service'
+
+),
+
+name_fields as (
+
+    select
+        message_id,
+        anonymous_id,
+        user_id,
+        occurred_at,
+        kind,
+        nullif(fields[1], '') as ticket_id,
+        nullif(fields[2], '') as order_id,
+        coalesce(
+            try_cast(fields[3] as integer), try_cast(fields[4] as integer)
+        ) as score,
+        nullif(fields[5], '') as product_id,
+        {{ unread([
+            ('score', 'fields[3]', 'try_cast(fields[3] as integer)'),
+            ('rating', 'fields[4]', 'try_cast(fields[4] as integer)'),
+        ]) }} as unread
+    from read_properties
 
 )
 

@@ -1,0 +1,93 @@
+-- One row per message about an order, a cart or a checkout and product that it lists.
+with
+
+events as (
+
+    select * from {{ ref('stg_events') }}
+    where kind in ('order', 'cart', 'checkout')
+
+),
+
+list_products as (
+
+    select
+        message_id,
+        kind,
+        action,
+        {{ json_objects('properties', '$.products') }} as products
+    from events
+
+),
+
+number_lines as (
+
+    select
+        message_id,
+        kind,
+        action,
+        unnest(range(1, len(products) + 1)) as line_number,
+        unnest(products) as product
+    from list_products
+
+),
+
+product_keys as (
+
+    {{ key_spellings('product', 'number_lines', 'product') | indent(4) }}
+
+),
+
+read_lines as (
+
+    select
+        number_lines.message_id,
+        number_lines.kind,
+        number_lines.action,
+        number_lines.line_number,
+        cast(number_lines.product as varchar) as product,
+        json_type(number_lines.product) as product_type,
+        {{ json_texts(
+            respelled('number_lines.product', 'product_keys.respellings'),
+            [
+                '$.product_id',
+                '$.sku',
+                '$.name',
+                '$.category',
+                '$.brand',
+                '$.price',
+                '$.quantity',
+            ]
+        ) }} as fields
+    from number_lines
+    left join product_keys
+        on json_keys(number_lines.product) = product_keys.keys
+
+),
+
+name_fields as (
+
+    select
+        message_id,
+        kind,
+        action,
+        line_number,
+        coalesce(nullif(fields[1], ''), nullif(fields[2], '')) as product_id,
+        nullif(fields[3], '') as product_name,
+        nullif(fields[4], '') as category,
+        nullif(fields[5], '') as brand,
+        {{ amount('fields[6]') }} as price,
+        coalesce({{ quantity('fields[7]') }}, 1) as quantity,
+        {{ unread([
+            (
+                'product',
+                'product',
+                "case when product_type = 'OBJECT' then product end",
+            ),
+            ('price', 'fields[6]', amount('fields[6]')),
+            ('quantity', 'fields[7]', quantity('fields[7]')),
+        ]) }} as unread
+    from read_lines
+
+)
+
+select * from name_fields

@@ -1,0 +1,793 @@
+"""Whatever sources send is understood, or reported and read with care.
+
+All persons live in one home that is built once, up to their profiles: shoppers whose
+orders are told oddly, one person per opt-out that a vendor has a name for, and one per
+field and value that no field expects.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from itertools import count
+from typing import Any
+
+import polars as pl
+import pytest
+
+from orchestration.settings import PROJECT, Settings
+from tests.conftest import TestHome
+from tests.resolving import Journal, resolve
+
+START = datetime(2026, 3, 2, 9)
+AS_OF = datetime(2026, 3, 20)
+SEEDS = PROJECT / "dbt_project" / "seeds"
+CHANNELS = ("email", "sms", "push")
+
+EVENTS = pl.read_csv(SEEDS / "semantic_events.csv")
+SPELLINGS = pl.read_csv(SEEDS / "spellings.csv", infer_schema=False)
+
+
+def letters(text: str) -> str:
+    """The letters and digits of a text, in lower case."""
+    return "".join(sign for sign in text.lower() if sign.isalnum())
+
+
+def other_spellings(name: str) -> Iterator[str]:
+    """The same name as other sources write it."""
+    words = re.findall(r"[A-Za-z0-9]+", name)
+    yield "_".join(words).lower()
+    yield "-".join(words).upper()
+    yield f"  {' '.join(words)} "
+    yield "".join(word.title() for word in words)
+
+
+# --- shoppers -------------------------------------------------------------------------
+
+
+@dataclass
+class Shop:
+    """Writes what shoppers do; each has a user id of their own."""
+
+    journal: Journal
+    clock: datetime = START
+
+    def tell(
+        self, user: str, event: str, after_hours: float = 0, **properties: Any
+    ) -> str:
+        """One track call, a minute after the one before it."""
+        self.clock += timedelta(minutes=1)
+        at = self.clock + timedelta(hours=after_hours)
+        return self.journal.add(at, event, properties, user=user, browser=f"b-{user}")
+
+
+def go_shopping(journal: Journal) -> None:
+    """Orders, carts and refunds as shops with other habits tell them."""
+    shop = Shop(journal)
+    tell = shop.tell
+    # money that comes back in another currency
+    tell("dora", "Order Completed", order_id="D-1", revenue=200, currency="EUR")
+    tell("dora", "Order Refunded", order_id="D-1", total=108, currency="USD")
+    tell("emil", "Order Completed", order_id="E-1", revenue=200, currency=" usd")
+    tell("emil", "Order Refunded", order_id="E-1", total=50, currency="GBP")
+    tell("fred", "Order Completed", order_id="F-1", revenue=80, currency="USD")
+    tell("fred", "Order Refunded", order_id="F-1", total=9000, currency="XAF")
+    tell("gala", "Order Completed", order_id="G-1", revenue=75, currency="XAF")
+    tell("gert", "Order Completed", order_id="G-2", revenue=75, currency="Dollars")
+    # keys and names of other tools
+    tell("hans", "purchase", transaction_id="H-1", value="41.50", currencyCode="USD")
+    tell("hans", "Purchase ", **{"Transaction ID": "H-1", "VALUE": 41.5})
+    tell(
+        "iris",
+        "order_created",
+        orderId="I-1",
+        totalPrice=60,
+        line_items=[{"productId": "vase", "title": "Vase", "unitPrice": 30, "qty": 2}],
+    )
+    tell("iris", "Order Paid", after_hours=30, orderId="I-1", totalPrice=60)
+    tell("iris", "refund", orderId="I-1", amount=10)
+    tell("jana", "Completed Order", order_number="J-1", subtotal=20)
+    tell("jana", "Viewed Product", product_id="vase", category="Decor")
+    # what a refund without an amount gives back
+    lines = [{"product_id": "cup", "price": 12}, {"product_id": "jug", "price": 30}]
+    for user, refund in {
+        "kira": {},
+        "kurt": {"total": "n/a"},
+        "karl": {"products": [{"product_id": "cup", "quantity": 1}]},
+        "kate": {"products": [{"product_id": "lid"}]},
+    }.items():
+        tell(user, "Order Completed", order_id=user, revenue=42, products=lines)
+        tell(user, "Order Refunded", order_id=user, **refund)
+    # an update that has taken the refund off, and one that has not
+    for user, revenue in {"lars": 60, "lena": 90, "lili": 55}.items():
+        tell(user, "Order Completed", order_id=user, revenue=90)
+        tell(user, "Order Refunded", order_id=user, total=30)
+        tell(user, "Order Updated", order_id=user, revenue=revenue)
+    tell("luis", "Order Completed", order_id="luis", revenue=90)
+    tell("luis", "Order Updated", order_id="luis", revenue=60)
+    tell("luis", "Order Refunded", order_id="luis", total=30)
+    # cancelled and refunded
+    tell("mara", "Order Completed", order_id="M-1", revenue=90)
+    tell("mara", "Order Canceled", order_id="M-1")
+    tell("mara", "Order Refunded", order_id="M-1", total=90)
+    # one order told twice, and reloaded pages of orders without an id
+    for _ in range(2):
+        tell("nele", "Order Completed", order_id="N-1", revenue=13)
+        tell("nils", "Order Completed", revenue=14, order_id="undefined")
+    tell("nora", "Order Completed", revenue=14, order_id="undefined")
+    tell("nora", "Order Completed", revenue=15, order_id="undefined")
+    tell("noel", "Order Completed", revenue=14)
+    tell("noel", "Order Completed", after_hours=25, revenue=14)
+    for number, nothing in enumerate(
+        ("", "null", "None", "0", "00", "-", "N/A", "test", "(not set)", "{{id}}", {})
+    ):
+        tell(f"omar-{number}", "Order Completed", order_id=nothing, revenue=5)
+        tell(f"olga-{number}", "Order Completed", order_id=nothing, revenue=5)
+    # money without end
+    tell("paul", "Order Completed", order_id="P-1", revenue=999_999_999_999.99)
+    tell("pina", "Order Completed", order_id="P-2", revenue=1e12)
+    # carts that are listed, not filled
+    tell(
+        "rosa",
+        "Checkout Started",
+        products=[
+            {"product_id": "lamp", "category": "Light", "price": 60, "quantity": 2}
+        ],
+    )
+    tell("rosa", "Cart Viewed", products=[{"product_id": "lamp", "price": 60}])
+    tell(
+        "rolf",
+        "view_cart",
+        items=[{"item_id": "lamp", "item_category": "Light", "price": "60"}],
+    )
+    tell("rolf", "remove_from_cart", items=[{"item_id": "lamp", "price": "60"}])
+    tell("rene", "Product Added", product_id="rug", category="Floor", price=5)
+    tell("rene", "Cart Viewed", products=[{"product_id": "rug", "price": 5}])
+    tell("ruth", "Checkout Started", products=[{"product_id": "bed", "price": 7}])
+    tell("ruth", "Order Completed", order_id="R-1", revenue=7)
+    tell("ruth", "Checkout Started", products=[{"product_id": "bed", "price": 7}])
+    tell(
+        "rudi",
+        "Product Added",
+        product_id="pin",
+        price=999_999_999_999,
+        quantity=999_999,
+    )
+    # a campaign-wide id of another tool
+    for user in ("sven", "sara"):
+        tell(user, "Email Delivered", send_id="mailing-7", campaign_id="spring")
+        tell(user, "Email Link Clicked", send_id="mailing-7", campaign_id="spring")
+    # campaigns and traits in several spellings
+    for number, medium in enumerate(
+        ("email", "E-Mail", " e mail", "NEWSLETTER", "email_marketing")
+    ):
+        journal.write(
+            START,
+            type="page",
+            user=f"tina-{number}",
+            name="Home",
+            context={"campaign": {"medium": medium, "name": "june"}},
+        )
+    for number, traits in enumerate(
+        (
+            {
+                "email": "UMA-0@example.com",
+                "firstName": "Uma",
+                "phone": "+14155550100",
+                "address": {"postalCode": "10115", "city": "Berlin"},
+            },
+            {
+                "e-mail": "uma-1@example.com",
+                "first_name": "Uma",
+                "phoneNumber": "+14155550101",
+                "address": {"zip": 10115, "City": "Berlin"},
+            },
+            {
+                "Email Address": "uma-2@example.com",
+                "fname": "Uma",
+                "MOBILE": "+14155550102",
+                "zip_code": "10115",
+                "city": "Berlin",
+            },
+        )
+    ):
+        journal.identify(START, user=f"uma-{number}", traits=traits)
+    journal.identify(
+        START,
+        user="uma-3",
+        traits={
+            "email": "",
+            "Email_Address": "uma-3@example.com",
+            "fname": None,
+            "birthday": "31/12/1990",
+            "phone": "call me",
+        },
+    )
+    # consents in several spellings
+    for user, channel, status in (
+        ("vera", "in-app", "denied"),
+        ("vito", "Direct Mail", "Opted-Out"),
+        ("vlad", "text", "FALSE"),
+        ("vivi", "carrier pigeon", "unsubscribed"),
+        ("vica", "carrier pigeon", "granted"),
+        ("vola", "e_mail", "perhaps"),
+        ("vala", "E-Mail", "Opted In"),
+        ("vela", "email", None),
+    ):
+        tell(user, "Channel Consent Updated", channel=channel, status=status)
+    tell(
+        "vida",
+        "Channel Consent Updated",
+        channel="email",
+        purpose="promos",
+        status="no",
+    )
+    for user, preferences in (
+        ("wera", {"Marketing": "no", "Analytics": True}),
+        ("wido", {'odd "key"': False}),
+        ("wika", {"C0002": False}),
+        ("wolf", "yes"),
+    ):
+        journal.add(
+            START,
+            "Segment Consent Preference Updated",
+            user=user,
+            context={"consent": {"categoryPreferences": preferences}},
+        )
+    # names that nobody knows
+    tell("xara", "Ordr Completed", order_id="X-1", revenue=9)
+    tell("xeno", "Clicked The Opt Out Link 77")
+    tell("xila", "Email Unsubcribed")
+    tell("xola", "Sofa Sketched")
+
+
+# --- opt-outs -------------------------------------------------------------------------
+
+DENYING = {"unsubscribed", "complained", "bounced", "soft_bounced", "failed"}
+STATED = {
+    "denied": {},
+    "subscription": {"subscription_status": "Unsubscribed"},
+    "reply": {"body": "Stop please"},
+    "channel": {"status": "opted_out"},
+    "preferences": {},
+}
+TEMPORARY = {"soft_bounced"}
+
+
+def denying_events() -> list[dict[str, Any]]:
+    """The rows of the seed by which somebody may close a channel."""
+    return [
+        row
+        for row in EVENTS.iter_rows(named=True)
+        if (row["kind"] == "message" and row["action"] in DENYING)
+        or (row["kind"] == "consent" and row["action"] in STATED)
+    ]
+
+
+def meet_reachable(journal: Journal, user: str, number: int) -> None:
+    """A person who said yes to every channel and has an address on each."""
+    journal.identify(
+        START,
+        user=user,
+        traits={"email": f"{user}@example.com", "phone": f"+1415556{number:04}"},
+    )
+    journal.write(
+        START,
+        type="screen",
+        name="Home",
+        user=user,
+        device=f"d-{user}",
+        context={"device": {"type": "ios", "token": f"token-{user}"}},
+    )
+    for channel in CHANNELS:
+        journal.add(
+            START,
+            "Channel Consent Updated",
+            {"channel": channel, "purpose": "marketing", "status": "granted"},
+            user=user,
+        )
+
+
+def close_channels(journal: Journal) -> None:
+    """Each opt-out of the seed by a person of its own, spelled in some way."""
+    meet_reachable(journal, "control", 0)
+    for number, row in enumerate(denying_events(), start=1):
+        user = f"closes-{number}"
+        meet_reachable(journal, user, number)
+        spelled = [row["event"], *other_spellings(row["event"])]
+        for day in range(3 if row["action"] in TEMPORARY else 1):
+            journal.add(
+                START + timedelta(days=1 + day),
+                spelled[number % len(spelled)],
+                {"email_id": f"mail-{day}", **STATED.get(row["action"], {})},
+                user=user,
+                context={"consent": {"categoryPreferences": {"marketing": False}}}
+                if row["action"] == "preferences"
+                else None,
+            )
+
+
+# --- any value in any field -----------------------------------------------------------
+
+VALUES: tuple[Any, ...] = (
+    *(
+        "12.50",
+        " 7 ",
+        "1e3",
+        "-3",
+        "+4",
+        ".5",
+        "5.",
+        "0.005",
+        "1,234.50",
+        "$5",
+        "12 EUR",
+    ),
+    *(
+        "NaN",
+        "Infinity",
+        "-inf",
+        "1e400",
+        "9" * 30,
+        "999999999999.994",
+        "999999999999.996",
+    ),
+    *(
+        "",
+        " ",
+        "null",
+        "true",
+        "FALSE",
+        "0x10",
+        "１２",
+        "a\u0000b",
+        "\U0001f600",
+        "\u202e1",
+    ),
+    *(
+        "x" * 3000,
+        "2026-02-30",
+        "infinity",
+        "9999-12-31",
+        "290000-01-01",
+        "0044-03-15 (BC)",
+    ),
+    *(
+        "'; drop table x; --",
+        '{"a": 1}',
+        "[1]",
+        '"',
+        "\\",
+        "Mars/Olympus",
+        "Europe/Paris",
+    ),
+    *(
+        0,
+        -5,
+        12.5,
+        1e308,
+        -1e-7,
+        10**18,
+        123456789012345678901234567890,
+        True,
+        False,
+        None,
+    ),
+    *(
+        [],
+        [1, "a", None, {}],
+        {},
+        {"a": {"b": [1]}},
+        {"": 1},
+        {'a"b': "x"},
+        [[]],
+        [{"id": []}],
+    ),
+)
+
+MONEY = {
+    ("Order Completed", "revenue"): ("stg_order_events", "revenue_amount"),
+    ("Order Updated", "subtotal"): ("stg_order_events", "revenue_amount"),
+    ("Order Refunded", "total"): ("stg_order_events", "revenue_amount"),
+    ("Checkout Started", "value"): ("stg_checkout_events", "revenue_amount"),
+    ("Product Added", "price"): ("stg_cart_events", "price"),
+    ("Product Viewed", "price"): ("stg_product_views", "price"),
+}
+PLAIN = {
+    "Order Completed": (
+        *("order_id", "shipping", "tax", "discount", "coupon", "currency", "store_id"),
+        *("affiliation", "channel", "products", "email", "loyalty_id"),
+    ),
+    "Order Refunded": ("order_id", "refund_id", "currency", "products"),
+    "Checkout Started": ("checkout_id", "order_id", "products"),
+    "Product Added": ("cart_id", "product_id", "quantity", "category", "products"),
+    "Product Viewed": ("product_id", "sku", "name", "category", "brand", "currency"),
+    "Email Opened": (
+        *("channel", "send_id", "campaign_id", "campaign_name", "step", "email_id"),
+        *("link_url", "machine_open"),
+    ),
+    "Email Bounced": ("bounce_type", "type", "status"),
+    "Channel Consent Updated": ("channel", "purpose", "status", "policy_version"),
+    "SMS Received": ("body",),
+    "Coupon Applied": ("coupon_id", "order_id", "campaign_id"),
+    "NPS Submitted": ("score", "rating", "order_id", "product_id"),
+    "Support Ticket Opened": ("ticket_id",),
+    "Experiment Viewed": ("experiment_id", "variation_id"),
+}
+TRAITS = (
+    *("email", "phone", "firstName", "lastName", "name", "gender", "birthday"),
+    *("loyaltyId", "address", "preferredChannel", "goal", "createdAt", "emailVerified"),
+)
+CONTEXT = (
+    *("sessionId", "device", "device.id", "device.type", "device.token", "campaign"),
+    *("campaign.medium", "campaign.name", "timezone", "locale", "location", "page"),
+    *("page.url", "userAgent", "traits", "consent", "consent.categoryPreferences"),
+)
+
+
+def nested(path: str, value: Any) -> dict[str, Any]:
+    """An object that holds a value at a dotted path."""
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return value
+
+
+def state_anything(journal: Journal) -> dict[tuple[str, str], dict[str, Any]]:
+    """Every value in every field, each by a person of its own; messages by field."""
+    told: dict[tuple[str, str], dict[str, Any]] = {}
+    people = count()
+    fields = [*MONEY, *((event, key) for event, keys in PLAIN.items() for key in keys)]
+    for event, key in fields:
+        for value in VALUES:
+            whole = {} if (event, key) in MONEY else {"revenue": 10}
+            message = journal.add(
+                START, event, {**whole, key: value}, user=f"odd-{next(people)}"
+            )
+            told.setdefault((event, key), {})[message] = value
+    for key in TRAITS:
+        for value in VALUES:
+            user = f"odd-{next(people)}"
+            message = journal.identify(START, user=user, traits={key: value})
+            told.setdefault(("identify", key), {})[message] = value
+    for key in (*(f"address.{part}" for part in ("street", "zip")),):
+        for value in VALUES:
+            user = f"odd-{next(people)}"
+            journal.identify(START, user=user, traits=nested(key, value))
+    for path in CONTEXT:
+        for event in ("Product Viewed", "Segment Consent Preference Updated"):
+            for value in VALUES:
+                journal.add(
+                    START,
+                    event,
+                    {"product_id": "p"},
+                    user=f"odd-{next(people)}",
+                    context=nested(path, value),
+                )
+    return told
+
+
+def as_text(value: Any) -> str | None:
+    """What a field holds, as text."""
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value)
+
+
+def as_amount(value: Any) -> Decimal | None:
+    """The money that a value states, by the rules that the docs give."""
+    text = as_text(value)
+    number = r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*"
+    if text is None or not re.fullmatch(number, text, re.ASCII):
+        return None
+    amount = Decimal(text.strip())
+    if abs(amount) >= 10**13:
+        return None
+    amount = amount.quantize(Decimal("0.01"), ROUND_HALF_UP)
+    return amount if abs(amount) < 10**12 else None
+
+
+# --- the home -------------------------------------------------------------------------
+
+Told = dict[tuple[str, str], dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def world(new_home: Callable[[str], TestHome]) -> tuple[TestHome, Told]:
+    """The home of all persons, built up to their profiles, and what was told oddly."""
+    home = new_home("staging")
+    home.settings = Settings(
+        home=home.settings.root, base_currency="USD", _env_file=None
+    )
+    shoppers, closers, oddities = Journal("shop"), Journal("close"), Journal("odd")
+    go_shopping(shoppers)
+    close_channels(closers)
+    told = state_anything(oddities)
+    for journal in (shoppers, closers, oddities):
+        home.land(journal.events, f"{journal.prefix}.ndjson")
+    resolve(home, AS_OF)
+    return home, told
+
+
+@pytest.fixture(scope="module")
+def home(world: tuple[TestHome, Told]) -> TestHome:
+    """The home of all persons."""
+    return world[0]
+
+
+def orders_of(home: TestHome, user: str) -> list[tuple[Any, ...]]:
+    """Status, net and net in the base currency of somebody's orders."""
+    return home.read(f"""
+        select status, revenue_amount, base_revenue_amount from staging.stg_orders
+        where user_id = '{user}' order by ordered_at, order_id
+    """).rows()
+
+
+def reported(home: TestHome, kind: str) -> dict[str, tuple[Any, ...]]:
+    """Count, suggestion and effect of each value of a kind that nobody understood."""
+    found = home.read(f"""
+        select value, count, suggestion, effect from staging.not_understood
+        where kind = '{kind}'
+    """)
+    return {value: facts for value, *facts in found.iter_rows()}
+
+
+@pytest.mark.parametrize(
+    ("user", "expected"),
+    [
+        ("dora", [("partially_refunded", "100.00", "108.00")]),
+        ("emil", [("partially_refunded", "136.50", "136.50")]),
+        ("fred", [("partially_refunded", "80.00", "80.00")]),
+        ("gala", [("completed", "75.00", None)]),
+        ("gert", [("completed", "75.00", None)]),
+        ("hans", [("completed", "41.50", "41.50")]),
+        ("iris", [("partially_refunded", "50.00", "50.00")]),
+        ("jana", [("completed", "20.00", "20.00")]),
+        ("kira", [("refunded", "0.00", "0.00")]),
+        ("kurt", [("partially_refunded", "42.00", "42.00")]),
+        ("karl", [("partially_refunded", "30.00", "30.00")]),
+        ("kate", [("partially_refunded", "42.00", "42.00")]),
+        ("lars", [("partially_refunded", "60.00", "60.00")]),
+        ("lena", [("partially_refunded", "60.00", "60.00")]),
+        ("lili", [("partially_refunded", "25.00", "25.00")]),
+        ("luis", [("partially_refunded", "60.00", "60.00")]),
+        ("mara", [("cancelled", "0.00", "0.00")]),
+        ("nele", [("completed", "13.00", "13.00")]),
+        ("nils", [("completed", "14.00", "14.00")]),
+        ("nora", [("completed", "14.00", "14.00"), ("completed", "15.00", "15.00")]),
+        ("noel", [("completed", "14.00", "14.00")] * 2),
+        ("paul", [("completed", "999999999999.99", "999999999999.99")]),
+        ("pina", [("completed", "0.00", "0.00")]),
+    ],
+)
+def test_order_comes_to_what_its_messages_say(
+    home: TestHome, user: str, expected: list[tuple[str, str, str | None]]
+) -> None:
+    found = [
+        (status, *(amount and str(amount) for amount in amounts))
+        for status, *amounts in orders_of(home, user)
+    ]
+    assert [tuple(map(str, row)) for row in found] == [
+        tuple(map(str, row)) for row in expected
+    ]
+
+
+def test_word_for_nothing_is_no_order_id(home: TestHome) -> None:
+    counts = home.read("""
+        select count(*) from staging.stg_orders
+        where user_id like 'omar-%' or user_id like 'olga-%'
+    """).item()
+    assert counts == 22
+    found = reported(home, "order_id")
+    for nothing in ("null", "None", "0", "00", "-", "N/A", "test", "(not set)"):
+        assert found[nothing][0] >= 2, nothing
+
+
+def test_money_without_a_rate_is_counted_and_reported(home: TestHome) -> None:
+    rates = reported(home, "exchange_rate")
+    assert rates["XAF"][0] == 2
+    assert rates["XAF"][1] == "a row XAF,USD in exchange_rates.csv"
+    assert rates["XAF"][2] == "set aside"
+    assert reported(home, "currency")["DOLLARS"][2] == "set aside"
+    counted = home.read("""
+        select profiles.order_count from profiles.profiles
+        inner join identity.identity_map as map using (profile_id)
+        where map.identifier in ('gala', 'gert')
+    """)
+    assert counted["order_count"].to_list() == [1, 1]
+
+
+def test_order_told_twice_is_one_order_of_its_session(home: TestHome) -> None:
+    found = home.read("""
+        select map.identifier, sum(sessions.order_count) as orders
+        from profiles.sessions
+        inner join identity.identity_map as map using (profile_id)
+        where map.identifier in ('nele', 'nils', 'nora', 'iris')
+        group by 1 order by 1
+    """)
+    assert found.rows() == [("iris", 1), ("nele", 1), ("nils", 1), ("nora", 2)]
+
+
+def test_cart_holds_the_products_that_its_page_lists(home: TestHome) -> None:
+    found = home.read("""
+        select map.identifier, items.product_id, items.quantity, items.price
+        from profiles.cart_items as items
+        inner join identity.identity_map as map using (profile_id)
+        where map.identifier like 'r%' and map.identifier_type = 'user_id'
+        order by 1
+    """)
+    assert [
+        (user, product, int(n), int(p)) for user, product, n, p in found.rows()
+    ] == [
+        ("rene", "rug", 1, 5),
+        ("rosa", "lamp", 2, 60),
+        ("rudi", "pin", 999_999, 999_999_999_999),
+        ("ruth", "bed", 1, 7),
+    ]
+    affinities = home.read("""
+        select map.identifier, affinities.category from profiles.affinities
+        inner join identity.identity_map as map using (profile_id)
+        where map.identifier in ('rosa', 'rene') order by 1
+    """)
+    assert affinities.rows() == [("rene", "Floor"), ("rosa", "Light")]
+
+
+def test_send_id_that_is_not_ours_names_a_mailing(home: TestHome) -> None:
+    found = home.read("""
+        select distinct send_id, email_id from staging.stg_message_events
+        where user_id in ('sven', 'sara')
+    """)
+    assert found.rows() == [(None, "mailing-7")]
+
+
+def test_medium_in_any_spelling_is_its_channel(home: TestHome) -> None:
+    found = home.read("""
+        select distinct campaign_medium from profiles.sessions
+        where campaign_name = 'june'
+    """)
+    assert found["campaign_medium"].to_list() == ["email"]
+
+
+def test_traits_are_read_under_any_of_their_keys(home: TestHome) -> None:
+    found = home.read("""
+        select user_id, email, first_name, phone, postal_code, city
+        from staging.stg_identify_calls where user_id like 'uma-%' order by 1
+    """)
+    assert found.rows()[:3] == [
+        (
+            f"uma-{n}",
+            f"uma-{n}@example.com",
+            "Uma",
+            f"+1415555010{n}",
+            "10115",
+            "Berlin",
+        )
+        for n in range(3)
+    ]
+    assert found.rows()[3][1] == "uma-3@example.com"
+    assert "99/99/9999" in reported(home, "birthday")
+    assert "aaaa aa" in reported(home, "phone")
+
+
+def test_consent_is_read_in_any_spelling_and_doubt_is_a_no(home: TestHome) -> None:
+    found = home.read("""
+        select map.identifier as user_id, channel, purpose, status
+        from profiles.consents
+        inner join identity.identity_map as map using (profile_id)
+        where left(map.identifier, 1) in ('v', 'w', 'x')
+    """)
+    stated: dict[str, set[tuple[str, ...]]] = {}
+    for user, *row in found.rows():
+        stated.setdefault(user, set()).add(tuple(row))
+    everything = {
+        (channel, "marketing", "denied")
+        for channel in (
+            *("email", "sms", "push", "in_app", "onsite", "paid_retargeting"),
+            *("direct_mail", "all"),
+        )
+    }
+    marketing = ("email", "marketing", "denied")
+    assert stated == {
+        "vera": {("in_app", "marketing", "denied")},
+        "vito": {("direct_mail", "marketing", "denied")},
+        "vlad": {("sms", "marketing", "denied")},
+        "vivi": everything,
+        "vola": {marketing},
+        "vala": {("email", "marketing", "granted")},
+        "vela": {marketing},
+        "vida": {marketing, ("email", "promos", "denied")},
+        "wera": {("all", "marketing", "denied"), ("all", "analytics", "granted")},
+        "wido": {("all", "marketing", "denied"), ("all", 'odd "key"', "denied")},
+        "wika": {("all", "analytics", "denied")},
+        "wolf": {("all", "marketing", "denied")},
+        "xeno": everything,
+        "xila": everything,
+    }
+    assert reported(home, "channel")["carrier pigeon"][2] == "closed"
+    assert reported(home, "consent_status")["perhaps"][2] == "closed"
+
+
+def test_unknown_name_that_resembles_a_known_one_is_reported(home: TestHome) -> None:
+    found = reported(home, "event_name")
+    assert found["Ordr Completed"][1:] == ["Order Completed", "ignored"]
+    assert found["Email Unsubcribed"][1:] == ["Email Unsubscribed", "closed"]
+    assert found["Clicked The Opt Out Link 77"][2] == "closed"
+    assert "Sofa Sketched" not in found
+
+
+def test_every_opt_out_of_every_vendor_closes_its_channel(home: TestHome) -> None:
+    found = home.read("""
+        select map.identifier as user_id, points.channel,
+            points.is_reachable and not exists (
+                from profiles.consents
+                where consents.profile_id = points.profile_id
+                    and consents.channel in (points.channel, 'all')
+                    and consents.purpose = 'marketing'
+                    and consents.status = 'denied'
+            ) as is_mailable
+        from profiles.contact_points as points
+        inner join identity.identity_map as map using (profile_id)
+        where map.identifier_type = 'user_id'
+            and (map.identifier like 'closes-%' or map.identifier = 'control')
+            and points.channel in ('email', 'sms', 'push')
+    """)
+    mailable = {(user, channel): flag for user, channel, flag in found.rows()}
+    assert all(mailable["control", channel] for channel in CHANNELS)
+    rows = denying_events()
+    assert len({row["source"] for row in rows}) > 8
+    kept = []
+    for number, row in enumerate(rows, start=1):
+        closed = [row["channel"]] if row["channel"] in CHANNELS else list(CHANNELS)
+        if row["channel"] not in (None, *CHANNELS):
+            continue
+        kept += [
+            (row["event"], channel)
+            for channel in closed
+            if mailable[f"closes-{number}", channel]
+        ]
+        if row["channel"]:
+            others = set(CHANNELS) - {row["channel"]}
+            assert all(mailable[f"closes-{number}", other] for other in others), row
+    assert kept == []
+
+
+def test_any_value_in_a_money_field_is_an_amount_or_reported(
+    world: tuple[TestHome, Told],
+) -> None:
+    home, told = world
+    for (event, key), (table, column) in MONEY.items():
+        read = dict(
+            home.read(f"select message_id, {column} from staging.{table}").rows()
+        )
+        unread = Counter(
+            message
+            for message, kinds in home.read(f"""
+                select message_id, list_transform(unread, lambda item: item.kind)
+                from staging.{table} where unread is not null
+            """).rows()
+            if key in kinds
+        )
+        for message, value in told[event, key].items():
+            expected = as_amount(value)
+            assert read[message] == expected, (event, key, value)
+            is_blank = (as_text(value) or "").strip(" ") == ""
+            assert (expected is None and not is_blank) == (unread[message] == 1), value
+    counts = home.read("select kind, sum(count) from staging.not_understood group by 1")
+    assert dict(counts.rows())["revenue"] >= 20
+
+
+def test_reports_hold_nobodys_data(home: TestHome) -> None:
+    values = home.read("select value from staging.not_understood")["value"]
+    assert not values.str.contains("example.com").any()
+    assert values.str.len_chars().max() <= 100
+
+
+def test_spelling_of_a_name_or_value_has_one_meaning() -> None:
+    names = Counter(letters(name) for name in EVENTS["event"])
+    values = Counter(
+        (field, letters(spelling))
+        for field, spelling in SPELLINGS.select("field", "spelling").iter_rows()
+    )
+    assert [name for name, times in (names | values).items() if times > 1] == []
