@@ -237,6 +237,13 @@ def go_shopping(journal: Journal) -> None:
             user=user,
             context={"consent": {"categoryPreferences": preferences}},
         )
+    tell(
+        "wina",
+        "Segment Consent Preference Updated",
+        advertising=True,
+        Marketing=False,
+        source="banner",
+    )
     # names that nobody knows
     tell("xara", "Ordr Completed", order_id="X-1", revenue=9)
     tell("xeno", "Clicked The Opt Out Link 77")
@@ -702,6 +709,7 @@ def test_consent_is_read_in_any_spelling_and_doubt_is_a_no(home: TestHome) -> No
         "wido": {("all", "marketing", "denied"), ("all", 'odd "key"', "denied")},
         "wika": {("all", "analytics", "denied")},
         "wolf": {("all", "marketing", "denied")},
+        "wina": {("all", "advertising", "granted"), ("all", "marketing", "denied")},
         "xeno": everything,
         "xila": everything,
     }

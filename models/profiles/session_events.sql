@@ -67,7 +67,7 @@ find_activities as (
         -- an order that is told again is no other order
         or orders.message_id is not null
         or (
-            events.kind is null
+            coalesce(events.kind, 'activity') = 'activity'
             and events.type = 'track'
             and events.anonymous_id is not null
         )

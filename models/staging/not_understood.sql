@@ -127,7 +127,9 @@ list_values as (
         coalesce(nullif(stated_order_id, ''), '(none)') as value,
         'ignored' as effect
     from order_events
-    where not has_order_id
+    where
+        not has_order_id
+        and (action <> 'refunded' or coalesce(stated_order_id, '') <> '')
     union all
     select
         message_id,

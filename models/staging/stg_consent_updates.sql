@@ -106,6 +106,25 @@ list_opt_outs as (
 
 ),
 
+-- Segment states preferences in the context, other tools among the properties
+find_preferences as (
+
+    select
+        message_id,
+        anonymous_id,
+        user_id,
+        occurred_at,
+        coalesce(
+            consent_preferences,
+            {{ json_object_at('properties', '$.categoryPreferences') }}
+        ) as preferences,
+        properties,
+        {{ json_text('properties', '$.policy_version') }} as policy_version
+    from events
+    where kind = 'consent' and action = 'preferences'
+
+),
+
 list_preferences as (
 
     select
@@ -113,38 +132,45 @@ list_preferences as (
         anonymous_id,
         user_id,
         occurred_at,
-        cast(null as varchar) as stated_channel,
-        'all' as implied_channel,
-        unnest(json_keys(consent_preferences)) as stated_purpose,
-        unnest(json_extract_string(consent_preferences, '$.*')) as stated_status,
-        false as is_reply,
-        'consent' as lawful_basis,
-        {{ json_text('properties', '$.policy_version') }} as policy_version
-    from events
-    where kind = 'consent' and action = 'preferences'
+        preferences is null as is_property,
+        unnest(json_keys(coalesce(preferences, properties))) as stated_purpose,
+        unnest(json_extract_string(coalesce(preferences, properties), '$.*'))
+            as stated_status,
+        policy_version
+    from find_preferences
+
+),
+
+keep_purposes as (
+
+    select list_preferences.*
+    from list_preferences
+    left join purpose_spellings
+        on {{ spelled('list_preferences.stated_purpose') }} = purpose_spellings.spelled
+    where not list_preferences.is_property or purpose_spellings.meaning is not null
 
 ),
 
 -- preferences that cannot be read are a no to marketing
-list_unread_preferences as (
+list_preference_updates as (
 
     select
-        message_id,
-        anonymous_id,
-        user_id,
-        occurred_at,
+        find_preferences.message_id,
+        find_preferences.anonymous_id,
+        find_preferences.user_id,
+        find_preferences.occurred_at,
         cast(null as varchar) as stated_channel,
         'all' as implied_channel,
-        'marketing' as stated_purpose,
-        cast(null as varchar) as stated_status,
+        coalesce(keep_purposes.stated_purpose, 'marketing') as stated_purpose,
+        keep_purposes.stated_status,
         false as is_reply,
         'consent' as lawful_basis,
-        cast(null as varchar) as policy_version
-    from events
+        find_preferences.policy_version
+    from find_preferences
+    left join keep_purposes on find_preferences.message_id = keep_purposes.message_id
     where
-        kind = 'consent'
-        and action = 'preferences'
-        and consent_preferences is null
+        keep_purposes.message_id is not null
+        or find_preferences.preferences is null
 
 ),
 
@@ -197,9 +223,7 @@ name_updates as (
         union all
         select * from list_opt_outs
         union all
-        select * from list_preferences
-        union all
-        select * from list_unread_preferences
+        select * from list_preference_updates
     ) as updates
     left join channel_spellings
         on {{ spelled('updates.stated_channel') }} = channel_spellings.spelled
