@@ -2,8 +2,6 @@
 
 import json
 import os
-import signal
-import subprocess
 import sys
 from dataclasses import asdict
 from datetime import date, datetime
@@ -12,6 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from orchestration.processes import heed_signals, run_to_the_end
 from orchestration.settings import Settings, parse_moment
 
 app = typer.Typer(
@@ -36,13 +35,8 @@ def describe_settings() -> str:
     "Settings, from the environment or .env:\n\n" + describe_settings()
 )
 def rekindle() -> None:
-    """Hold the commands together; what ends a command ends it in the background too.
-
-    A shell has what it starts with `&` ignore an interrupt, and Dagster does on
-    termination what is done on an interrupt.
-    """
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Hold the commands together."""
+    heed_signals()
 
 
 def fail(reason: object) -> NoReturn:
@@ -124,6 +118,7 @@ def sample(
     end: Annotated[
         str, typer.Option(metavar="DATE", help="the world's last day")
     ] = "2026-06-30",
+    *,
     as_json: AsJson = False,
 ) -> None:
     """Write a sample world as landing files, its truth beside them."""
@@ -221,8 +216,8 @@ def dbt(context: typer.Context) -> None:
     settings = Settings()
     arguments = context.args or ["--help"]
     with home_lock(settings):
-        finished = subprocess.run(dbt_command(settings, *arguments), check=False)
-    raise typer.Exit(finished.returncode)
+        code = run_to_the_end(dbt_command(settings, *arguments))
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -242,7 +237,7 @@ def ui(
     server = ["dagster-webserver", "--read-only"] if read_only else ["dagster", "dev"]
     program = Path(sys.executable).parent / server[0]
     arguments = [*server[1:], "-w", str(WORKSPACE), "-h", host, "-p", str(port)]
-    os.execv(program, [str(program), *arguments])
+    raise typer.Exit(run_to_the_end([str(program), *arguments]))
 
 
 if __name__ == "__main__":

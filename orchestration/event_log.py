@@ -98,7 +98,7 @@ class KeptEventLog(SqliteEventLogStorage):
         return engine
 
     def store_event(self, event: EventLogEntry) -> None:
-        """Store an event; what an output says of its asset, a materialization repeats."""
+        """Store an event; an output leaves what it says to its materialization."""
         told = event.dagster_event
         if told and told.event_type == DagsterEventType.STEP_OUTPUT:
             slim = told.step_output_data._replace(metadata={})
@@ -132,7 +132,7 @@ class KeptEventLog(SqliteEventLogStorage):
             }
 
     def delete_events(self, run_id: str) -> None:
-        """Forget a run altogether: Dagster leaves its file and what its checks found."""
+        """Forget a run; Dagster would leave its file and what its checks found."""
         super().delete_events(run_id)
         with self.index_connection() as index:
             index.execute(

@@ -6,8 +6,6 @@ import time
 
 import dagster as dg
 
-# How far a step has come; heard where somebody looks on, kept nowhere.
-PARTS = logging.getLogger("rekindle.parts")
 SECONDS_BETWEEN_LINES = 10
 
 VERBS = {
@@ -15,11 +13,6 @@ VERBS = {
     "transform": "stage, resolve, profile, phase",
     "decide": "decide, attribute",
 }
-
-
-def report_part(done: int, total: int) -> None:
-    """Say how many of its parts a step has done."""
-    PARTS.info("%d of %d", done, total)
 
 
 class ProgressHandler(logging.Handler):
@@ -35,10 +28,7 @@ class ProgressHandler(logging.Handler):
         self.told_at = 0.0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line if the record tells of a step's end, or how far it has come."""
-        if record.name == PARTS.name:
-            self.show_part(record.getMessage())
-            return
+        """Write a line if the record tells of a step's end."""
         meta = getattr(record, "dagster_meta", None) or {}
         event = meta.get("dagster_event")
         if event is None or event.step_key is None:
@@ -53,9 +43,9 @@ class ProgressHandler(logging.Handler):
             seconds = time.monotonic() - begun
             self.show(f"  {mark} {name:<34}{seconds:6.1f} s\n")
 
-    def show_part(self, part: str) -> None:
+    def show_part(self, done: int, total: int) -> None:
         """Show how far the running step has come."""
-        line = f"  … {self.step}: {part}"
+        line = f"  … {self.step}: {done} of {total}"
         if sys.stderr.isatty():
             self.show(line)
         elif time.monotonic() - self.told_at >= SECONDS_BETWEEN_LINES:
@@ -75,13 +65,20 @@ ENDINGS = {
 }
 
 
+LOOKING_ON: list[ProgressHandler] = []
+
+
+def report_part(done: int, total: int) -> None:
+    """Say to who looks on how many of its parts a step has done; it is kept nowhere."""
+    for handler in LOOKING_ON:
+        handler.show_part(done, total)
+
+
 @dg.logger
 def progress_logger(_context: dg.InitLoggerContext) -> logging.Logger:
     """A logger that shows a person how far a run has come."""
     logger = logging.Logger("progress", logging.DEBUG)
     handler = ProgressHandler()
     logger.addHandler(handler)
-    PARTS.setLevel(logging.INFO)
-    PARTS.propagate = False
-    PARTS.handlers = [handler]
+    LOOKING_ON[:] = [handler]
     return logger

@@ -90,11 +90,15 @@ def job_origin(name: str) -> "RemoteJobOrigin":
 
 def describe_failure(result: "dg.JobExecutionResult") -> str:
     """The step that failed and its innermost error, in one line."""
+    import dagster as dg
+
     for event in result.all_events:
         if event.is_step_failure:
             error = event.step_failure_data.error
             while error and error.cause:
                 error = error.cause
+            if error and error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
+                return f"{event.step_key} was interrupted"
             message = error.message if error else "no error was recorded"
             told = message.rpartition("Errors parsed from dbt logs:")[2]
             return f"{event.step_key} failed: {' '.join(told.split())}"

@@ -91,7 +91,7 @@ class Warned:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run looked from, did and warned of. A run that is not newest sends none."""
+    """What a run looked from, did and warned of; only the newest decides and sends."""
 
     run_id: str
     as_of: datetime
