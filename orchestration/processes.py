@@ -13,8 +13,8 @@ GRACE_SECONDS = 30
 def heed_signals() -> None:
     """End on termination as on an interrupt, in the background as in a terminal.
 
-    A shell has what it starts with `&` ignore interrupts, children included, and Dagster
-    does on termination whatever is done on an interrupt: nothing, then.
+    A shell has what it starts with `&` ignore interrupts, children included, and
+    Dagster does on termination whatever is done on an interrupt: nothing, then.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
@@ -25,11 +25,9 @@ def heed_signals() -> None:
 def run_to_the_end(command: Sequence[str]) -> int:
     """Run a program and return its exit code; nothing that it started outlives it."""
     with subprocess.Popen(command, start_new_session=True) as program:
-        try:
+        # who tells this process to end tells the program and its children
+        with contextlib.suppress(KeyboardInterrupt):
             program.wait()
-        except KeyboardInterrupt:
-            # told to end: so is the program, with its children
-            pass
         end_group(program)
         return program.wait()
 
