@@ -5,6 +5,7 @@ Shows counts only: what came in of people stays in the tables.
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -77,6 +78,9 @@ UNSENT = """
     group by all
     order by messages desc, verdict asc, reason asc
 """
+
+
+DBTS_OWN = {"unique_id", "invocation_id", "status"}
 
 
 @dataclass(frozen=True)
@@ -172,49 +176,37 @@ def warned(evaluation: "AssetCheckEvaluation") -> Warned:
         found={
             name: value.value
             for name, value in evaluation.metadata.items()
-            if isinstance(value.value, int | str)
-            and (not name.startswith("dagster_dbt/") or name.endswith("row_count"))
+            if isinstance(value.value, int | str) and name not in DBTS_OWN
         },
     )
 
 
 def print_summary(console: Console, summary: Summary) -> None:
     """Print what the run did, then what it warns of."""
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     landed = summary.landed.row(0, named=True)
-    console.print(
+    say(
         f"As of {summary.as_of:%Y-%m-%d %H:%M:%S} UTC: {landed['files']:,} files "
-        f"landed, {landed['lines']:,} lines, {landed['rejected']:,} of them rejected",
-        highlight=False,
+        f"landed, {landed['lines']:,} lines, {landed['rejected']:,} of them rejected"
     )
     if summary.is_newest:
-        print_rows(console, "Who moved phase", summary.moved)
-        print_rows(console, "What went out", summary.sent)
-        print_rows(console, "What did not, and why", summary.unsent)
+        for title, frame in (
+            ("Who moved phase", summary.moved),
+            ("What went out", summary.sent),
+            ("What did not, and why", summary.unsent),
+        ):
+            if frame.is_empty():
+                say(f"{title}: none")
+            else:
+                print_frame(console, title, frame)
     else:
-        console.print("A newer run exists: nothing was decided, nothing sent.")
-    for reason, lines in summary.rejected.iter_rows():
-        console.print(
-            f"Warning: {lines:,} lines rejected: {reason}",
-            markup=False,
-            highlight=False,
-        )
+        say("A newer run exists: nothing was decided, nothing sent.")
+    for reason, count in summary.rejected.iter_rows():
+        say(f"Warning: raw.rejected_events: {reason}: lines rejected: {count:,}")
     for told in summary.warnings:
         about = told.description or told.check.replace("_", " ")
-        console.print(f"Warning: {told.table}: {about}", markup=False, highlight=False)
+        say(f"Warning: {told.table}: {about}")
         for name, value in told.found.items():
-            lines = str(value).splitlines()
-            shown = f"{name.rpartition('/')[2].replace('_', ' ')}:"
-            if len(lines) == 1:
-                shown += f" {lines.pop()}"
-            for line in (shown, *lines):
-                console.print(
-                    f"  {line}", markup=False, highlight=False, soft_wrap=True
-                )
-
-
-def print_rows(console: Console, title: str, frame: pl.DataFrame) -> None:
-    """Print a frame, or that there is nothing in it."""
-    if frame.is_empty():
-        console.print(f"{title}: nobody, nothing", highlight=False)
-    else:
-        print_frame(console, title, frame)
+            title = name.rpartition("/")[2].replace("_", " ")
+            text = str(value)
+            say(f"  {title}: {text}" if "\n" not in text else f"  {title}:\n{text}")

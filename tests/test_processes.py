@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from tests.conftest import TestHome
 
-SOON = 60
+SOON = 180
 STARTS_OTHERS = """
     import sys
     from orchestration.processes import heed_signals, run_to_the_end
@@ -24,10 +24,17 @@ STARTS_OTHERS = """
 """
 
 
-def in_the_background(command: list[str], **settings: Any) -> "subprocess.Popen[str]":
+@contextlib.contextmanager
+def in_the_background(
+    command: list[str], **settings: Any
+) -> Iterator["subprocess.Popen[str]"]:
     """A process as a shell script starts it with `&`: interrupts are ignored."""
     ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
-    return subprocess.Popen([*ignoring, *command], text=True, **settings)
+    with subprocess.Popen([*ignoring, *command], text=True, **settings) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def wait_for(happened: Callable[[], object]) -> None:
@@ -62,43 +69,44 @@ def ended(processes: list[psutil.Process]) -> bool:
 
 
 def test_what_a_program_started_ends_with_the_command_that_ran_it() -> None:
-    command = in_the_background([sys.executable, "-c", textwrap.dedent(STARTS_OTHERS)])
-    wait_for(lambda: {"1000", "1001"} <= words(descendants(command)))
-    started = descendants(command)
-    command.terminate()
-    command.wait(SOON)
-    assert ended(started)
+    script = textwrap.dedent(STARTS_OTHERS)
+    with in_the_background([sys.executable, "-c", script]) as command:
+        wait_for(lambda: {"1000", "1001"} <= words(descendants(command)))
+        started = descendants(command)
+        command.terminate()
+        command.wait(SOON)
+        assert ended(started)
 
 
 def test_a_program_that_ends_by_itself_leaves_nobody_and_its_exit_code() -> None:
     script = textwrap.dedent(STARTS_OTHERS).replace("sleep 1001", "sleep 1")
-    command = in_the_background([sys.executable, "-c", script])
-    wait_for(lambda: "1000" in words(descendants(command)))
-    started = descendants(command)
-    assert command.wait(SOON) == 3
-    assert ended(started)
+    with in_the_background([sys.executable, "-c", script]) as command:
+        wait_for(lambda: "1000" in words(descendants(command)))
+        started = descendants(command)
+        assert command.wait(SOON) == 3
+        assert ended(started)
 
 
 def test_a_run_in_the_background_ends_on_termination_and_frees_its_home(
     home: TestHome, tmp_path: Path
 ) -> None:
-    home.land(
-        [{"type": "track", "event": "Signed Up", "messageId": "m", "userId": "u"}]
-    )
+    home.land([])
     errors = tmp_path / "stderr"
-    with errors.open("w") as stderr:
-        run = in_the_background(
+    with (
+        errors.open("w") as stderr,
+        in_the_background(
             [sys.executable, "-m", "orchestration.cli", "run"],
             env={**os.environ, "REKINDLE_HOME": str(home.settings.root)},
             stdout=subprocess.DEVNULL,
             stderr=stderr,
-        )
-        wait_for(lambda: is_building(run))
+        ) as run,
+    ):
+        wait_for(lambda: is_building(run) or run.poll() is not None)
         started = descendants(run)
         assert "orchestration.dbt_server" in words(started)
         run.terminate()
         assert run.wait(SOON) == 1
+        assert ended(started)
     assert "rekindle: transform was interrupted" in errors.read_text()
-    assert ended(started)
     with FileLock(home.settings.root / "run.lock", timeout=0):
         pass
