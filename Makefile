@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
+# older DuckDBs, which have to open the published copy
+READERS := 1.2.2 1.4.4 1.5.0
 
-.PHONY: demo run ui real test check bench bench-identity evaluate evaluate-matching fmt lint types lock
+.PHONY: demo run ui real test check bench bench-identity evaluate evaluate-matching fmt lint types lock readers
 
 demo: $(VENV)/run.stamp
 	$(BIN)/rekindle demo
@@ -57,6 +59,13 @@ lock: $(VENV)/uv.stamp
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header pyproject.toml --group dev --extra real --extra match \
 		-c requirements.txt -o requirements-dev.txt
+
+readers: $(READERS:%=$(VENV)/readers/%.stamp)
+
+$(VENV)/readers/%.stamp: $(VENV)/uv.stamp
+	$(UV) venv --quiet --clear --python $(BIN)/python $(VENV)/readers/$*
+	VIRTUAL_ENV=$(VENV)/readers/$* $(UV) pip install --quiet duckdb==$*
+	touch $@
 
 # uv installs the pinned wheels several times faster than pip; pip installs uv.
 # Bytecode is compiled once here, not by each of the processes that a run starts.

@@ -1,15 +1,17 @@
 """`rekindle …`: each command checks its input, calls one function, says what came."""
 
+import json
 import os
-import subprocess
 import sys
+from dataclasses import asdict
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from orchestration.settings import PROJECT, Settings, parse_moment
+from orchestration.processes import heed_signals, run_to_the_end
+from orchestration.settings import Settings, parse_moment
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,6 +36,7 @@ def describe_settings() -> str:
 )
 def rekindle() -> None:
     """Hold the commands together."""
+    heed_signals()
 
 
 def fail(reason: object) -> NoReturn:
@@ -58,15 +61,33 @@ AsOf = Annotated[
 ]
 
 
-@app.command()
-def run(as_of: AsOf = None) -> None:
-    """Run the whole loop once over what has landed."""
-    from orchestration.run import RunFailedError, run_loop
+AsJson = Annotated[
+    bool, typer.Option("--json", help="print one JSON object, for programs")
+]
 
+
+def print_json(content: object) -> None:
+    """Print for a program; amounts and moments as text."""
+    typer.echo(json.dumps(content, default=str, ensure_ascii=False))
+
+
+@app.command()
+def run(as_of: AsOf = None, as_json: AsJson = False) -> None:
+    """Run the whole loop once over what has landed; print what it did."""
+    from rich.console import Console
+
+    from orchestration.run import RunFailedError, run_loop
+    from orchestration.summary import print_summary, summarise
+
+    settings = Settings()
     try:
-        run_loop(Settings(), parse_as_of(as_of))
+        summary = summarise(settings, run_loop(settings, parse_as_of(as_of)))
     except RunFailedError as error:
         fail(error)
+    if as_json:
+        print_json(summary.as_dict())
+    else:
+        print_summary(Console(), summary)
 
 
 @app.command()
@@ -97,6 +118,8 @@ def sample(
     end: Annotated[
         str, typer.Option(metavar="DATE", help="the world's last day")
     ] = "2026-06-30",
+    *,
+    as_json: AsJson = False,
 ) -> None:
     """Write a sample world as landing files, its truth beside them."""
     from orchestration.sources.sample import write_sample
@@ -108,6 +131,9 @@ def sample(
     if out.exists() and any(out.iterdir()):
         fail(f"{out} is not empty; name a new folder")
     summary = write_sample(out, customers=customers, days=days, seed=seed, end=last_day)
+    if as_json:
+        print_json(asdict(summary))
+        return
     typer.echo(
         f"{summary.events:,} events and {summary.broken_lines:,} broken lines "
         f"in {out / 'landing'}, the truth in {out / 'truth'}"
@@ -119,6 +145,7 @@ def real(
     households: Annotated[
         int | None, typer.Option(min=1, help="take only so many households")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Land the dunnhumby Complete Journey, real grocery baskets and mailings."""
     from orchestration.sources.complete_journey import (
@@ -130,6 +157,9 @@ def real(
         summary = write_complete_journey(Settings().landing, households=households)
     except ExtraMissingError as error:
         fail(error)
+    if as_json:
+        print_json(asdict(summary))
+        return
     typer.echo(
         f"{summary.households:,} households: {summary.orders:,} orders, "
         f"{summary.mailings:,} mailings, {summary.redemptions:,} redemptions"
@@ -144,6 +174,7 @@ def unmerge(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="report only; write no rule")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Part two identifiers that are not one person, and tell what the merge touched."""
     from rich.console import Console
@@ -158,10 +189,15 @@ def unmerge(
         with Warehouse(Settings().warehouse).connect(read_only=True) as connection:
             one = find_identifier(connection, identifier)
             another = find_identifier(connection, other)
-            for title, frame in part(connection, one, another).items():
+            touched = part(connection, one, another)
+        if as_json:
+            print_json({title: frame.to_dicts() for title, frame in touched.items()})
+        else:
+            for title, frame in touched.items():
                 print_frame(console, title, frame)
         if not dry_run:
             deny(IDENTITY_RULES, one, another, reason)
+        if not dry_run and not as_json:
             typer.echo(f"{IDENTITY_RULES} denies that {one} and {another} are one; ")
             typer.echo("commit it; the next run parts them, in all of history")
     except (UnmergeError, DatabaseError) as error:
@@ -180,24 +216,28 @@ def dbt(context: typer.Context) -> None:
     settings = Settings()
     arguments = context.args or ["--help"]
     with home_lock(settings):
-        finished = subprocess.run(dbt_command(settings, *arguments), check=False)
-    raise typer.Exit(finished.returncode)
+        code = run_to_the_end(dbt_command(settings, *arguments))
+    raise typer.Exit(code)
 
 
 @app.command()
 def ui(
     port: Annotated[int, typer.Option(help="port on this machine")] = 3000,
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="show only: no run, no scheduler")
+    ] = False,
 ) -> None:
     """Open the Dagster UI and scheduler on this home."""
-    from orchestration.run import prepare_instance
+    from orchestration.run import WORKSPACE, prepare_instance
 
     settings = Settings()
     prepare_instance(settings)
     os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
-    dagster = Path(sys.executable).parent / "dagster"
-    arguments = ["dev", "-w", str(PROJECT / "workspace.yaml")]
-    os.execv(dagster, [str(dagster), *arguments, "-h", host, "-p", str(port)])
+    server = ["dagster-webserver", "--read-only"] if read_only else ["dagster", "dev"]
+    program = Path(sys.executable).parent / server[0]
+    arguments = [*server[1:], "-w", str(WORKSPACE), "-h", host, "-p", str(port)]
+    raise typer.Exit(run_to_the_end([str(program), *arguments]))
 
 
 if __name__ == "__main__":

@@ -6,17 +6,41 @@ of the loop takes a fifth less time. Tables, files and locks stay Dagster's.
 
 Nor does each event wait for the disk: a crash of the machine may lose the last of them,
 never the log. What was sent is told by the ledger in the warehouse, not by this log.
+
+A run of the loop leaves megabytes here, so runs are forgotten by age, except those that
+an asset or a check shows as its latest.
 """
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster import DagsterEventType, RunsFilter
+from dagster._core.events.log import EventLogEntry
+from dagster._core.storage.dagster_run import FINISHED_STATUSES
+from dagster._core.storage.event_log import (
+    SqlEventLogStorageTable,
+    SqliteEventLogStorage,
+)
+from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
 from dagster._serdes import ConfigurableClassData
-from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
+from sqlalchemy import (
+    Connection,
+    Engine,
+    QueuePool,
+    create_engine,
+    event,
+    func,
+    select,
+)
 
 from orchestration.settings import Settings
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
 
 MOST_KEPT = 8
 BUSY_SECONDS = 60
@@ -73,6 +97,56 @@ class KeptEventLog(SqliteEventLogStorage):
         )
         return engine
 
+    def store_event(self, event: EventLogEntry) -> None:
+        """Store an event; an output leaves what it says to its materialization."""
+        told = event.dagster_event
+        if told and told.event_type == DagsterEventType.STEP_OUTPUT:
+            slim = told.step_output_data._replace(metadata={})
+            event = event._replace(
+                dagster_event=told._replace(event_specific_data=slim)
+            )
+        super().store_event(event)
+
+    def latest_run_ids(self) -> set[str]:
+        """The runs that some asset or some check shows as its latest."""
+        events, checks = SqlEventLogStorageTable.c, AssetCheckExecutionsTable.c
+        materialized = (
+            select(func.max(events.id))
+            .where(
+                events.dagster_event_type
+                == DagsterEventType.ASSET_MATERIALIZATION.value
+            )
+            .group_by(events.asset_key)
+        )
+        checked = select(func.max(checks.id)).group_by(
+            checks.asset_key, checks.check_name
+        )
+        with self.index_connection() as index:
+            return {
+                run_id
+                for query in (
+                    select(events.run_id).where(events.id.in_(materialized)),
+                    select(checks.run_id).where(checks.id.in_(checked)),
+                )
+                for (run_id,) in index.execute(query)
+            }
+
+    def delete_events(self, run_id: str) -> None:
+        """Forget a run; Dagster would leave its file and what its checks found."""
+        super().delete_events(run_id)
+        with self.index_connection() as index:
+            index.execute(
+                AssetCheckExecutionsTable.delete().where(
+                    AssetCheckExecutionsTable.c.run_id == run_id
+                )
+            )
+        with self._db_lock:
+            self._initialized_dbs.discard(run_id)
+            if kept := self._engines.pop(run_id, None):
+                kept.dispose()
+            for suffix in ("", "-wal", "-shm"):
+                Path(self.path_for_shard(run_id) + suffix).unlink(missing_ok=True)
+
     def has_table(self, table_name: str) -> bool:
         """Whether the index holds a table; one that it held once is not asked again."""
         if table_name not in self._tables and super().has_table(table_name):
@@ -85,3 +159,27 @@ class KeptEventLog(SqliteEventLogStorage):
             engine.dispose()
         self._engines.clear()
         super().dispose()
+
+
+def prune_runs(instance: "DagsterInstance", before: datetime) -> int:
+    """Forget the runs that ended before a moment; returns how many they were.
+
+    An instance with an event log of another class, as a bare `dagster dev` opens one,
+    is left alone.
+    """
+    log = instance.event_log_storage
+    if not isinstance(log, KeptEventLog):
+        return 0
+    aged = instance.get_run_ids(
+        RunsFilter(
+            statuses=list(FINISHED_STATUSES),
+            created_before=before.replace(tzinfo=UTC),
+        )
+    )
+    forgotten = set(aged) - log.latest_run_ids() if aged else set()
+    for run_id in forgotten:
+        instance.delete_run(run_id)
+        outputs = Path(instance.storage_directory()) / run_id
+        if outputs.exists():
+            shutil.rmtree(outputs)
+    return len(forgotten)

@@ -6,6 +6,8 @@ import time
 
 import dagster as dg
 
+SECONDS_BETWEEN_LINES = 10
+
 VERBS = {
     "land": "land",
     "transform": "stage, resolve, profile, phase",
@@ -14,11 +16,16 @@ VERBS = {
 
 
 class ProgressHandler(logging.Handler):
-    """Writes one line per finished step; everything else stays in Dagster's log."""
+    """Writes one line per finished step; everything else stays in Dagster's log.
+
+    A long step counts its parts: in place on a terminal, else by a line now and then.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.started_at: dict[str, float] = {}
+        self.step = ""
+        self.told_at = 0.0
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line if the record tells of a step's end."""
@@ -26,14 +33,29 @@ class ProgressHandler(logging.Handler):
         event = meta.get("dagster_event")
         if event is None or event.step_key is None:
             return
+        name = VERBS.get(event.step_key, event.step_key.replace("__", "/"))
         if event.event_type == dg.DagsterEventType.STEP_START:
-            self.started_at[event.step_key] = time.monotonic()
+            self.step = name
+            self.started_at[event.step_key] = self.told_at = time.monotonic()
         elif event.event_type in ENDINGS:
             begun = self.started_at.get(event.step_key, time.monotonic())
-            name = VERBS.get(event.step_key, event.step_key.replace("__", "/"))
             mark = ENDINGS[event.event_type]
             seconds = time.monotonic() - begun
-            print(f"  {mark} {name:<34}{seconds:6.1f} s", file=sys.stderr, flush=True)
+            self.show(f"  {mark} {name:<34}{seconds:6.1f} s\n")
+
+    def show_part(self, done: int, total: int) -> None:
+        """Show how far the running step has come."""
+        line = f"  … {self.step}: {done} of {total}"
+        if sys.stderr.isatty():
+            self.show(line)
+        elif time.monotonic() - self.told_at >= SECONDS_BETWEEN_LINES:
+            self.told_at = time.monotonic()
+            self.show(f"{line}\n")
+
+    def show(self, text: str) -> None:
+        """Write over the line that a terminal may be showing."""
+        over = "\r\x1b[K" if sys.stderr.isatty() else ""
+        print(f"{over}{text}", end="", file=sys.stderr, flush=True)
 
 
 ENDINGS = {
@@ -43,9 +65,20 @@ ENDINGS = {
 }
 
 
+LOOKING_ON: list[ProgressHandler] = []
+
+
+def report_part(done: int, total: int) -> None:
+    """Say to who looks on how many of its parts a step has done; it is kept nowhere."""
+    for handler in LOOKING_ON:
+        handler.show_part(done, total)
+
+
 @dg.logger
 def progress_logger(_context: dg.InitLoggerContext) -> logging.Logger:
     """A logger that shows a person how far a run has come."""
     logger = logging.Logger("progress", logging.DEBUG)
-    logger.addHandler(ProgressHandler())
+    handler = ProgressHandler()
+    logger.addHandler(handler)
+    LOOKING_ON[:] = [handler]
     return logger

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -19,7 +20,8 @@ from orchestration.dbt import (
     served_dbt,
     start_server,
 )
-from orchestration.settings import Settings
+from orchestration.event_log import prune_runs
+from orchestration.settings import Settings, wall_clock
 from orchestration.warehouse import Warehouse
 
 if TYPE_CHECKING:
@@ -45,6 +47,9 @@ class Home(dg.ConfigurableResource):  # type: ignore[type-arg]
     ) -> "Generator[Home, None, None]":
         """Hold the home's lock: a second run waits here until the first is through."""
         with home_lock(self.settings):
+            if context.instance:
+                kept = timedelta(days=self.settings.keep_runs_days)
+                prune_runs(context.instance, wall_clock() - kept)
             yield self
 
 

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestration.dbt import start_server
-from orchestration.settings import Settings
+from orchestration.settings import PROJECT, Settings
 
 if TYPE_CHECKING:
     import dagster as dg
+    from dagster._core.remote_origin import RemoteJobOrigin
+
+WORKSPACE = PROJECT / "workspace.yaml"
+MAX_LOG_BYTES = 1_000_000
 
 INSTANCE = """\
 telemetry:
@@ -40,8 +44,8 @@ def prepare_instance(settings: Settings) -> None:
         instance.write_text(INSTANCE)
 
 
-def run_loop(settings: Settings, as_of: datetime | None = None) -> None:
-    """Run the loop once and record it in the home's Dagster instance.
+def run_loop(settings: Settings, as_of: datetime | None = None) -> str:
+    """Run the loop once and record it in the home's Dagster instance; returns its id.
 
     Raises:
         RunFailedError: naming the step that failed and its first line of error.
@@ -50,31 +54,51 @@ def run_loop(settings: Settings, as_of: datetime | None = None) -> None:
     prepare_instance(settings)
     os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
     import dagster as dg
+    from dagster._core.definitions.job_base import InMemoryJob
+    from dagster._core.execution.api import execute_run
 
     from orchestration.definitions import defs
 
+    loop = defs.resolve_job_def("loop")
     land = {"config": {"as_of": as_of.isoformat()}} if as_of else {}
     log = settings.dagster_home / "run.log"
     with dg.DagsterInstance.get() as instance, quiet(log):
-        result = defs.resolve_job_def("loop").execute_in_process(
-            instance=instance,
-            run_config={
-                "ops": {"land": land},
-                "loggers": {"progress": {}},
-            },
-            raise_on_error=False,
+        run = instance.create_run_for_job(
+            loop,
+            run_config={"ops": {"land": land}, "loggers": {"progress": {}}},
+            remote_job_origin=job_origin(loop.name),
         )
+        result = execute_run(InMemoryJob(loop), run, instance)
     if not result.success:
         raise RunFailedError(f"{describe_failure(result)}; what dbt printed: {log}")
+    return run.run_id
 
 
-def describe_failure(result: "dg.ExecuteInProcessResult") -> str:
+def job_origin(name: str) -> "RemoteJobOrigin":
+    """Where the UI, which opens the workspace, finds a job: what it files runs by."""
+    from dagster._core.definitions.repository_definition import (
+        SINGLETON_REPOSITORY_NAME,
+    )
+    from dagster._core.remote_origin import RemoteRepositoryOrigin
+    from dagster._core.workspace.load import location_origins_from_yaml_paths
+
+    (location,) = location_origins_from_yaml_paths([str(WORKSPACE)])
+    return RemoteRepositoryOrigin(location, SINGLETON_REPOSITORY_NAME).get_job_origin(
+        name
+    )
+
+
+def describe_failure(result: "dg.JobExecutionResult") -> str:
     """The step that failed and its innermost error, in one line."""
+    import dagster as dg
+
     for event in result.all_events:
         if event.is_step_failure:
             error = event.step_failure_data.error
             while error and error.cause:
                 error = error.cause
+            if error and error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
+                return f"{event.step_key} was interrupted"
             message = error.message if error else "no error was recorded"
             told = message.rpartition("Errors parsed from dbt logs:")[2]
             return f"{event.step_key} failed: {' '.join(told.split())}"
@@ -83,6 +107,11 @@ def describe_failure(result: "dg.ExecuteInProcessResult") -> str:
 
 @contextlib.contextmanager
 def quiet(log: Path) -> Iterator[None]:
-    """Send what dbt prints through this process to a file."""
+    """Send what dbt prints through this process to a file, which begins anew when full.
+
+    The one before it stays beside it.
+    """
+    if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
+        log.replace(log.with_suffix(".1.log"))
     with log.open("a") as stream, contextlib.redirect_stdout(stream):
         yield

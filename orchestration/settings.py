@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     email_from: str = Field(
         default="Rekindle <hello@example.com>", description="sender of emails"
     )
+    keep_runs_days: int = Field(
+        default=7, ge=1, description="days that Dagster remembers a run"
+    )
     shop_url: str = Field(
         default="https://shop.example", description="where links in messages lead"
     )

@@ -15,6 +15,8 @@ import polars as pl
 Connection = duckdb.DuckDBPyConnection
 DatabaseError = duckdb.Error
 
+# What the tables are written in: every DuckDB from 1.2 on opens the published copy.
+STORAGE = "v1.2.0"
 SCHEMAS = (
     "raw",
     "staging",
@@ -45,7 +47,11 @@ class Warehouse:
         connection = duckdb.connect(
             str(self.path),
             read_only=read_only,
-            config={"preserve_insertion_order": False},
+            config={
+                "preserve_insertion_order": False,
+                # as it was created, so a file stays
+                "storage_compatibility_version": STORAGE,
+            },
         )
         try:
             connection.execute("set TimeZone = 'UTC'")
@@ -68,13 +74,45 @@ class Warehouse:
     def publish(self, target: Path) -> None:
         """Swap a copy of the file into `target`; readers see the old or the new."""
         target.parent.mkdir(parents=True, exist_ok=True)
+        if not self.checkpoint().startswith(STORAGE):
+            self.rewrite()
+        with swapped(target) as partial:
+            shutil.copyfile(self.path, partial)
+
+    def checkpoint(self) -> str:
+        """Move what is in the log beside the file into it; returns its storage."""
         with duckdb.connect(str(self.path)) as connection:
             connection.execute("checkpoint")
-        partial = target.with_suffix(".tmp")
-        shutil.copyfile(self.path, partial)
-        with partial.open("rb+") as copy:
-            os.fsync(copy.fileno())
-        partial.replace(target)
+            storage = connection.execute(
+                "select tags['storage_version'] from duckdb_databases() "
+                "where database_name = current_database()"
+            ).fetchall()
+        return str(storage[0][0])
+
+    def rewrite(self) -> None:
+        """Write a file anew that something else than this class created."""
+        with swapped(self.path) as partial, duckdb.connect() as connection:
+            connection.execute(f"attach '{quoted(self.path)}' as newer (read_only)")
+            connection.execute(
+                f"attach '{quoted(partial)}' as rewritten (storage_version '{STORAGE}')"
+            )
+            connection.execute("copy from database newer to rewritten")
+
+
+def quoted(path: Path) -> str:
+    """A path as it stands within a text of SQL, which takes no parameter there."""
+    return str(path).replace("'", "''")
+
+
+@contextmanager
+def swapped(target: Path) -> Iterator[Path]:
+    """Give a path to write, which takes the place of `target` once it is on disk."""
+    partial = target.with_suffix(".tmp")
+    partial.unlink(missing_ok=True)
+    yield partial
+    with partial.open("rb+") as copy:
+        os.fsync(copy.fileno())
+    partial.replace(target)
 
 
 def fetch_frame(

@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
@@ -43,20 +44,25 @@ def served(
     shutil.copytree(demo_home.settings.root, home)
     log = home / "dagster.log"
     with log.open("w") as stream:
+        # as a script starts it in the background: interrupts are ignored
+        ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
+        rekindle = [sys.executable, "-m", "orchestration.cli"]
         server = subprocess.Popen(
-            [sys.executable, "-m", "orchestration.cli", "ui", "--port", str(port)],
+            [*ignoring, *rekindle, "ui", "--port", str(port)],
             env={**os.environ, "REKINDLE_HOME": str(home)},
             stdout=stream,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
         )
         address = f"http://127.0.0.1:{port}"
         try:
             wait_for(address, server, log)
             yield address
         finally:
-            os.killpg(server.pid, 15)
+            started = psutil.Process(server.pid).children(recursive=True)
+            server.terminate()
             server.wait(120)
+    _, alive = psutil.wait_procs(started, 60)
+    assert not [process for process in alive if process.status() != "zombie"]
     assert not re.findall(r"(?m)^.* (?:ERROR|CRITICAL) .*$", log.read_text())
 
 
@@ -127,3 +133,20 @@ def test_the_lineage_leads_from_touchpoints_to_channels(page: Page) -> None:
     page.goto("/assets/attribution/channel_performance?view=lineage")
     expect(page.get_by_text("credits").first).to_be_visible()
     expect(page.get_by_text("channel_performance").first).to_be_visible()
+
+
+def test_the_overview_shows_the_runs_of_the_command_line(page: Page) -> None:
+    page.goto("/overview/activity/timeline")
+    expect(page.get_by_text("orchestration.definitions").first).to_be_visible()
+    expect(page.get_by_role("link", name="loop").first).to_be_visible()
+
+
+def test_the_page_of_the_job_lists_each_run_by_its_moment(
+    page: Page, demo_home: TestHome
+) -> None:
+    moments = demo_home.read("select as_of from raw.runs")["as_of"]
+    page.goto("/locations/orchestration.definitions/jobs/loop/runs")
+    for moment in moments:
+        tag = page.get_by_text(f"as_of: {moment.isoformat()}Z")
+        expect(tag.first).to_be_visible()
+    expect(page.get_by_text("Success", exact=True)).to_have_count(len(moments))

@@ -151,6 +151,10 @@ TABLES = (
 )
 
 
+class DemoClockError(Exception):
+    """A demo home was to be run at the wall clock, months after all that it holds."""
+
+
 class LandConfig(dg.Config):
     """Which moment the run looks from."""
 
@@ -164,6 +168,13 @@ def land(
     """Land new files and lay out what else the run at `as_of` is given."""
     started_at = wall_clock()
     as_of = parse_moment(config.as_of) if config.as_of else started_at
+    if home.settings.demo_marker.exists() and not config.as_of:
+        raise DemoClockError(
+            f"{home.settings.root} is a demo home: it lives in its own calendar, not "
+            "today. Go on with `rekindle demo`, or state the moment: `rekindle run "
+            "--as-of …`, or in the UI's launchpad `ops: {land: {config: {as_of: …}}}`"
+        )
+    context.instance.add_run_tags(context.run_id, {"as_of": f"{as_of.isoformat()}Z"})
     with Ledger(home.settings.ledger) as ledger:
         land_receipts(ledger.receipts_before(as_of), home.settings.landing)
         sends = ledger.rows_before(as_of)

@@ -14,6 +14,7 @@ from dagster_dbt import (
 
 from orchestration.charts import portray
 from orchestration.lineage import LineageCache, read_columns
+from orchestration.progress import report_part
 from orchestration.resources import Home
 from orchestration.sources.run_inputs import forget_stale_identity
 from orchestration.warehouse import fetch_frame
@@ -99,7 +100,10 @@ def models_of(
             target_path=home.settings.dbt_target,
         )
         built = []
-        for event in invocation.stream():
+        selected = context.selected_asset_keys, context.selected_asset_check_keys
+        total = sum(map(len, selected))
+        for done, event in enumerate(invocation.stream(), start=1):
+            report_part(done, total)
             if isinstance(event, dg.Output | dg.AssetMaterialization):
                 built.append(event)
             else:

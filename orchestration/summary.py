@@ -1,0 +1,212 @@
+"""What a run did, and what it warns of, read back when it has ended.
+
+Shows counts only: what came in of people stays in the tables.
+"""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from rich.console import Console
+
+from orchestration.settings import Settings
+from orchestration.sources.receipts import RECEIPTS
+from orchestration.terminal import print_frame
+from orchestration.warehouse import Warehouse, fetch_frame
+
+if TYPE_CHECKING:
+    from dagster import AssetCheckEvaluation, DagsterInstance
+
+RUN = "select as_of, is_newest from raw.current_run"
+
+LANDED = """
+    select
+        count(*) as files,
+        coalesce(sum(row_count), 0)::bigint as lines,
+        coalesce(sum(rejected_count), 0)::bigint as rejected
+    from raw.files
+    where landed_at >= $began_at and not starts_with(path, $receipts)
+"""
+
+REJECTED = """
+    select rejected_events.reason, count(*) as lines
+    from raw.rejected_events
+    inner join raw.files on rejected_events.file_id = files.file_id
+    where files.landed_at >= $began_at
+    group by all
+    order by lines desc, rejected_events.reason asc
+"""
+
+# Who moved since the run before; in the first run, where everybody is.
+MOVED = """
+    with previous as (
+        select max(runs.as_of) as as_of
+        from raw.runs
+        inner join raw.current_run on runs.as_of < current_run.as_of
+    )
+    select
+        case when previous.as_of is null then null else was.phase_name end
+            as from_phase,
+        phases.phase_name as to_phase,
+        count(*) as profiles
+    from decisions.phases
+    cross join previous
+    left join seeds.phase_names as was on phases.previous_phase = was.phase
+    where previous.as_of is null or phases.entered_at > previous.as_of
+    group by all
+    order by profiles desc, from_phase asc nulls first, to_phase asc
+"""
+
+SENT = """
+    select sends.channel, sends.state, sends.reason, count(*) as sends
+    from activations.sends
+    inner join raw.current_run
+        on current_run.as_of in (sends.sent_at, sends.settled_at, sends.enqueued_at)
+    group by all
+    order by channel asc, state asc, reason asc nulls first
+"""
+
+UNSENT = """
+    select decisions.verdict, decisions.reason, count(*) as messages
+    from decisions.candidates
+    inner join raw.current_run on candidates.as_of = current_run.as_of
+    inner join decisions.decisions
+        on candidates.decision_id = decisions.decision_id
+    where decisions.verdict <> 'send'
+    group by all
+    order by messages desc, verdict asc, reason asc
+"""
+
+
+DBTS_OWN = {"unique_id", "invocation_id", "status"}
+
+
+@dataclass(frozen=True)
+class Warned:
+    """A check that did not pass, and what it found, as far as it says."""
+
+    table: str
+    check: str
+    description: str | None
+    found: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run looked from, did and warned of; only the newest decides and sends."""
+
+    run_id: str
+    as_of: datetime
+    is_newest: bool
+    seconds: float
+    landed: pl.DataFrame
+    rejected: pl.DataFrame
+    moved: pl.DataFrame
+    sent: pl.DataFrame
+    unsent: pl.DataFrame
+    warnings: list[Warned]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What a program reads: plain values, lists of rows."""
+        return {
+            "run_id": self.run_id,
+            "as_of": f"{self.as_of.isoformat()}Z",
+            "is_newest": self.is_newest,
+            "seconds": round(self.seconds, 1),
+            "landed": self.landed.to_dicts()[0],
+            "rejected": self.rejected.to_dicts(),
+            "moved": self.moved.to_dicts(),
+            "sent": self.sent.to_dicts(),
+            "unsent": self.unsent.to_dicts(),
+            "warnings": [vars(warned) for warned in self.warnings],
+        }
+
+
+def summarise(settings: Settings, run_id: str) -> Summary:
+    """The summary of the run that has just ended in this home."""
+    import dagster as dg
+
+    with dg.DagsterInstance.get() as instance:
+        record = instance.get_run_record_by_id(run_id)
+        warnings = read_warnings(instance, run_id)
+    if record is None or record.start_time is None or record.end_time is None:
+        raise LookupError(f"Dagster knows no end of run {run_id}")
+    began_at = datetime.fromtimestamp(int(record.start_time), UTC).replace(tzinfo=None)
+    with Warehouse(settings.warehouse).connect(read_only=True) as connection:
+        run = fetch_frame(connection, RUN).row(0, named=True)
+        return Summary(
+            run_id=run_id,
+            as_of=run["as_of"],
+            is_newest=run["is_newest"],
+            seconds=record.end_time - record.start_time,
+            landed=fetch_frame(
+                connection,
+                LANDED,
+                {"began_at": began_at, "receipts": f"{RECEIPTS}/"},
+            ),
+            rejected=fetch_frame(connection, REJECTED, {"began_at": began_at}),
+            moved=fetch_frame(connection, MOVED),
+            sent=fetch_frame(connection, SENT),
+            unsent=fetch_frame(connection, UNSENT),
+            warnings=warnings,
+        )
+
+
+def read_warnings(instance: "DagsterInstance", run_id: str) -> list[Warned]:
+    """The checks of a run that did not pass and stopped nothing."""
+    import dagster as dg
+
+    evaluations = [
+        entry.get_dagster_event().event_specific_data
+        for entry in instance.all_logs(
+            run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION
+        )
+    ]
+    return [warned(found) for found in evaluations if not found.passed]
+
+
+def warned(evaluation: "AssetCheckEvaluation") -> Warned:
+    """A check as a reader sees it; dbt's own particulars are left out."""
+    return Warned(
+        table=".".join(evaluation.asset_key.path),
+        check=evaluation.check_name,
+        description=evaluation.description,
+        found={
+            name: value.value
+            for name, value in evaluation.metadata.items()
+            if isinstance(value.value, int | str) and name not in DBTS_OWN
+        },
+    )
+
+
+def print_summary(console: Console, summary: Summary) -> None:
+    """Print what the run did, then what it warns of."""
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    landed = summary.landed.row(0, named=True)
+    say(
+        f"As of {summary.as_of:%Y-%m-%d %H:%M:%S} UTC: {landed['files']:,} files "
+        f"landed, {landed['lines']:,} lines, {landed['rejected']:,} of them rejected"
+    )
+    if summary.is_newest:
+        for title, frame in (
+            ("Who moved phase", summary.moved),
+            ("What went out", summary.sent),
+            ("What did not, and why", summary.unsent),
+        ):
+            if frame.is_empty():
+                say(f"{title}: none")
+            else:
+                print_frame(console, title, frame)
+    else:
+        say("A newer run exists: nothing was decided, nothing sent.")
+    for reason, count in summary.rejected.iter_rows():
+        say(f"Warning: raw.rejected_events: {reason}: lines rejected: {count:,}")
+    for told in summary.warnings:
+        about = told.description or told.check.replace("_", " ")
+        say(f"Warning: {told.table}: {about}")
+        for name, value in told.found.items():
+            title = name.rpartition("/")[2].replace("_", " ")
+            text = str(value)
+            say(f"  {title}: {text}" if "\n" not in text else f"  {title}:\n{text}")
