@@ -19,6 +19,12 @@ from orchestration.dbt import (
     served_dbt,
     start_server,
 )
+from orchestration.recovery import (
+    clear_leftovers,
+    fail_dead_runs,
+    has_dead_runs,
+    run_at_work,
+)
 from orchestration.settings import Settings
 from orchestration.warehouse import Warehouse
 
@@ -44,15 +50,27 @@ class Home(dg.ConfigurableResource):  # type: ignore[type-arg]
         self, context: dg.InitResourceContext
     ) -> "Generator[Home, None, None]":
         """Hold the home's lock: a second run waits here until the first is through."""
-        with home_lock(self.settings):
+        settings, instance = self.settings, context.instance
+        run_id = context.run_id
+        if instance is None or run_id is None:
+            raise ValueError("a home is held by a run")
+        with run_at_work(settings, run_id), home_lock(settings):
+            fail_dead_runs(settings, instance)
             yield self
 
 
 @contextmanager
 def home_lock(settings: Settings) -> Iterator[None]:
-    """Hold the home for one run or one change by hand; others wait."""
+    """Hold the home for one run or one change by hand; others wait.
+
+    What a run that died left behind is cleared first.
+    """
     settings.root.mkdir(parents=True, exist_ok=True)
     with FileLock(settings.root / "run.lock"):
+        clear_leftovers(settings)
+        if has_dead_runs(settings):
+            with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+                fail_dead_runs(settings, instance)
         yield
 
 

@@ -128,6 +128,11 @@ class Settings(BaseSettings):
         return self.root / "dagster"
 
     @property
+    def runs_at_work(self) -> Path:
+        """A file per run whose process lives, locked by it."""
+        return self.dagster_home / "at_work"
+
+    @property
     def dbt_target(self) -> Path:
         """Where dbt keeps what it compiled for this home."""
         return self.root / "dbt" / "target"

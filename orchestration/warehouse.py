@@ -5,6 +5,7 @@ The only importer of duckdb. Frames go in and out as Arrow.
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,10 @@ SCHEMAS = (
 )
 
 
+LONGEST_WAIT = 20.0
+"""Seconds that a reader, or what a run that died had begun, may take to let go."""
+
+
 class Warehouse:
     """A DuckDB file with one schema per verb of the loop."""
 
@@ -38,15 +43,11 @@ class Warehouse:
         """Open the file for a short block; a write block is one transaction.
 
         Raises:
-            duckdb.IOException: if another process holds the file.
+            duckdb.IOException: if another process does not let go of the file.
         """
         if not read_only:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        connection = duckdb.connect(
-            str(self.path),
-            read_only=read_only,
-            config={"preserve_insertion_order": False},
-        )
+        connection = self._open(read_only=read_only)
         try:
             connection.execute("set TimeZone = 'UTC'")
             if read_only:
@@ -59,6 +60,21 @@ class Warehouse:
                 connection.execute("commit")
         finally:
             connection.close()
+
+    def _open(self, *, read_only: bool) -> Connection:
+        waits_until = time.monotonic() + LONGEST_WAIT
+        while True:
+            try:
+                return duckdb.connect(
+                    str(self.path),
+                    read_only=read_only,
+                    config={"preserve_insertion_order": False},
+                )
+            except duckdb.IOException as error:
+                is_held = "Could not set lock" in str(error)
+                if not is_held or time.monotonic() > waits_until:
+                    raise
+                time.sleep(0.1)
 
     def read(self, query: str, parameters: object = None) -> pl.DataFrame:
         """The rows of one query as a frame."""
