@@ -113,6 +113,11 @@ class Settings(BaseSettings):
         return self.root / "ledger.sqlite"
 
     @property
+    def claims(self) -> Path:
+        """Every claim of a send: a ledger that was put back is behind it."""
+        return self.root / "claims.ndjson"
+
+    @property
     def outbox(self) -> Path:
         """What the file destination wrote, a folder per channel."""
         return self.root / "outbox"

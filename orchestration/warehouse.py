@@ -28,6 +28,14 @@ SCHEMAS = (
 )
 
 
+# How DuckDB words that a file is not whole; one of a newer release is another matter.
+DAMAGE = (
+    "not a valid DuckDB database file",
+    "Could not read enough bytes",
+    "Corrupt database file",
+    "computed checksum",
+    "Failed to deserialize",
+)
 LONGEST_WAIT = 20.0
 """Seconds that a reader, or what a run that died had begun, may take to let go."""
 
@@ -70,7 +78,13 @@ class Warehouse:
                     read_only=read_only,
                     config={"preserve_insertion_order": False},
                 )
-            except duckdb.IOException as error:
+            except duckdb.Error as error:
+                if any(sign in str(error) for sign in DAMAGE):
+                    raise DatabaseError(
+                        f"{self.path} is damaged: `rekindle reconcile` sets it aside, "
+                        "and the next run builds it anew from landing and ledger; "
+                        f"or restore a backup. {' '.join(str(error).split())}"
+                    ) from None
                 is_held = "Could not set lock" in str(error)
                 if not is_held or time.monotonic() > waits_until:
                     raise
@@ -99,6 +113,16 @@ def fetch_frame(
     """The rows of one query as a frame, on an open connection."""
     frame: pl.DataFrame = connection.sql(query, params=parameters).pl()
     return frame
+
+
+def has_table(connection: Connection, schema: str, table: str) -> bool:
+    """Whether the warehouse holds a table or view of that name."""
+    found = connection.execute(
+        "select 1 from information_schema.tables "
+        "where table_schema = ? and table_name = ?",
+        [schema, table],
+    ).fetchall()
+    return bool(found)
 
 
 def replace_table(connection: Connection, table: str, frame: pl.DataFrame) -> None:
