@@ -58,7 +58,7 @@ def recover(known: pl.DataFrame, witnesses: Sequence[pl.DataFrame]) -> pl.DataFr
     ledger is enough to make it unknown.
     """
     said = pl.concat([*witnesses]).lazy()
-    about = [name for name in RECOVERED if name not in {"send_id", "state", "reason"}]
+    about = RECOVERED.keys() - {"send_id", "state", "reason", "attempts"}
     fates = (
         said.filter(pl.col("state").is_in(FINAL))
         .sort(pl.col("state") == "sent", descending=True, maintain_order=True)
@@ -68,7 +68,11 @@ def recover(known: pl.DataFrame, witnesses: Sequence[pl.DataFrame]) -> pl.DataFr
     merged = (
         said.group_by("send_id", maintain_order=True)
         .agg(
-            *(pl.col(name).drop_nulls().first() for name in about if name != "attempts"),
+            *(
+                pl.col(name).drop_nulls().first()
+                for name in about
+                if name != "attempts"
+            ),
             pl.col("attempts").max(),
         )
         .join(fates, on="send_id", how="left")
@@ -99,7 +103,6 @@ def recover(known: pl.DataFrame, witnesses: Sequence[pl.DataFrame]) -> pl.DataFr
             pl.col("destination").fill_null("unknown"),
             pl.col("message_class").fill_null("marketing"),
             pl.col("as_of").fill_null(pl.coalesce("sent_at", "enqueued_at")),
-            pl.when(is_sent).then("sent_at"),
             pl.max_horizontal(pl.col("attempts").fill_null(1), 1).alias("attempts"),
         )
         .with_columns(

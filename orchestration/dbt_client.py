@@ -12,7 +12,6 @@ import socket
 import sys
 from pathlib import Path
 
-
 PR_SET_PDEATHSIG = 1
 
 

@@ -18,7 +18,7 @@ from activations.claims import Claims
 from activations.ledger import DamagedLedgerError, Ledger, StaleLedgerError
 from activations.reconcile import MAY_HAVE_BEEN_SENT, RECOVERED, recover, witness
 from orchestration.resources import home_lock
-from orchestration.settings import Settings
+from orchestration.settings import Settings, parse_moment
 from orchestration.sources.receipts import RECEIPTS, SENT_EVENTS
 from orchestration.warehouse import (
     Connection,
@@ -29,7 +29,6 @@ from orchestration.warehouse import (
 )
 
 REMEDY = "nothing is sent until `rekindle reconcile` has brought it up"
-OUTBOX_MOMENT = "%Y%m%dT%H%M%SZ"
 
 COPIED = """
     select send_id from activations.sends
@@ -140,7 +139,7 @@ def read_files(outbox: Path) -> Iterator[dict[str, object]]:
     for channel in CHANNELS:
         for folder in sorted((outbox / channel).glob("*")):
             try:
-                as_of = datetime.strptime(folder.name, OUTBOX_MOMENT)
+                as_of = parse_moment(folder.name)
             except ValueError:
                 continue
             for path in message_files(folder):

@@ -95,11 +95,15 @@ class Warehouse:
         with self.connect(read_only=True) as connection:
             return fetch_frame(connection, query, parameters)
 
+    def fold_log(self) -> None:
+        """Bring what was committed from the log into the file, which is whole then."""
+        with self._open(read_only=False) as connection:
+            connection.execute("checkpoint")
+
     def publish(self, target: Path) -> None:
         """Swap a copy of the file into `target`; readers see the old or the new."""
         target.parent.mkdir(parents=True, exist_ok=True)
-        with duckdb.connect(str(self.path)) as connection:
-            connection.execute("checkpoint")
+        self.fold_log()
         partial = target.with_suffix(".tmp")
         shutil.copyfile(self.path, partial)
         with partial.open("rb+") as copy:

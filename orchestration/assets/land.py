@@ -24,6 +24,7 @@ from orchestration.sources.run_inputs import (
     bring_journeys,
     bring_sends,
     listed_sends,
+    refuse_future,
 )
 from orchestration.warehouse import fetch_frame
 
@@ -150,8 +151,8 @@ TABLES = (
     table("runs", "One row per moment that a run ever looked from.", documented(RUNS)),
     table(
         "sends",
-        "One row per send of an earlier run, as the ledger held it when this began; and "
-        "per send that a warehouse put back from an earlier time does not list.",
+        "One row per send of an earlier run, as the ledger held it when this began, or "
+        "that a warehouse put back from an earlier time does not list.",
         documented(SENDS),
     ),
     table("journeys", "One row per journey file.", from_frame(JOURNEY_SCHEMA)),
@@ -167,6 +168,7 @@ class LandConfig(dg.Config):
     """Which moment the run looks from."""
 
     as_of: str | None = None
+    allow_future: bool = False
 
 
 @dg.multi_asset(name="land", specs=TABLES)
@@ -176,6 +178,8 @@ def land(
     """Land new files and lay out what else the run at `as_of` is given."""
     started_at = wall_clock()
     as_of = parse_moment(config.as_of) if config.as_of else started_at
+    if not config.allow_future:
+        refuse_future(home.settings, as_of)
     with (
         home.warehouse.connect() as connection,
         Ledger(home.settings.ledger) as ledger,

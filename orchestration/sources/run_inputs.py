@@ -11,7 +11,7 @@ import polars as pl
 
 from activations.ledger import Ledger
 from orchestration.fingerprint import fingerprint
-from orchestration.settings import PROJECT, Settings
+from orchestration.settings import PROJECT, Settings, wall_clock
 from orchestration.warehouse import (
     Connection,
     fetch_frame,
@@ -54,6 +54,25 @@ CURRENT_RUN: dict[str, pl.DataType] = {
     "phone_region": pl.String(),
     "evidence_epoch": pl.String(),
 }
+
+
+class FutureError(Exception):
+    """A run was asked for that looks from a moment to come."""
+
+
+def refuse_future(settings: Settings, as_of: datetime) -> None:
+    """Let no slip of a date make every run until then one of the past.
+
+    A demo home lives in a calendar of its own.
+
+    Raises:
+        FutureError: if `as_of` is later than the clock.
+    """
+    if as_of > wall_clock() and not settings.demo_marker.exists():
+        raise FutureError(
+            f"{as_of.isoformat()}Z is to come: every run until then would send "
+            "nothing; if that is meant, say --allow-future"
+        )
 
 
 def begin_run(connection: Connection, as_of: datetime, settings: Settings) -> bool:
