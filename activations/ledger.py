@@ -231,7 +231,7 @@ class Ledger:
             self._connection.close()
             if isinstance(error, sqlite3.OperationalError):
                 raise
-            raise DamagedLedgerError(f"{path} is damaged: {error}") from None
+            raise DamagedLedgerError(damage(path, error)) from None
         except BaseException:
             self._connection.close()
             raise
@@ -284,9 +284,9 @@ class Ledger:
         try:
             found = self._connection.execute("pragma quick_check(1)").fetchall()
         except sqlite3.DatabaseError as error:
-            raise DamagedLedgerError(f"{self.path} is damaged: {error}") from None
+            raise DamagedLedgerError(damage(self.path, error)) from None
         if [row[0] for row in found] != ["ok"]:
-            raise DamagedLedgerError(f"{self.path} is damaged: {found[0][0]}")
+            raise DamagedLedgerError(damage(self.path, found[0][0]))
 
     def assert_current(self) -> None:
         """Compare the count of claims with the one kept beside the ledger.
@@ -639,6 +639,14 @@ class Ledger:
             for name, kind in schema.items()
             if kind == TIMESTAMP
         )
+
+
+def damage(path: Path, reason: object) -> str:
+    """What is wrong with a ledger file, and what helps."""
+    return (
+        f"{path} is damaged ({reason}): nothing is sent until `rekindle reconcile` "
+        "has set it aside and brought up a new one"
+    )
 
 
 def to_text(moment: datetime) -> str:

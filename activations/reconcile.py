@@ -40,7 +40,7 @@ FINAL = ("sent", "suppressed", "dead", "unknown")
 
 def witness(frame: pl.DataFrame | None) -> pl.DataFrame:
     """What one source knows, a row per send; columns that it lacks are null."""
-    if frame is None:
+    if frame is None or frame.is_empty():
         return pl.DataFrame(schema=RECOVERED)
     columns = [
         (pl.col(name) if name in frame.columns else pl.lit(None)).cast(kind).alias(name)
