@@ -17,7 +17,7 @@ from pathlib import Path
 
 from activations.ledger import Ledger
 from activations.reconcile import MAY_HAVE_BEEN_SENT
-from orchestration.resources import home_lock
+from orchestration.recovery import home_lock
 from orchestration.settings import Settings, wall_clock
 from orchestration.warehouse import Warehouse
 
@@ -94,9 +94,7 @@ def restore(
     for name, about in manifest["files"].items():
         path = source / name
         if not path.is_file() or hash_file(path) != about["sha256"]:
-            raise BackupError(
-                f"{path} is not as it was backed up: nothing was restored"
-            )
+            raise BackupError(f"{path} is damaged: nothing was restored")
     settings.root.mkdir(parents=True, exist_ok=True)
     with home_lock(settings):
         refuse_harm(settings, source, manifest["files"])
@@ -117,11 +115,12 @@ def refuse_harm(settings: Settings, source: Path, files: dict[str, object]) -> N
     """
     for path in sorted(settings.root.rglob("*")):
         name = path.relative_to(settings.root).as_posix()
-        if path.is_dir() or name == "run.lock":
+        if path.is_dir():
             continue
         is_same = name in files and hash_file(path) == hash_file(source / name)
-        is_landed = name.startswith("landing/") and name not in files
-        if not (is_same or is_landed):
+        # landed since, or rebuilt by the next run
+        is_harmless = name.split("/")[0] in {"landing", *LEFT_OUT} and name not in files
+        if not (is_same or is_harmless):
             raise BackupError(
                 f"{settings.root} is in use ({name}): nothing was restored; "
                 "set REKINDLE_HOME to a new folder, or move this one away"

@@ -256,7 +256,7 @@ def restore(
 def dbt(context: typer.Context) -> None:
     """Run dbt on this home: whatever dbt takes may follow."""
     from orchestration.dbt import dbt_command
-    from orchestration.resources import home_lock
+    from orchestration.recovery import home_lock
 
     settings = Settings()
     arguments = context.args or ["--help"]

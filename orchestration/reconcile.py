@@ -17,7 +17,7 @@ from activations.channels import CHANNELS
 from activations.claims import Claims
 from activations.ledger import DamagedLedgerError, Ledger, StaleLedgerError
 from activations.reconcile import MAY_HAVE_BEEN_SENT, RECOVERED, recover, witness
-from orchestration.resources import home_lock
+from orchestration.recovery import home_lock
 from orchestration.settings import Settings, parse_moment
 from orchestration.sources.receipts import RECEIPTS, SENT_EVENTS
 from orchestration.warehouse import (

@@ -16,6 +16,8 @@ from datetime import UTC, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
+
 from orchestration.settings import Settings, wall_clock
 
 if TYPE_CHECKING:
@@ -29,6 +31,23 @@ DIED = (
 )
 # A run that the daemon launches is there before its process is.
 LONGEST_START = timedelta(minutes=3)
+
+
+@contextmanager
+def home_lock(settings: Settings) -> Iterator[None]:
+    """Hold the home for one run or one change by hand; others wait.
+
+    What a run that died left behind is cleared first.
+    """
+    settings.root.mkdir(parents=True, exist_ok=True)
+    with FileLock(settings.root / "run.lock"):
+        clear_leftovers(settings)
+        if has_dead_runs(settings):
+            import dagster as dg
+
+            with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+                fail_dead_runs(settings, instance)
+        yield
 
 
 @contextmanager

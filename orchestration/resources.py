@@ -1,6 +1,6 @@
 """What the assets are handed: the home they work in and the dbt that builds it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import version
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster_dbt import DbtCliResource, DbtProject
-from filelock import FileLock
 from packaging.version import Version
 
 from orchestration.dbt import (
@@ -19,12 +18,7 @@ from orchestration.dbt import (
     served_dbt,
     start_server,
 )
-from orchestration.recovery import (
-    clear_leftovers,
-    fail_dead_runs,
-    has_dead_runs,
-    run_at_work,
-)
+from orchestration.recovery import fail_dead_runs, home_lock, run_at_work
 from orchestration.settings import Settings
 from orchestration.warehouse import Warehouse
 
@@ -57,21 +51,6 @@ class Home(dg.ConfigurableResource):  # type: ignore[type-arg]
         with run_at_work(settings, run_id), home_lock(settings):
             fail_dead_runs(settings, instance)
             yield self
-
-
-@contextmanager
-def home_lock(settings: Settings) -> Iterator[None]:
-    """Hold the home for one run or one change by hand; others wait.
-
-    What a run that died left behind is cleared first.
-    """
-    settings.root.mkdir(parents=True, exist_ok=True)
-    with FileLock(settings.root / "run.lock"):
-        clear_leftovers(settings)
-        if has_dead_runs(settings):
-            with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
-                fail_dead_runs(settings, instance)
-        yield
 
 
 def dbt_project(settings: Settings) -> DbtProject:
