@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
-.PHONY: demo run ui real test check bench bench-identity evaluate evaluate-matching fmt lint types lock
+.PHONY: demo run ui real test check crash bench bench-identity evaluate evaluate-matching fmt lint types lock
 
 demo: $(VENV)/run.stamp
 	$(BIN)/rekindle demo
@@ -24,6 +24,10 @@ test: $(VENV)/dev.stamp
 
 check: lint types test
 	tests/demo_twice.sh
+
+# thirty runs killed at random moments: an hour
+crash: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.crash
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.bench

@@ -14,16 +14,18 @@ VERBS = {
 
 
 class ProgressHandler(logging.Handler):
-    """Writes one line per finished step; everything else stays in Dagster's log."""
+    """Writes one line per finished step and per warning of ours."""
 
     def __init__(self) -> None:
         super().__init__()
         self.started_at: dict[str, float] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line if the record tells of a step's end."""
+        """Write a line if the record tells of a step's end, or of what went amiss."""
         meta = getattr(record, "dagster_meta", None) or {}
         event = meta.get("dagster_event")
+        if event is None and record.levelno >= logging.WARNING:
+            print(f"  ! {meta.get('orig_message')}", file=sys.stderr, flush=True)
         if event is None or event.step_key is None:
             return
         if event.event_type == dg.DagsterEventType.STEP_START:
