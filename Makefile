@@ -6,7 +6,8 @@ UV := $(BIN)/uv
 # older DuckDBs, which have to open the published copy
 READERS := 1.2.2 1.4.4 1.5.0
 
-.PHONY: demo run ui real test check bench bench-identity evaluate evaluate-matching fmt lint types lock readers
+.PHONY: demo run ui real test check crash bench bench-identity evaluate \
+	evaluate-matching fmt lint types lock readers
 
 demo: $(VENV)/run.stamp
 	$(BIN)/rekindle demo
@@ -25,6 +26,10 @@ test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: lint types test
+
+# thirty runs killed at random moments: an hour
+crash: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.crash
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.bench

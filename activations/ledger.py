@@ -5,7 +5,7 @@ SQLite, so that a crash between two writes can never send twice. All times are t
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +14,8 @@ from types import TracebackType
 from typing import Literal, Self
 
 import polars as pl
+
+from activations.claims import Claims
 
 State = Literal["pending", "inflight", "sent", "suppressed", "dead", "unknown"]
 SETTLED: frozenset[State] = frozenset({"sent", "suppressed", "dead", "unknown"})
@@ -76,7 +78,15 @@ MIGRATIONS = (
         select raise(abort, 'the identity of a send is fixed');
     end;
     """,
+    """
+    create table marks (
+        name text primary key,
+        value text not null
+    ) strict;
+    """,
 )
+CLAIM_COUNT = "claim_count"
+DOUBT = "doubt"
 
 # What `enqueue` takes of a send list row, in the order of the insert.
 ENQUEUED = (
@@ -127,13 +137,20 @@ RECEIPT_SCHEMA: Schema = {
     "identifier": pl.String,
     "sent_at": TIMESTAMP,
 }
+ROW_COLUMNS = (
+    "send_id",
+    "enrollment_id",
+    "journey",
+    "step",
+    "channel",
+    "profile_id",
+    "identifier_type",
+    "identifier",
+    "content_id",
+    "message_class",
+)
 ROWS_BEFORE_SCHEMA: Schema = {
-    "send_id": pl.String,
-    "enrollment_id": pl.String,
-    "journey": pl.String,
-    "step": pl.String,
-    "channel": pl.String,
-    "profile_id": pl.String,
+    **dict.fromkeys(ROW_COLUMNS, pl.String),
     "state": pl.String,
     "reason": pl.String,
     "as_of": TIMESTAMP,
@@ -143,6 +160,14 @@ ROWS_BEFORE_SCHEMA: Schema = {
 
 class LedgerError(Exception):
     """The ledger cannot be used as asked, said in one line."""
+
+
+class DamagedLedgerError(LedgerError):
+    """The file is no ledger, or not a whole one."""
+
+
+class StaleLedgerError(LedgerError):
+    """The ledger is older than what went out: it would send again."""
 
 
 @dataclass(frozen=True)
@@ -182,24 +207,31 @@ class Ledger:
         """Open `path`, making or migrating the file where needed.
 
         Raises:
+            DamagedLedgerError: if the file cannot be read.
             LedgerError: if a newer release wrote the file.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
+        self._claims = Claims(path.with_name("claims.ndjson"))
         is_new = not path.exists()
         self._connection = sqlite3.connect(path, timeout=30, isolation_level=None)
         if is_new:
             path.chmod(0o600)
-        for pragma in (
-            "journal_mode = wal",
-            "synchronous = full",
-            "secure_delete = on",
-            "foreign_keys = on",
-        ):
-            self._connection.execute(f"pragma {pragma}")
-        self._connection.row_factory = sqlite3.Row
         try:
+            for pragma in (
+                "journal_mode = wal",
+                "synchronous = full",
+                "secure_delete = on",
+                "foreign_keys = on",
+            ):
+                self._connection.execute(f"pragma {pragma}")
+            self._connection.row_factory = sqlite3.Row
             self._migrate()
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            raise DamagedLedgerError(damage(path, error)) from None
         except BaseException:
             self._connection.close()
             raise
@@ -243,6 +275,48 @@ class Ledger:
             raise
         self._connection.execute("commit")
 
+    def assert_sound(self) -> None:
+        """Read the whole file.
+
+        Raises:
+            DamagedLedgerError: if any of it cannot be read.
+        """
+        try:
+            found = self._connection.execute("pragma quick_check(1)").fetchall()
+        except sqlite3.DatabaseError as error:
+            raise DamagedLedgerError(damage(self.path, error)) from None
+        if [row[0] for row in found] != ["ok"]:
+            raise DamagedLedgerError(damage(self.path, found[0][0]))
+
+    def assert_current(self) -> None:
+        """Compare the count of claims with the one kept beside the ledger.
+
+        Raises:
+            StaleLedgerError: if the ledger lacks claims that were made.
+        """
+        count = self._claim_count()
+        if self._claims.mark > count:
+            raise StaleLedgerError(
+                f"{self.path.name} holds {count} claims of sends, "
+                f"{self._claims.path.name} {self._claims.mark}"
+            )
+
+    def _claim_count(self) -> int:
+        return int(self._mark(CLAIM_COUNT) or 0)
+
+    def _mark(self, name: str) -> str | None:
+        rows = self._connection.execute(
+            "select value from marks where name = ?", (name,)
+        ).fetchall()
+        return rows[0]["value"] if rows else None
+
+    def _set_mark(self, name: str, value: str) -> None:
+        self._connection.execute(
+            "insert into marks values (?, ?) "
+            "on conflict (name) do update set value = excluded.value",
+            (name, value),
+        )
+
     def enqueue(
         self,
         sends: Iterable[Mapping[str, object]],
@@ -250,16 +324,20 @@ class Ledger:
         destination: str,
         as_of: datetime,
         suppressed_for: str | None = None,
+        unknown_for: str | None = None,
     ) -> int:
         """Record each send that the ledger does not know; returns how many were new.
 
         `as_of` is the run that records; a row's own `as_of` is the run that decided.
-        With `suppressed_for` they are recorded as never to be sent, for that reason.
+        With `suppressed_for` they are recorded as never to be sent, for that reason;
+        with `unknown_for` as possibly sent before, which is never sent again either.
         """
         moment = to_text(as_of)
-        state, settled_at = (
-            ("suppressed", moment) if suppressed_for else ("pending", None)
-        )
+        reason = suppressed_for or unknown_for
+        settled_at = moment if reason else None
+        state = "pending"
+        if reason:
+            state = "suppressed" if suppressed_for else "unknown"
         rows = []
         for send in sends:
             values = {name: send[name] for name in ENQUEUED}
@@ -267,16 +345,17 @@ class Ledger:
             if not isinstance(decided_at, datetime):
                 raise LedgerError(f"send {values['send_id']} has no as_of")
             values["as_of"] = to_text(decided_at)
-            if suppressed_for:
+            if reason:
                 values["payload"] = None
             rows.append(
                 (
                     *values.values(),
                     destination,
                     state,
-                    suppressed_for,
+                    reason,
                     moment,
                     settled_at,
+                    int(state == "unknown"),
                 )
             )
         columns = (
@@ -286,6 +365,7 @@ class Ledger:
             "reason",
             "enqueued_at",
             "settled_at",
+            "attempts",
         )
         with self._transaction() as connection:
             before = connection.total_changes
@@ -314,7 +394,12 @@ class Ledger:
         return [to_send(row) for row in rows]
 
     def claim(self, send_ids: Sequence[str], *, destination: str) -> list[Send]:
-        """Take pending rows in flight to `destination`; others are left alone."""
+        """Take pending rows in flight to `destination`; others are left alone.
+
+        Raises:
+            StaleLedgerError: if the ledger lacks claims that were made.
+        """
+        self.assert_current()
         with self._transaction() as connection:
             rows = [
                 row
@@ -326,6 +411,10 @@ class Ledger:
                     (destination, send_id),
                 ).fetchall()
             ]
+            count = self._claim_count() + len(rows)
+            self._set_mark(CLAIM_COUNT, str(count))
+        if rows:
+            self._claims.append(count, [dict(row) for row in rows])
         return [to_send(row) for row in rows]
 
     def complete(self, outcomes: Iterable[Outcome], *, as_of: datetime) -> None:
@@ -384,32 +473,34 @@ class Ledger:
             )
             return connection.total_changes - before
 
-    def rows_before(self, as_of: datetime) -> pl.DataFrame:
+    def rows_before(
+        self, as_of: datetime, listed: Collection[str] | None = None
+    ) -> pl.DataFrame:
         """The rows of runs before `as_of`, as they stood when the run at `as_of` began.
 
         A row that a later run settled reads as pending, so that repeating a run
-        gives it the same past.
+        gives it the same past. With `listed`, the sends that a warehouse knows, the
+        others come too, whichever run recorded them: that warehouse is older.
         """
-        return self._frame(
-            ROWS_BEFORE_SCHEMA,
-            """
+        rows = self._frame(
+            {**ROWS_BEFORE_SCHEMA, "enqueued_at": TIMESTAMP},
+            f"""
             select
-                send_id,
-                enrollment_id,
-                journey,
-                step,
-                channel,
-                profile_id,
+                {", ".join(ROW_COLUMNS)},
                 case when settled_at < :as_of then state else 'pending' end as state,
                 case when settled_at < :as_of then reason end as reason,
                 as_of,
-                case when settled_at < :as_of then sent_at end as sent_at
+                case when settled_at < :as_of then sent_at end as sent_at,
+                enqueued_at
             from sends
-            where enqueued_at < :as_of
             order by send_id
             """,
             {"as_of": to_text(as_of)},
         )
+        is_earlier = pl.col("enqueued_at") < as_of
+        if listed is not None:
+            is_earlier |= ~pl.col("send_id").is_in(list(listed))
+        return rows.filter(is_earlier).drop("enqueued_at")
 
     def receipts_before(self, as_of: datetime) -> pl.DataFrame:
         """What was sent by runs before `as_of`; `sent_at` is the run that sent it."""
@@ -436,6 +527,95 @@ class Ledger:
             {"as_of": to_text(as_of), "channel": channel},
         )
 
+    def moments(self) -> list[datetime]:
+        """The `as_of` of every run that recorded a send."""
+        rows = self._connection.execute(
+            "select distinct enqueued_at from sends order by enqueued_at"
+        ).fetchall()
+        return [datetime.fromisoformat(row["enqueued_at"]) for row in rows]
+
+    def lacking(self, send_ids: Iterable[str]) -> list[str]:
+        """Those of the sends, all of which went out, that no row says may have."""
+        return [
+            send_id
+            for send_id in send_ids
+            if not self._connection.execute(
+                "select 1 from sends where send_id = ? "
+                "and state not in ('pending', 'suppressed')",
+                (send_id,),
+            ).fetchall()
+        ]
+
+    def bring_up(self, rows: pl.DataFrame) -> None:
+        """Take in what is known of sends that the ledger lacks or has not settled.
+
+        `rows` has the columns of `activations.reconcile.RECOVERED`, each in a settled
+        state. The count of claims is then that of the claims beside the ledger.
+        """
+        moments = [name for name, kind in rows.schema.items() if kind == TIMESTAMP]
+        texts = rows.with_columns(
+            pl.col(moments).dt.strftime("%Y-%m-%dT%H:%M:%S%.6f")
+        ).to_dicts()
+        names = rows.columns
+        with self._transaction() as connection:
+            for row in texts:
+                connection.execute(
+                    f"insert into sends ({', '.join(names)}) "
+                    f"values ({', '.join(f':{name}' for name in names)}) "
+                    "on conflict (send_id) do nothing",
+                    row,
+                )
+                # by its legal steps: what is settled here already stays as it is
+                connection.execute(
+                    "update sends set state = 'inflight', attempts = max(attempts, 1) "
+                    "where send_id = :send_id and state = 'pending' "
+                    "and :state in ('sent', 'unknown')",
+                    row,
+                )
+                connection.execute(
+                    "update sends set state = :state, reason = :reason, "
+                    "settled_at = :settled_at, sent_at = :sent_at, payload = null "
+                    "where send_id = :send_id and ("
+                    "state = 'inflight' and :state in ('sent', 'dead', 'unknown') "
+                    "or state = 'pending' and :state in ('suppressed', 'dead'))",
+                    row,
+                )
+            count = max(self._claim_count(), self._claims.mark)
+            self._set_mark(CLAIM_COUNT, str(count))
+
+    def begin_doubt(self, reason: str) -> None:
+        """Record that sends may have gone out of which this ledger knows nothing.
+
+        What is not settled is `unknown` then; see `doubt`.
+        """
+        with self._transaction() as connection:
+            connection.execute(
+                "update sends set state = 'inflight', attempts = max(attempts, 1) "
+                "where state = 'pending'"
+            )
+            connection.execute(
+                "update sends set state = 'unknown', reason = ?, "
+                "settled_at = enqueued_at, payload = null where state = 'inflight'",
+                (reason,),
+            )
+            count = max(self._claim_count(), self._claims.mark)
+            self._set_mark(CLAIM_COUNT, str(count))
+            self._set_mark(DOUBT, "")
+
+    def doubt(self, as_of: datetime) -> datetime | None:
+        """Until when sends may have gone out that the ledger lacks; none: never.
+
+        It ends with the first run after the doubt began, which `as_of` is if none was.
+        """
+        value = self._mark(DOUBT)
+        if value is None:
+            return None
+        if value == "":
+            value = to_text(as_of)
+            with self._transaction():
+                self._set_mark(DOUBT, value)
+        return datetime.fromisoformat(value)
+
     def known(self) -> set[str]:
         """Every `send_id` that has a row."""
         rows = self._connection.execute("select send_id from sends").fetchall()
@@ -459,6 +639,14 @@ class Ledger:
             for name, kind in schema.items()
             if kind == TIMESTAMP
         )
+
+
+def damage(path: Path, reason: object) -> str:
+    """What is wrong with a ledger file, and what helps."""
+    return (
+        f"{path} is damaged ({reason}): nothing is sent until `rekindle reconcile` "
+        "has set it aside and brought up a new one"
+    )
 
 
 def to_text(moment: datetime) -> str:

@@ -26,6 +26,20 @@ from ml.lifetime import PurchaseTiming, SpendLevel
 from ml.propensity import Estimator, Predictor, Spending, Target, library_versions
 
 METADATA = "metadata.json"
+ASIDE = ".damaged"
+REASON = "reason.json"
+# What is asked of every stored estimator, whether it is used or not.
+ASKED = frozenset(
+    {
+        "estimator_id",
+        "training_cutoff_at",
+        "horizons",
+        "recipe",
+        "features",
+        "libraries",
+        "predictors",
+    }
+)
 
 SUMMARY: dict[str, pl.DataType | type[pl.DataType]] = {
     "estimator_id": pl.String,
@@ -69,6 +83,18 @@ TRUSTED = frozenset(
 
 class UntrustedEstimatorError(Exception):
     """What lies in the store was not written by it, or was changed since."""
+
+
+# What reading a file that is not whole, or of another form, ends in.
+UNREADABLE = (
+    UntrustedEstimatorError,
+    FileNotFoundError,
+    NotADirectoryError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+)
 
 
 def save(estimator: Estimator, folder: Path) -> Path:
@@ -142,7 +168,8 @@ def find(
 ) -> Estimator | None:
     """The estimator trained at this cutoff for these horizons, recipe and features.
 
-    One fitted by other library versions is as good as none. Of several (an estimator
+    One fitted by other library versions is as good as none; one that cannot be read is
+    set aside, and as good as none too. Of several (an estimator
     trained again once missing examples had arrived) the one with most examples wins.
     """
     wanted = {
@@ -157,16 +184,19 @@ def find(
         for metadata in list_metadata(folder)
         if all(metadata[key] == value for key, value in wanted.items())
     ]
-    if not fitting:
-        return None
-    best = max(
-        fitting,
+    fitting.sort(
         key=lambda metadata: (
             sum(predictor["example_count"] for predictor in metadata["predictors"]),
             metadata["estimator_id"],
         ),
+        reverse=True,
     )
-    return load(folder, best["estimator_id"])
+    for metadata in fitting:
+        try:
+            return load(folder, metadata["estimator_id"])
+        except UNREADABLE as error:
+            set_aside(folder / metadata["estimator_id"], error)
+    return None
 
 
 def find_last_good(
@@ -189,27 +219,80 @@ def find_last_good(
             continue
         if (metadata["recipe"], metadata["libraries"]) != (recipe, library_versions()):
             continue
+        if not known >= set(metadata["features"]):
+            continue
         place = folder / metadata["estimator_id"]
-        for predictor in metadata["predictors"]:
-            if predictor["refusal"] is None and known >= set(metadata["features"]):
-                good[predictor["target"]] = load_predictor(place, predictor)
+        try:
+            good |= {
+                predictor["target"]: load_predictor(place, predictor)
+                for predictor in metadata["predictors"]
+                if predictor["refusal"] is None
+            }
+        except UNREADABLE as error:
+            set_aside(place, error)
     return good
 
 
 def list_metadata(folder: Path) -> list[dict[str, Any]]:
-    """What is known of each stored estimator, ordered by cutoff and id."""
-    found = [
-        json.loads(path.read_text())
-        for path in folder.glob(f"*/{METADATA}")
-        if not path.parent.name.startswith(".")
-    ]
+    """What is known of each stored estimator, ordered by cutoff and id.
+
+    One whose metadata cannot be read is set aside.
+    """
+    found = []
+    for place in sorted(folder.glob("[!.]*")):
+        try:
+            found.append(read_metadata(place))
+        except UNREADABLE as error:
+            set_aside(place, error)
     return sorted(
         found, key=lambda item: (item["training_cutoff_at"], item["estimator_id"])
     )
 
 
+def read_metadata(place: Path) -> dict[str, Any]:
+    """The metadata of one estimator.
+
+    Raises:
+        UNREADABLE: if they are not whole, or another's.
+    """
+    metadata: dict[str, Any] = json.loads((place / METADATA).read_text())
+    lacking = sorted(ASKED - metadata.keys())
+    if lacking:
+        raise UntrustedEstimatorError(f"{place} has no {', '.join(lacking)}")
+    if metadata["estimator_id"] != place.name:
+        raise UntrustedEstimatorError(f"{place} holds {metadata['estimator_id']}")
+    datetime.fromisoformat(metadata["training_cutoff_at"])
+    for predictor in metadata["predictors"]:
+        lacking = sorted({"target", "refusal", "example_count"} - predictor.keys())
+        if lacking:
+            raise UntrustedEstimatorError(f"{place} has no {', '.join(lacking)}")
+    return metadata
+
+
+def set_aside(place: Path, error: Exception) -> None:
+    """Move what cannot be read out of the way, with the reason; it is fitted anew."""
+    aside = place.parent / ASIDE / place.name
+    if aside.exists():
+        shutil.rmtree(aside)
+    aside.mkdir(parents=True)
+    place.rename(aside / "estimator")
+    reason = f"{type(error).__name__}: {error}"
+    (aside / REASON).write_text(json.dumps(reason))
+
+
+def set_aside_reasons(folder: Path) -> dict[str, str]:
+    """Why, by id, estimators were set aside."""
+    return {
+        path.parent.name: json.loads(path.read_text())
+        for path in sorted((folder / ASIDE).glob(f"*/{REASON}"))
+    }
+
+
 def summarize(folder: Path, until: datetime, in_use: str) -> pl.DataFrame:
-    """One row per estimator and target trained at a cutoff up to `until`."""
+    """One row per estimator and target trained at a cutoff up to `until`.
+
+    And one per estimator that was set aside, as none of it can be told.
+    """
     rows = [
         {
             **metadata,
@@ -228,6 +311,15 @@ def summarize(folder: Path, until: datetime, in_use: str) -> pl.DataFrame:
         for metadata in list_metadata(folder)
         if datetime.fromisoformat(metadata["training_cutoff_at"]) <= until
         for predictor in metadata["predictors"]
+    ] + [
+        {
+            "estimator_id": estimator_id,
+            "target": "all",
+            "is_in_use": False,
+            "refusal_reason": "damaged",
+            "refusal_detail": reason,
+        }
+        for estimator_id, reason in set_aside_reasons(folder).items()
     ]
     moments = [name for name, kind in SUMMARY.items() if kind == pl.Datetime("us")]
     texts = {**SUMMARY, **dict.fromkeys(moments, pl.String)}
@@ -280,7 +372,10 @@ def load_classifier(path: Path, sha256: str) -> Any:
         raise UntrustedEstimatorError(f"{path} is no skops file: {error}") from error
     if foreign:
         raise UntrustedEstimatorError(f"{path} holds {', '.join(sorted(foreign))}")
-    return skops.io.loads(content, trusted=sorted(TRUSTED))
+    try:
+        return skops.io.loads(content, trusted=sorted(TRUSTED))
+    except Exception as error:
+        raise UntrustedEstimatorError(f"{path} cannot be rebuilt: {error}") from error
 
 
 def describe(estimator: Estimator, folder: Path) -> dict[str, Any]:

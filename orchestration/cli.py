@@ -10,10 +10,12 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from orchestration.one_line import OneLineGroup
 from orchestration.processes import heed_signals, run_to_the_end
 from orchestration.settings import Settings, parse_moment
 
 app = typer.Typer(
+    cls=OneLineGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -72,7 +74,18 @@ def print_json(content: object) -> None:
 
 
 @app.command()
-def run(as_of: AsOf = None, as_json: AsJson = False) -> None:
+def run(
+    as_of: AsOf = None,
+    *,
+    allow_future: Annotated[
+        bool,
+        typer.Option(
+            "--allow-future",
+            help="look from a moment to come; runs before it then send nothing",
+        ),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Run the whole loop once over what has landed; print what it did."""
     from rich.console import Console
 
@@ -81,7 +94,8 @@ def run(as_of: AsOf = None, as_json: AsJson = False) -> None:
 
     settings = Settings()
     try:
-        summary = summarise(settings, run_loop(settings, parse_as_of(as_of)))
+        run_id = run_loop(settings, parse_as_of(as_of), allow_future=allow_future)
+        summary = summarise(settings, run_id)
     except RunFailedError as error:
         fail(error)
     if as_json:
@@ -204,6 +218,76 @@ def unmerge(
         fail(error)
 
 
+@app.command()
+def reconcile(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="report only; change nothing")
+    ] = False,
+) -> None:
+    """Bring up a ledger that was put back, from what else knows of its sends."""
+    from orchestration.reconcile import reconcile as bring_up
+
+    found = bring_up(Settings(), dry_run=dry_run)
+    for path in found.set_aside:
+        typer.echo(f"{'damaged' if dry_run else 'set aside, damaged'}: {path}")
+    for line in found.behind:
+        typer.echo(f"the ledger is older: {line}")
+    if not found.behind:
+        typer.echo("the ledger knows all that went out")
+    for state, count in sorted(found.rows["state"].value_counts().iter_rows()):
+        typer.echo(f"{'would be' if dry_run else 'now'} {state}: {count} sends")
+    if found.is_doubtful:
+        typer.echo(
+            "more may have gone out, of which nothing is left: what began by the next "
+            "run is recorded as unknown, and never sent"
+        )
+
+
+@app.command()
+def backup(
+    target: Annotated[Path, typer.Argument(metavar="DEST", help="a new folder")],
+    with_dagster: Annotated[
+        bool, typer.Option("--with-dagster", help="the records of runs too")
+    ] = False,
+) -> None:
+    """Copy the home while nobody writes it, each file with its hash."""
+    from orchestration.backup import BackupError, back_up
+
+    try:
+        copied = back_up(Settings(), target, with_dagster=with_dagster)
+    except BackupError as error:
+        fail(error)
+    typer.echo(f"{copied.file_count} files, {copied.byte_count:,} bytes in {target}")
+
+
+@app.command()
+def restore(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="what backup wrote")],
+    nothing_sent_since: Annotated[
+        bool,
+        typer.Option(
+            "--nothing-sent-since",
+            help="you are sure that nothing was sent after the backup was made",
+        ),
+    ] = False,
+) -> None:
+    """Put a backup back into a new home; what may have been sent is not repeated."""
+    from orchestration.backup import BackupError
+    from orchestration.backup import restore as put_back
+
+    settings = Settings()
+    try:
+        copied = put_back(settings, source, nothing_sent_since=nothing_sent_since)
+    except BackupError as error:
+        fail(error)
+    typer.echo(f"{copied.file_count} files of {copied.made_at} are in {settings.root}")
+    if not nothing_sent_since:
+        typer.echo(
+            "what was sent since is not known: journeys that began by the next run "
+            "send nothing more, their sends are recorded as unknown"
+        )
+
+
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     add_help_option=False,
@@ -211,7 +295,7 @@ def unmerge(
 def dbt(context: typer.Context) -> None:
     """Run dbt on this home: whatever dbt takes may follow."""
     from orchestration.dbt import dbt_command
-    from orchestration.resources import home_lock
+    from orchestration.recovery import home_lock
 
     settings = Settings()
     arguments = context.args or ["--help"]

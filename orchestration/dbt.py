@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -15,6 +14,7 @@ from filelock import FileLock
 
 from orchestration import dbt_client
 from orchestration.fingerprint import fingerprint
+from orchestration.recovery import SOCKET, server_folder
 from orchestration.settings import PROJECT, Settings
 
 DBT_FOLDER = PROJECT / "dbt_project"
@@ -94,18 +94,19 @@ def dbt_executable() -> str:
 def start_server() -> str:
     """Begin the dbt server of this process, once: the address at which it answers.
 
-    It removes the socket and its folder, which no other user may enter, when it ends.
-    What it might complain of, dbt says again when it is asked without one.
+    It removes the socket and its folder, which no other user may enter, when it ends;
+    killed, it leaves them to the next run. What it might complain of, dbt says again
+    when it is asked without one.
     """
-    address = Path(tempfile.mkdtemp(prefix="rekindle-")) / "dbt"
-    with socket.socket(socket.AF_UNIX) as listening:
+    with server_folder() as (folder, lock), socket.socket(socket.AF_UNIX) as listening:
+        address = folder / SOCKET
         listening.bind(str(address))
         listening.listen()
         server = subprocess.Popen(
             [sys.executable, "-m", "orchestration.dbt_server", str(listening.fileno())],
             stdin=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            pass_fds=[listening.fileno()],
+            pass_fds=[listening.fileno(), lock],
             start_new_session=True,
         )
     atexit.register(server.communicate)

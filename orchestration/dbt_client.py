@@ -4,6 +4,7 @@ Does what `<dbt> …` does, also where no server answers. Imports no package and
 without any, so that a start takes no time.
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -11,9 +12,21 @@ import socket
 import sys
 from pathlib import Path
 
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Be killed when the process that started this one dies, also as dbt itself.
+
+    An invocation that outlived its run would write beside the next one.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
 
 def main() -> int:
     """Have the invocation done; the exit code of dbt."""
+    die_with_parent()
     address, dbt, *arguments = sys.argv[1:]
     asked = {
         "arguments": arguments,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from orchestration.dbt import dbt_arguments, parsing
+from orchestration.dbt_client import die_with_parent
 from orchestration.settings import Settings
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def invoke(client: socket.socket, manifest: "Manifest") -> NoReturn:
     from dbt.cli.main import cli
 
     atexit.unregister(shutil.rmtree)
+    die_with_parent()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _, descriptors, _, _ = socket.recv_fds(client, 1, 2)
     asked = json.load(client.makefile())

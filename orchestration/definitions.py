@@ -5,7 +5,7 @@ import dagster as dg
 from orchestration import checks
 from orchestration.assets import activate, land, publish, reach, score
 from orchestration.assets.transform import transform
-from orchestration.jobs import every_quarter_hour, loop, new_files
+from orchestration.jobs import dead_runs, every_quarter_hour, loop, new_files
 from orchestration.progress import progress_logger
 from orchestration.resources import Home, dbt_project, dbt_resource
 from orchestration.settings import Settings
@@ -21,7 +21,7 @@ defs = dg.Definitions(
     asset_checks=dg.load_asset_checks_from_modules([land, checks]),
     jobs=[loop],
     schedules=[every_quarter_hour(settings)],
-    sensors=[new_files(settings)],
+    sensors=[new_files(settings), dead_runs(settings)],
     resources={"home": Home(), "dbt": dbt_resource(project)},
     loggers={"progress": progress_logger, "console": dg.colored_console_logger},
     executor=dg.in_process_executor,

@@ -1,7 +1,8 @@
-"""The one job of the loop, and what starts it: a schedule and a sensor."""
+"""The one job of the loop, and what starts it and keeps it going."""
 
 import dagster as dg
 
+from orchestration.recovery import fail_dead_runs
 from orchestration.settings import Settings
 from orchestration.sources.landing import landing_fingerprint
 
@@ -48,4 +49,23 @@ def new_files(settings: Settings) -> dg.SensorDefinition:
             if settings.demo_marker.exists()
             else dg.DefaultSensorStatus.RUNNING
         ),
+    )
+
+
+def dead_runs(settings: Settings) -> dg.SensorDefinition:
+    """Record that runs have failed whose process died, so that the queue goes on."""
+
+    def look(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        dead = fail_dead_runs(settings, context.instance)
+        if dead:
+            return dg.SkipReason(f"Recorded as failed: {', '.join(dead)}.")
+        return dg.SkipReason("Every unfinished run is at work.")
+
+    return dg.SensorDefinition(
+        name="dead_runs",
+        # it starts nothing, and Dagster wants a target all the same
+        job=loop,
+        evaluation_fn=look,
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
     )

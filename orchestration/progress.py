@@ -16,7 +16,7 @@ VERBS = {
 
 
 class ProgressHandler(logging.Handler):
-    """Writes one line per finished step; everything else stays in Dagster's log.
+    """Writes a line per finished step and warning of ours; the rest stays in Dagster's.
 
     A long step counts its parts: in place on a terminal, else by a line now and then.
     """
@@ -28,9 +28,11 @@ class ProgressHandler(logging.Handler):
         self.told_at = 0.0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line if the record tells of a step's end."""
+        """Write a line if the record tells of a step's end, or of what went amiss."""
         meta = getattr(record, "dagster_meta", None) or {}
         event = meta.get("dagster_event")
+        if event is None and record.levelno >= logging.WARNING:
+            print(f"  ! {meta.get('orig_message')}", file=sys.stderr, flush=True)
         if event is None or event.step_key is None:
             return
         name = VERBS.get(event.step_key, event.step_key.replace("__", "/"))

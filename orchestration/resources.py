@@ -1,6 +1,6 @@
 """What the assets are handed: the home they work in and the dbt that builds it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster_dbt import DbtCliResource, DbtProject
-from filelock import FileLock
 from packaging.version import Version
 
 from orchestration.dbt import (
@@ -21,6 +20,7 @@ from orchestration.dbt import (
     start_server,
 )
 from orchestration.event_log import prune_runs
+from orchestration.recovery import fail_dead_runs, home_lock, run_at_work
 from orchestration.settings import Settings, wall_clock
 from orchestration.warehouse import Warehouse
 
@@ -46,19 +46,15 @@ class Home(dg.ConfigurableResource):  # type: ignore[type-arg]
         self, context: dg.InitResourceContext
     ) -> "Generator[Home, None, None]":
         """Hold the home's lock: a second run waits here until the first is through."""
-        with home_lock(self.settings):
-            if context.instance:
-                kept = timedelta(days=self.settings.keep_runs_days)
-                prune_runs(context.instance, wall_clock() - kept)
+        settings, instance = self.settings, context.instance
+        run_id = context.run_id
+        if instance is None or run_id is None:
+            raise ValueError("a home is held by a run")
+        with run_at_work(settings, run_id), home_lock(settings):
+            fail_dead_runs(settings, instance)
+            kept = timedelta(days=settings.keep_runs_days)
+            prune_runs(instance, wall_clock() - kept)
             yield self
-
-
-@contextmanager
-def home_lock(settings: Settings) -> Iterator[None]:
-    """Hold the home for one run or one change by hand; others wait."""
-    settings.root.mkdir(parents=True, exist_ok=True)
-    with FileLock(settings.root / "run.lock"):
-        yield
 
 
 def dbt_project(settings: Settings) -> DbtProject:

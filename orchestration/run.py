@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from orchestration.dbt import start_server
 from orchestration.settings import PROJECT, Settings
+from orchestration.sources.run_inputs import FutureError, refuse_future
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -31,12 +33,20 @@ event_log_storage:
 """
 
 
+PROBE_BYTES = 1 << 16
+
+
 class RunFailedError(Exception):
     """A run of the loop ended without success; the message says where and why."""
 
 
 def prepare_instance(settings: Settings) -> None:
-    """Make the home and its Dagster instance, where they do not exist."""
+    """Make the home and its Dagster instance, where they do not exist.
+
+    Raises:
+        RunFailedError: if the home cannot be written.
+    """
+    refuse_unwritable(settings.root)
     settings.landing.mkdir(parents=True, exist_ok=True)
     settings.dagster_home.mkdir(parents=True, exist_ok=True)
     instance = settings.dagster_home / "dagster.yaml"
@@ -44,14 +54,39 @@ def prepare_instance(settings: Settings) -> None:
         instance.write_text(INSTANCE)
 
 
-def run_loop(settings: Settings, as_of: datetime | None = None) -> str:
+def refuse_unwritable(root: Path) -> None:
+    """See at once, by a block written and removed, what would end a run in its midst.
+
+    Raises:
+        RunFailedError: if the folder is read-only or its disk full.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root) as probe:
+            probe.write(bytes(PROBE_BYTES))
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        raise RunFailedError(
+            f"the home {root} cannot be written: {error.strerror}"
+        ) from None
+
+
+def run_loop(
+    settings: Settings, as_of: datetime | None = None, *, allow_future: bool = False
+) -> str:
     """Run the loop once and record it in the home's Dagster instance; returns its id.
 
     Raises:
         RunFailedError: naming the step that failed and its first line of error.
     """
-    start_server()
     prepare_instance(settings)
+    if as_of is not None and not allow_future:
+        try:
+            refuse_future(settings, as_of)
+        except FutureError as error:
+            raise RunFailedError(error) from None
+    start_server()
     os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
     import dagster as dg
     from dagster._core.definitions.job_base import InMemoryJob
@@ -60,7 +95,11 @@ def run_loop(settings: Settings, as_of: datetime | None = None) -> str:
     from orchestration.definitions import defs
 
     loop = defs.resolve_job_def("loop")
-    land = {"config": {"as_of": as_of.isoformat()}} if as_of else {}
+    land = (
+        {"config": {"as_of": as_of.isoformat(), "allow_future": allow_future}}
+        if as_of
+        else {}
+    )
     log = settings.dagster_home / "run.log"
     with dg.DagsterInstance.get() as instance, quiet(log):
         run = instance.create_run_for_job(

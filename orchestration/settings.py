@@ -3,23 +3,61 @@
 The only reader of the environment; everything else is handed a `Settings`.
 """
 
+import difflib
+import os
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, PositiveInt, SecretStr, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from dotenv.parser import parse_stream
+from pydantic import Field, PositiveInt, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    SettingsConfigDict,
+)
 
 PROJECT = Path(__file__).resolve().parent.parent
 EPOCH = datetime(1970, 1, 1)
+PREFIX = "REKINDLE_"
+ENV_FILE = Path(".env")
+# Not settings: what dbt is told of the home, and what tests are given.
+OTHER_NAMES = ("WAREHOUSE", "TEST_")
+
+
+class SettingsError(ValueError):
+    """A setting is wrong or unknown: in one line, without any value."""
 
 
 class Settings(BaseSettings):
     """What a user may turn; the defaults run the whole loop on files alone."""
 
     model_config = SettingsConfigDict(
-        env_prefix="REKINDLE_", env_file=".env", extra="ignore"
+        env_prefix=PREFIX, env_file=ENV_FILE, extra="ignore"
     )
+
+    def __init__(self, **values: Any) -> None:
+        """Read the environment and `.env`; what is given wins.
+
+        Raises:
+            SettingsError: naming each variable that is wrong.
+        """
+        env_file = values.get("_env_file", ENV_FILE)
+        names = [*os.environ, *(names_in(Path(env_file)) if env_file else [])]
+        refuse_unknown(names, set(type(self).model_fields))
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            problems: dict[str, str] = {}
+            for problem in error.errors(
+                include_url=False, include_input=False, include_context=False
+            ):
+                name = f"{PREFIX}{str(problem['loc'][0]).upper()}"
+                problems.setdefault(name, problem["msg"])
+            raise SettingsError(
+                "; ".join(f"{name}: {reason}" for name, reason in problems.items())
+            ) from None
 
     home: Path = Field(
         default=Path(".rekindle"), description="folder that holds all a run writes"
@@ -116,6 +154,11 @@ class Settings(BaseSettings):
         return self.root / "ledger.sqlite"
 
     @property
+    def claims(self) -> Path:
+        """Every claim of a send: a ledger that was put back is behind it."""
+        return self.root / "claims.ndjson"
+
+    @property
     def outbox(self) -> Path:
         """What the file destination wrote, a folder per channel."""
         return self.root / "outbox"
@@ -131,6 +174,11 @@ class Settings(BaseSettings):
         return self.root / "dagster"
 
     @property
+    def runs_at_work(self) -> Path:
+        """A file per run whose process lives, locked by it."""
+        return self.dagster_home / "at_work"
+
+    @property
     def dbt_target(self) -> Path:
         """Where dbt keeps what it compiled for this home."""
         return self.root / "dbt" / "target"
@@ -144,6 +192,47 @@ class Settings(BaseSettings):
         """`as_of` floored to the retraining grid of `retrain_days` since 1970."""
         grid = timedelta(days=self.retrain_days)
         return EPOCH + (as_of - EPOCH) // grid * grid
+
+
+def names_in(env_file: Path) -> list[str]:
+    """The variables of an env file; none where there is no file.
+
+    Raises:
+        SettingsError: if the file or a line of it cannot be read.
+    """
+    try:
+        with env_file.open(encoding="utf-8") as stream:
+            bindings = list(parse_stream(stream))
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise SettingsError(f"{env_file} cannot be read: {reason}") from None
+    for binding in bindings:
+        if binding.error:
+            raise SettingsError(
+                f"{env_file}, line {binding.original.line}: not NAME=value"
+            )
+    return [binding.key for binding in bindings if binding.key]
+
+
+def refuse_unknown(names: Iterable[str], known: set[str]) -> None:
+    """Refuse variables that look like settings and are none.
+
+    Raises:
+        SettingsError: naming them, and the settings that they resemble.
+    """
+    problems = []
+    for name in sorted(set(names)):
+        word = name.upper().removeprefix(PREFIX)
+        is_ours = name.upper().startswith(PREFIX)
+        if not is_ours or word.lower() in known or word.startswith(OTHER_NAMES):
+            continue
+        nearest = difflib.get_close_matches(word.lower(), known, n=1)
+        hint = f": did you mean {PREFIX}{nearest[0].upper()}?" if nearest else ""
+        problems.append(f"{name} is no setting{hint}")
+    if problems:
+        raise SettingsError("; ".join(problems))
 
 
 def wall_clock() -> datetime:

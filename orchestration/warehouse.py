@@ -5,6 +5,7 @@ The only importer of duckdb. Frames go in and out as Arrow.
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,18 @@ SCHEMAS = (
 )
 
 
+# How DuckDB words that a file is not whole; one of a newer release is another matter.
+DAMAGE = (
+    "not a valid DuckDB database file",
+    "Could not read enough bytes",
+    "Corrupt database file",
+    "computed checksum",
+    "Failed to deserialize",
+)
+LONGEST_WAIT = 20.0
+"""Seconds that a reader, or what a run that died had begun, may take to let go."""
+
+
 class Warehouse:
     """A DuckDB file with one schema per verb of the loop."""
 
@@ -40,19 +53,11 @@ class Warehouse:
         """Open the file for a short block; a write block is one transaction.
 
         Raises:
-            duckdb.IOException: if another process holds the file.
+            duckdb.IOException: if another process does not let go of the file.
         """
         if not read_only:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-        connection = duckdb.connect(
-            str(self.path),
-            read_only=read_only,
-            config={
-                "preserve_insertion_order": False,
-                # as it was created, so a file stays
-                "storage_compatibility_version": STORAGE,
-            },
-        )
+        connection = self._open(read_only=read_only)
         try:
             connection.execute("set TimeZone = 'UTC'")
             if read_only:
@@ -66,28 +71,53 @@ class Warehouse:
         finally:
             connection.close()
 
+    def _open(self, *, read_only: bool) -> Connection:
+        waits_until = time.monotonic() + LONGEST_WAIT
+        while True:
+            try:
+                return duckdb.connect(
+                    str(self.path),
+                    read_only=read_only,
+                    config={
+                        "preserve_insertion_order": False,
+                        # as it was created, so a file stays
+                        "storage_compatibility_version": STORAGE,
+                    },
+                )
+            except duckdb.Error as error:
+                if any(sign in str(error) for sign in DAMAGE):
+                    raise DatabaseError(
+                        f"{self.path} is damaged: `rekindle reconcile` sets it aside, "
+                        "and the next run builds it anew from landing and ledger; "
+                        f"or restore a backup. {' '.join(str(error).split())}"
+                    ) from None
+                is_held = "Could not set lock" in str(error)
+                if not is_held or time.monotonic() > waits_until:
+                    raise
+                time.sleep(0.1)
+
     def read(self, query: str, parameters: object = None) -> pl.DataFrame:
         """The rows of one query as a frame."""
         with self.connect(read_only=True) as connection:
             return fetch_frame(connection, query, parameters)
 
-    def publish(self, target: Path) -> None:
-        """Swap a copy of the file into `target`; readers see the old or the new."""
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not self.checkpoint().startswith(STORAGE):
-            self.rewrite()
-        with swapped(target) as partial:
-            shutil.copyfile(self.path, partial)
-
-    def checkpoint(self) -> str:
-        """Move what is in the log beside the file into it; returns its storage."""
-        with duckdb.connect(str(self.path)) as connection:
+    def fold_log(self) -> str:
+        """Bring what was committed from the log into the file; returns its storage."""
+        with self._open(read_only=False) as connection:
             connection.execute("checkpoint")
             storage = connection.execute(
                 "select tags['storage_version'] from duckdb_databases() "
                 "where database_name = current_database()"
             ).fetchall()
         return str(storage[0][0])
+
+    def publish(self, target: Path) -> None:
+        """Swap a copy of the file into `target`; readers see the old or the new."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not self.fold_log().startswith(STORAGE):
+            self.rewrite()
+        with swapped(target) as partial:
+            shutil.copyfile(self.path, partial)
 
     def rewrite(self) -> None:
         """Write a file anew that something else than this class created."""
@@ -121,6 +151,16 @@ def fetch_frame(
     """The rows of one query as a frame, on an open connection."""
     frame: pl.DataFrame = connection.sql(query, params=parameters).pl()
     return frame
+
+
+def has_table(connection: Connection, schema: str, table: str) -> bool:
+    """Whether the warehouse holds a table or view of that name."""
+    found = connection.execute(
+        "select 1 from information_schema.tables "
+        "where table_schema = ? and table_name = ?",
+        [schema, table],
+    ).fetchall()
+    return bool(found)
 
 
 def replace_table(connection: Connection, table: str, frame: pl.DataFrame) -> None:

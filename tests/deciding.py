@@ -47,7 +47,9 @@ PARENTS = {
     "staging.stg_high_stakes_events": "message_id varchar, occurred_at timestamp",
     "staging.stg_sends": """
         send_id varchar, enrollment_id varchar, journey varchar, step varchar,
-        channel varchar, profile_id varchar, state varchar, as_of timestamp
+        channel varchar, profile_id varchar, identifier_type varchar,
+        identifier varchar, content_id varchar, message_class varchar, state varchar,
+        as_of timestamp
     """,
     "identity.identity_map": """
         identifier_type varchar, identifier varchar, profile_id varchar

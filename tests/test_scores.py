@@ -2,7 +2,8 @@
 
 import json
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -493,6 +494,10 @@ def plant(folder: Path, estimator: propensity.Estimator, content: bytes) -> None
     (place / "metadata.json").write_text(json.dumps(metadata))
 
 
+def reason_aside(folder: Path, estimator: propensity.Estimator) -> str:
+    return store.set_aside_reasons(folder)[estimator.estimator_id]
+
+
 class Intruder:
     """What an attacker would have unpickled."""
 
@@ -511,16 +516,16 @@ def test_a_pickle_is_refused_and_never_run(
     tmp_path: Path, estimator: propensity.Estimator
 ) -> None:
     plant(tmp_path, estimator, pickle.dumps(Intruder()))
-    with pytest.raises(store.UntrustedEstimatorError, match="no skops file"):
-        find(tmp_path, estimator)
+    assert find(tmp_path, estimator) is None
+    assert "no skops file" in reason_aside(tmp_path, estimator)
 
 
 def test_a_foreign_type_is_refused(
     tmp_path: Path, estimator: propensity.Estimator
 ) -> None:
     plant(tmp_path, estimator, skops.io.dumps(Foreign()))
-    with pytest.raises(store.UntrustedEstimatorError, match="Foreign"):
-        find(tmp_path, estimator)
+    assert find(tmp_path, estimator) is None
+    assert "Foreign" in reason_aside(tmp_path, estimator)
 
 
 def test_a_changed_file_is_refused(
@@ -529,8 +534,80 @@ def test_a_changed_file_is_refused(
     place = store.save(estimator, tmp_path)
     with (place / "churn.skops").open("ab") as file:
         file.write(b" ")
-    with pytest.raises(store.UntrustedEstimatorError, match="not the file"):
-        find(tmp_path, estimator)
+    assert find(tmp_path, estimator) is None
+    assert "not the file" in reason_aside(tmp_path, estimator)
+
+
+METADATA = Path("metadata.json")
+DAMAGES: dict[str, tuple[Path, Callable[[bytes], bytes]]] = {
+    "truncated metadata": (METADATA, lambda content: content[: len(content) // 2]),
+    "empty metadata": (METADATA, lambda _: b""),
+    "metadata of bytes": (METADATA, lambda _: b"\xff\xfe\x00"),
+    "metadata that are a list": (METADATA, lambda _: b"[]"),
+    "metadata without a field": (
+        METADATA,
+        lambda content: content.replace(b'"recipe"', b'"recipes"'),
+    ),
+    "metadata of another": (
+        METADATA,
+        lambda content: content.replace(b'"estimator_id": "', b'"estimator_id": "x'),
+    ),
+    "metadata of another form": (
+        METADATA,
+        lambda content: content.replace(b'"base_rate"', b'"basic_rate"'),
+    ),
+    "truncated classifier": (
+        Path("purchase_30d.skops"),
+        lambda content: content[: len(content) // 2],
+    ),
+    "empty classifier": (Path("churn.skops"), lambda _: b""),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_estimator_is_set_aside_told_and_made_room_for(
+    tmp_path: Path, estimator: propensity.Estimator, damage: str
+) -> None:
+    name, spoil = DAMAGES[damage]
+    for _ in range(2):
+        path = store.save(estimator, tmp_path) / name
+        content = path.read_bytes()
+        path.write_bytes(spoil(content))
+        assert path.read_bytes() != content
+        assert find(tmp_path, estimator) is None
+        summary = store.summarize(tmp_path, TRAINED_AT, "another")
+        assert summary["refusal_reason"].to_list() == ["damaged"]
+        assert summary["refusal_detail"].str.len_chars().min() > 10
+        assert summary["estimator_id"].to_list() == [estimator.estimator_id]
+    store.save(estimator, tmp_path)
+    assert find(tmp_path, estimator) is not None
+
+
+def test_a_damaged_last_good_estimator_is_passed_over(
+    tmp_path: Path, estimator: propensity.Estimator
+) -> None:
+    older = replace(
+        estimator,
+        estimator_id="older",
+        training_cutoff_at=estimator.training_cutoff_at - timedelta(days=7),
+    )
+
+    def last_good() -> dict[str, propensity.Predictor]:
+        return store.find_last_good(
+            tmp_path,
+            TRAINED_AT + timedelta(days=7),
+            timedelta(days=60),
+            estimator.recipe,
+            estimator.features,
+        )
+
+    store.save(older, tmp_path)
+    good = last_good()
+    assert good
+    newer = store.save(estimator, tmp_path)
+    (newer / f"{next(iter(good))}.skops").unlink()
+    assert last_good().keys() == good.keys()
+    assert "FileNotFoundError" in reason_aside(tmp_path, estimator)
 
 
 def test_an_interrupted_save_leaves_nothing_to_find(

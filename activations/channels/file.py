@@ -38,7 +38,7 @@ class FileDestination:
                 outcomes.append(Outcome(message.send_id, "dead", "invalid_address"))
                 continue
             path = self._path(message.channel, message.as_of, message.send_id)
-            part = path.with_name(f".{path.name}.part")
+            part = part_of(path)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_private(part, content)
             parts.append((part, path))
@@ -56,6 +56,7 @@ class FileDestination:
     def recall(self, send: Send) -> Literal["sent", "not_sent", "unknown"]:
         """Sent exactly when its file stands there: files appear whole."""
         path = self._path(send.channel, send.as_of, send.send_id)
+        part_of(path).unlink(missing_ok=True)
         return "sent" if path.exists() else "not_sent"
 
     def close(self) -> None:
@@ -78,6 +79,11 @@ class FileDestination:
             "message": message.fields,
         }
         return json.dumps(body, ensure_ascii=False, indent=2).encode() + b"\n"
+
+
+def part_of(path: Path) -> Path:
+    """Where a message is written before it appears whole."""
+    return path.with_name(f".{path.name}.part")
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -27,4 +27,5 @@ inner join run on send_list.as_of = run.as_of
 inner join capped on send_list.profile_id = capped.profile_id
 where
     send_list.message_class = 'marketing'
+    and send_list.decision_id is not null
     and capped.contact_count >= {{ decision_rule('frequency_cap', 'limit_value') }}

@@ -24,6 +24,8 @@ listed as (
         step,
         channel
     from {{ ref('send_list') }}
+    -- none: a warehouse was put back, and the decision lost
+    where decision_id is not null
 
 )
 

@@ -26,6 +26,36 @@ identity_map as (
 
 ),
 
+sends as (
+
+    select * from {{ ref('stg_sends') }}
+
+),
+
+-- of enrollments that were sent to before the warehouse was put back from an earlier
+-- time: none in any other
+lost_entries as (
+
+    select
+        sends.enrollment_id,
+        sends.journey,
+        identity_map.profile_id,
+        max(sends.as_of) as last_entered_at
+    from sends
+    inner join identity_map
+        on
+            sends.identifier_type = identity_map.identifier_type
+            and sends.identifier = identity_map.identifier
+    {% if is_incremental() %}
+        where
+            sends.enrollment_id not in (
+                select entries.enrollment_id from {{ this }} as entries
+            )
+    {% endif %}
+    group by 1, 2, 3
+
+),
+
 {% if is_incremental() %}
 
     earlier_entries as (
@@ -86,6 +116,23 @@ assign_groups as (
     cross join run
     where
         run.is_newest
+        -- the same enrollment goes on where it was
+        and not exists (
+            select 1 from lost_entries
+            where
+                lost_entries.profile_id = entry_matches.profile_id
+                and lost_entries.journey = entry_matches.journey
+                and lost_entries.enrollment_id <> {{ surrogate_key([
+                    'entry_matches.journey', 'entry_matches.evidence_message_id'
+                ]) }}
+                and (
+                    entry_matches.re_eligible_after_seconds is null
+                    or {{ add_seconds(
+                        'lost_entries.last_entered_at',
+                        'entry_matches.re_eligible_after_seconds'
+                    ) }} > run.as_of
+                )
+        )
         {% if is_incremental() %}
             and not exists (
                 select 1 from earlier_entries

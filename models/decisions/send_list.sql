@@ -39,6 +39,12 @@ payloads as (
 
 ),
 
+sends as (
+
+    select * from {{ ref('stg_sends') }}
+
+),
+
 address_sends as (
 
     select
@@ -70,9 +76,54 @@ address_sends as (
             and verdicts.channel = contact_points.channel
     inner join payloads on verdicts.candidate_id = payloads.candidate_id
 
+),
+
+-- all of them in a warehouse that is not older than the ledger
+known_sends as (
+
+    select send_id from address_sends
+    {% if is_incremental() %}
+        union all
+        select send_id from {{ this }}
+    {% endif %}
+
+),
+
+bring_back_sends as (
+
+    select
+        sends.send_id,
+        cast(null as varchar) as decision_id,
+        sends.as_of,
+        sends.enrollment_id,
+        sends.profile_id,
+        sends.identifier_type,
+        sends.identifier,
+        sends.channel,
+        sends.journey,
+        sends.step,
+        sends.message_class,
+        sends.journey as campaign_id,
+        sends.journey as campaign_name,
+        sends.content_id,
+        cast(null as varchar) as address,
+        cast(null as varchar) as payload,
+        cast(null as double) as choice_probability
+    from sends
+    left join known_sends on sends.send_id = known_sends.send_id
+    where known_sends.send_id is null
+
+),
+
+unite_sends as (
+
+    select * from address_sends
+    {% if is_incremental() %}
+        where send_id not in (select sends.send_id from {{ this }} as sends)
+    {% endif %}
+    union all
+    select * from bring_back_sends
+
 )
 
-select * from address_sends
-{% if is_incremental() %}
-    where send_id not in (select sends.send_id from {{ this }} as sends)
-{% endif %}
+select * from unite_sends

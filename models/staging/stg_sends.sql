@@ -1,4 +1,5 @@
--- One row per send that an earlier run recorded in the ledger, in whatever state.
+-- One row per send that an earlier run recorded in the ledger, in whatever state, or of
+-- which this warehouse, put back from an earlier time, knows nothing.
 with
 
 sends as (
@@ -16,6 +17,10 @@ name_fields as (
         step,
         channel,
         profile_id,
+        identifier_type,
+        identifier,
+        content_id,
+        message_class,
         state,
         reason,
         as_of,

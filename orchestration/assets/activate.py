@@ -5,6 +5,7 @@ became of it. Only the newest run activates.
 """
 
 from contextlib import closing
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -15,6 +16,7 @@ from activations.channels.file import FileDestination
 from activations.channels.smtp import SmtpDestination, SmtpServer
 from activations.delivery import activate, assert_balanced
 from activations.ledger import Ledger
+from activations.reconcile import MAY_HAVE_BEEN_SENT
 from activations.render import Renderer
 from orchestration.charts import bar_chart, markdown_table
 from orchestration.resources import Home
@@ -37,10 +39,12 @@ BALANCES = """
         inner join run on candidates.as_of = run.as_of
     ),
 
+    -- a send whose decision was lost with the warehouse is in the ledger already
     sends as (
         select send_list.*
         from decisions.send_list
         inner join run on send_list.as_of = run.as_of
+        where send_list.decision_id is not null
     ),
 
     verdicts as (
@@ -176,6 +180,13 @@ SEND_LIST = """
     order by send_list.as_of, send_list.send_id
 """
 
+# Of whom the ledger, put back without what went out since, may know too little.
+DOUBTFUL = """
+    select enrollment_id
+    from decisions.entries
+    where evidence_at is null or evidence_at <= $doubt
+"""
+
 COLUMNS = {
     "send_id": ("varchar", "Hash of enrollment, step and channel."),
     "enrollment_id": ("varchar", "The person's run through the journey."),
@@ -245,6 +256,23 @@ def tally(rows: pl.DataFrame) -> dict[str, Any]:
     }
 
 
+def record_doubtful(
+    home: Home, ledger: Ledger, send_list: pl.DataFrame, as_of: datetime
+) -> None:
+    """Record as unknown what may have gone out since the ledger that was put back."""
+    doubt = ledger.doubt(as_of)
+    if doubt is None or send_list.is_empty():
+        return
+    with home.warehouse.connect(read_only=True) as connection:
+        doubtful = fetch_frame(connection, DOUBTFUL, {"doubt": doubt})
+    ledger.enqueue(
+        send_list.join(doubtful, on="enrollment_id", how="semi").to_dicts(),
+        destination="unknown",
+        as_of=as_of,
+        unknown_for=MAY_HAVE_BEEN_SENT,
+    )
+
+
 def channel_asset(channel: str) -> dg.AssetsDefinition:
     """The asset that pushes one channel's part of the send list."""
 
@@ -281,6 +309,7 @@ def channel_asset(channel: str) -> dg.AssetsDefinition:
         with Ledger(settings.ledger) as ledger:
             if run["is_newest"]:
                 assert_balanced(balances)
+                record_doubtful(home, ledger, send_list, run["as_of"])
                 destination, *others = destinations(channel, settings)
                 with closing(destination):
                     activate(

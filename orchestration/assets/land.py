@@ -12,12 +12,20 @@ from activations.blueprint import (
     load_journeys,
 )
 from activations.ledger import Ledger
+from orchestration.reconcile import assert_ledger_holds
 from orchestration.resources import Home
 from orchestration.settings import PROJECT, parse_moment, wall_clock
 from orchestration.sources.landing import land as land_files
 from orchestration.sources.landing import unreadable_files
 from orchestration.sources.receipts import land_receipts
-from orchestration.sources.run_inputs import begin_run, bring_journeys, bring_sends
+from orchestration.sources.run_inputs import (
+    begin_run,
+    bring_back_runs,
+    bring_journeys,
+    bring_sends,
+    listed_sends,
+    refuse_future,
+)
 from orchestration.warehouse import fetch_frame
 
 JOURNEYS = PROJECT / "activations" / "journeys"
@@ -77,6 +85,10 @@ SENDS = {
     "step": ("varchar", "Its step."),
     "channel": ("varchar", "Its channel."),
     "profile_id": ("varchar", "The profile when it was decided."),
+    "identifier_type": ("varchar", "Kind of identifier its receipt carries."),
+    "identifier": ("varchar", "Identifier its receipt carries."),
+    "content_id": ("varchar", "What it says."),
+    "message_class": ("varchar", "`marketing` or `transactional`."),
     "state": ("varchar", "What had become of it before this run."),
     "reason": ("varchar", "Why it was not sent."),
     "as_of": ("timestamp", "The run that decided it."),
@@ -139,7 +151,8 @@ TABLES = (
     table("runs", "One row per moment that a run ever looked from.", documented(RUNS)),
     table(
         "sends",
-        "One row per send of an earlier run, as the ledger held it when this began.",
+        "One row per send of an earlier run, as the ledger held it when this began, or "
+        "that a warehouse put back from an earlier time does not list.",
         documented(SENDS),
     ),
     table("journeys", "One row per journey file.", from_frame(JOURNEY_SCHEMA)),
@@ -159,6 +172,7 @@ class LandConfig(dg.Config):
     """Which moment the run looks from."""
 
     as_of: str | None = None
+    allow_future: bool = False
 
 
 @dg.multi_asset(name="land", specs=TABLES)
@@ -175,10 +189,18 @@ def land(
             "--as-of …`, or in the UI's launchpad `ops: {land: {config: {as_of: …}}}`"
         )
     context.instance.add_run_tags(context.run_id, {"as_of": f"{as_of.isoformat()}Z"})
-    with Ledger(home.settings.ledger) as ledger:
+    if not config.allow_future:
+        refuse_future(home.settings, as_of)
+    with (
+        home.warehouse.connect() as connection,
+        Ledger(home.settings.ledger) as ledger,
+    ):
+        assert_ledger_holds(home.settings, ledger, connection)
         land_receipts(ledger.receipts_before(as_of), home.settings.landing)
-        sends = ledger.rows_before(as_of)
-    with home.warehouse.connect() as connection:
+        lost = bring_back_runs(connection, ledger)
+        if lost:
+            context.log.warning(lost)
+        sends = ledger.rows_before(as_of, listed_sends(connection))
         landed = land_files(connection, home.settings.landing, started_at)
         begin_run(connection, as_of, home.settings)
         bring_sends(connection, sends)

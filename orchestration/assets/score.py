@@ -116,7 +116,10 @@ DRIFT = {
 }
 ESTIMATORS = {
     "estimator_id": ("varchar", "Hash of training cutoff, features, recipe and data."),
-    "target": ("varchar", "`purchase_30d` and the like, or `churn`."),
+    "target": (
+        "varchar",
+        "`purchase_30d` and the like, or `churn`; `all` of one that was set aside.",
+    ),
     "training_cutoff_at": ("timestamp", "Labels end here, UTC."),
     "classifier_cutoff_at": (
         "timestamp",
@@ -128,7 +131,8 @@ ESTIMATORS = {
     "refusal_reason": (
         "varchar",
         "Why the newest may not be used: `too_few_outcomes`, `not_better_than_rfm`, "
-        "`miscalibrated`, `leak` or `id_like`; null where it may.",
+        "`miscalibrated`, `leak` or `id_like`; `damaged` for one that could not be "
+        "read and was set aside; null where it may.",
     ),
     "refusal_detail": ("varchar", "The same with its numbers."),
     "example_count": (

@@ -9,10 +9,17 @@ from datetime import datetime
 
 import polars as pl
 
+from activations.ledger import Ledger
 from orchestration.fingerprint import fingerprint
-from orchestration.settings import PROJECT, Settings
-from orchestration.warehouse import Connection, replace_table
+from orchestration.settings import PROJECT, Settings, wall_clock
+from orchestration.warehouse import (
+    Connection,
+    fetch_frame,
+    has_table,
+    replace_table,
+)
 
+RUNS = "create table if not exists raw.runs (as_of timestamp)"
 IDENTITY_RULES = PROJECT / "dbt_project" / "seeds" / "identity_rules.csv"
 # What turns messages into identifiers, links and profiles. Denied and allowed pairs are
 # not among it: identity takes a change of these in without starting afresh.
@@ -50,9 +57,28 @@ CURRENT_RUN: dict[str, pl.DataType] = {
 }
 
 
+class FutureError(Exception):
+    """A run was asked for that looks from a moment to come."""
+
+
+def refuse_future(settings: Settings, as_of: datetime) -> None:
+    """Let no slip of a date make every run until then one of the past.
+
+    A demo home lives in a calendar of its own.
+
+    Raises:
+        FutureError: if `as_of` is later than the clock.
+    """
+    if as_of > wall_clock() and not settings.demo_marker.exists():
+        raise FutureError(
+            f"{as_of.isoformat()}Z is to come: every run until then would send "
+            "nothing; if that is meant, say --allow-future"
+        )
+
+
 def begin_run(connection: Connection, as_of: datetime, settings: Settings) -> bool:
     """Record the run at `as_of`; returns whether none newer was ever recorded."""
-    connection.execute("create table if not exists raw.runs (as_of timestamp)")
+    connection.execute(RUNS)
     newer = connection.execute(
         "select count(*) from raw.runs where as_of > ?", [as_of]
     ).fetchall()
@@ -78,6 +104,38 @@ def begin_run(connection: Connection, as_of: datetime, settings: Settings) -> bo
         connection, "raw.current_run", pl.DataFrame([run], schema=CURRENT_RUN)
     )
     return is_newest
+
+
+def listed_sends(connection: Connection) -> list[str]:
+    """Every send on the send list, which a new warehouse does not have yet."""
+    if not has_table(connection, "decisions", "send_list"):
+        return []
+    return fetch_frame(connection, "select send_id from decisions.send_list")[
+        "send_id"
+    ].to_list()
+
+
+def bring_back_runs(connection: Connection, ledger: Ledger) -> str | None:
+    """Record the runs that the ledger knows and the warehouse does not.
+
+    Returns what is lost with them, in words; nothing where the warehouse is as new as
+    the ledger.
+    """
+    lost_count = len(ledger.known().difference(listed_sends(connection)))
+    if not lost_count:
+        return None
+    connection.execute(RUNS)
+    connection.executemany(
+        "insert into raw.runs select * from (values (cast(? as timestamp))) as run "
+        "(as_of) anti join raw.runs using (as_of)",
+        [[moment] for moment in ledger.moments()],
+    )
+    return (
+        f"The warehouse is older than the ledger: {lost_count} sends come back into "
+        "decisions.send_list, none is sent again. Lost with the runs that made them: "
+        "their rows of decisions.entries, decisions.decisions, decisions.send_choices, "
+        "profiles.rfm_changes and identity.identity_merges."
+    )
 
 
 def evidence_epoch(connection: Connection, settings: Settings) -> str:

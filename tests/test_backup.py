@@ -1,0 +1,178 @@
+"""A backup is whole or refused, harms no home, and repeats no message."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from activations.ledger import Ledger, StaleLedgerError
+from orchestration.backup import BackupError, back_up, restore
+from orchestration.settings import Settings
+from orchestration.sources.receipts import land_receipts
+from tests.conftest import TestHome
+from tests.test_reconcile import (
+    FIRST,
+    FOURTH,
+    SECOND,
+    a_send,
+    copy_ledger,
+    hold,
+    send,
+    try_to_send,
+)
+
+ESTIMATOR = "estimators/e1/metadata.json"
+MESSAGE = "outbox/email/20260601T090000Z/ada.eml"
+
+
+@pytest.fixture
+def used(home: TestHome) -> TestHome:
+    """A home that has sent one message and claimed another."""
+    send(home, "ada", FIRST)
+    copy_ledger(home)
+    assert try_to_send(home, "bob", SECOND)
+    home.land([{"type": "track"}], "day/one.ndjson")
+    for path in (ESTIMATOR, MESSAGE):
+        place = home.settings.root / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text("{}")
+    for path in ("published/warehouse.duckdb", "dbt/target/a", "published/x.tmp"):
+        place = home.settings.root / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text("rebuilt")
+    return home
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and path.name not in {"run.lock", "manifest.json"}
+    }
+
+
+def new_home(tmp_path: Path) -> TestHome:
+    home = TestHome(tmp_path / "another")
+    home.settings.landing.rmdir()
+    return home
+
+
+def test_a_backup_put_back_is_the_home_without_what_can_be_rebuilt(
+    used: TestHome, tmp_path: Path
+) -> None:
+    copied = back_up(used.settings, tmp_path / "safe")
+    backed = contents(tmp_path / "safe")
+    assert copied.file_count == len(backed)
+    assert set(backed) == {
+        *("claims.ndjson", "ledger.sqlite", "warehouse.duckdb"),
+        *("landing/day/one.ndjson", ESTIMATOR, MESSAGE),
+    }
+    assert (tmp_path / "safe").stat().st_mode & 0o077 == 0
+    for path in (path for path in (tmp_path / "safe").rglob("*") if path.is_file()):
+        assert path.stat().st_mode & 0o077 == 0, path
+    home = new_home(tmp_path)
+    restore(home.settings, tmp_path / "safe", nothing_sent_since=True)
+    assert contents(home.settings.root) == backed
+    landed = "landing/day/one.ndjson"
+    assert (home.settings.root / landed).stat().st_mtime_ns == (
+        (used.settings.root / landed).stat().st_mtime_ns
+    )
+    sends = home.read("select send_id from activations.sends")
+    assert sends["send_id"].to_list() == ["ada"]
+    hold(home)
+
+
+def test_a_ledger_is_copied_whole_while_its_log_holds_the_last_of_it(
+    used: TestHome, tmp_path: Path
+) -> None:
+    at_work = Ledger(used.settings.ledger)
+    at_work.enqueue([a_send("cy", SECOND)], destination="smtp", as_of=SECOND)
+    assert used.settings.ledger.with_name("ledger.sqlite-wal").stat().st_size
+    back_up(used.settings, tmp_path / "safe")
+    at_work.close()
+    with Ledger(tmp_path / "safe" / "ledger.sqlite") as copy:
+        assert copy.known() == {"ada", "bob", "cy"}
+
+
+def test_what_was_sent_since_the_backup_is_not_repeated(
+    used: TestHome, tmp_path: Path
+) -> None:
+    back_up(used.settings, tmp_path / "safe")
+    home = new_home(tmp_path)
+    restore(home.settings, tmp_path / "safe")
+    with Ledger(home.settings.ledger) as ledger:
+        assert ledger.waiting("email") == []
+        assert ledger.inflight("email") == []
+        assert ledger.doubt(FOURTH) == FOURTH
+    assert not try_to_send(home, "bob", FOURTH)
+
+
+def test_receipts_that_outlived_the_home_make_the_restored_ledger_refuse(
+    used: TestHome, tmp_path: Path
+) -> None:
+    back_up(used.settings, tmp_path / "safe")
+    send(used, "cy", SECOND)
+    home = new_home(tmp_path)
+    with Ledger(used.settings.ledger) as ledger:
+        land_receipts(ledger.receipts_before(FOURTH), home.settings.landing)
+    restore(home.settings, tmp_path / "safe", nothing_sent_since=True)
+    with pytest.raises(StaleLedgerError, match="rekindle reconcile"):
+        hold(home)
+
+
+def test_a_backup_that_is_not_whole_is_refused_and_nothing_is_written(
+    used: TestHome, tmp_path: Path
+) -> None:
+    safe = tmp_path / "safe"
+    back_up(used.settings, safe)
+    manifest = (safe / "manifest.json").read_text()
+    ledger = (safe / "ledger.sqlite").read_bytes()
+    outside = json.loads(manifest)
+    outside["files"]["../outside"] = outside["files"]["claims.ndjson"]
+    home = new_home(tmp_path)
+
+    def refused(match: str) -> None:
+        with pytest.raises(BackupError, match=match):
+            restore(home.settings, safe)
+        assert contents(home.settings.root) == {}
+
+    (safe / "ledger.sqlite").write_bytes(ledger[:-1] + b"x")
+    refused("is damaged")
+    (safe / "ledger.sqlite").unlink()
+    refused("is damaged")
+    (safe / "ledger.sqlite").write_bytes(ledger)
+    (safe / "manifest.json").write_text(manifest[:100])
+    refused("cannot be read")
+    (safe / "manifest.json").write_text(json.dumps(outside))
+    refused("outside")
+    (safe / "manifest.json").unlink()
+    refused("is no backup")
+
+
+def test_neither_a_home_nor_a_folder_in_use_is_overwritten(
+    used: TestHome, tmp_path: Path
+) -> None:
+    safe = tmp_path / "safe"
+    back_up(used.settings, safe)
+    with pytest.raises(BackupError, match="is not empty"):
+        back_up(used.settings, safe)
+    with pytest.raises(BackupError, match="lies in the home"):
+        back_up(used.settings, used.settings.root / "safe")
+    with pytest.raises(BackupError, match="is no home"):
+        back_up(Settings(home=tmp_path / "none", _env_file=None), tmp_path / "other")
+    send(used, "cy", SECOND)
+    before = contents(used.settings.root)
+    with pytest.raises(BackupError, match="is in use"):
+        restore(used.settings, safe)
+    assert contents(used.settings.root) == before
+
+
+def test_both_are_commands(used: TestHome, tmp_path: Path) -> None:
+    safe = tmp_path / "safe"
+    assert "6 files" in used.rekindle("backup", str(safe)).stdout
+    home = new_home(tmp_path)
+    told = home.rekindle("restore", str(safe)).stdout
+    assert "recorded as unknown" in told
+    refused = used.rekindle("restore", str(tmp_path / "none"), check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.count("\n") == 1
