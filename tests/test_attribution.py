@@ -581,7 +581,7 @@ def test_touchpoints_are_the_messages_and_sessions_that_reached_someone(
 def test_policies_are_told_from_the_answers_of_our_sends(
     world: RandomWorld, attributed: Warehouse
 ) -> None:
-    sends = set(world.tables["staging.stg_sends"]["send_id"])
+    sends = set(world.tables["decisions.send_choices"]["send_id"])
     answers = [t for t in world.touches if t.name in sends and t.depth >= 3]
     found = dict(
         attributed.read(

@@ -33,6 +33,7 @@ EVIDENCE_SOURCES = (
     PROJECT / "ml" / "union_find.py",
     PROJECT / "dbt_project" / "macros",
     PROJECT / "dbt_project" / "seeds" / "identifier_types.csv",
+    PROJECT / "dbt_project" / "seeds" / "match_fields.csv",
 )
 
 CURRENT_RUN: dict[str, pl.DataType] = {
