@@ -1,12 +1,14 @@
 """The release gate: whether a new estimator may be used, and if not, why.
 
 It must do better than recency, frequency and value alone beyond chance, keep its
-promises, and have learnt from nothing that it could not know. All is measured on what
-came after the cutoff that it learnt up to.
+promises as well as they do, and have learnt from nothing that it could not know. All is
+measured on what came after the cutoff that it learnt up to, at several cutoffs
+together: one alone shows what that season did.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Literal
 
 import numpy as np
@@ -14,7 +16,7 @@ import polars as pl
 
 from ml import evaluation
 from ml.encoding import encode
-from ml.evaluation import Outcomes, Vector
+from ml.evaluation import BINS, Metrics, Outcomes, Vector
 
 RefusalReason = Literal[
     "too_few_outcomes", "not_better_than_rfm", "miscalibrated", "leak", "id_like"
@@ -24,6 +26,7 @@ RESAMPLES = 2000
 # One in twenty estimators that are no better passes by luck.
 CONFIDENCE = 0.95
 # Promise and outcome may differ by this beyond what chance explains: seasons do that.
+# They may differ as much as the baseline's, which would be used instead.
 MOST_MISCALIBRATION = 0.05
 # A single feature that ranks the future so well, and better by a margin than recency,
 # frequency and value do together, has seen it.
@@ -47,65 +50,182 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Trial:
-    """What an estimator and the baseline foretold, and what came."""
+    """What an estimator and the baseline foretold at one cutoff, and what came.
 
+    `profiles` says whose outcome each is: the same ones come again at other cutoffs.
+    """
+
+    cutoff_at: datetime
+    profiles: Sequence[str]
     outcomes: Outcomes
     predictions: Vector
     baseline_predictions: Vector
 
+    @property
+    def gains(self) -> Vector:
+        """How much less each prediction cost in log-loss than the baseline's."""
+        return evaluation.log_losses(
+            self.outcomes, self.baseline_predictions
+        ) - evaluation.log_losses(self.outcomes, self.predictions)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An estimator against the baseline, at several cutoffs together."""
+
+    metrics: Metrics
+    baseline_metrics: Metrics
+    gain: float
+    least_gain: float
+    losses_by_cutoff: tuple[tuple[datetime, float, float], ...]
+
+    def __str__(self) -> str:
+        """Which is better, by how much, how surely, and at which cutoffs."""
+        gain = f"worse by {-self.gain:.4f}"
+        if self.gain > 0:
+            gain = f"better by {self.gain:.4f}, which may be chance"
+        if self.least_gain > 0:
+            gain = (
+                f"better by {self.gain:.4f}, at least {self.least_gain:.4f} "
+                f"with {CONFIDENCE:.0%} confidence"
+            )
+        cutoffs = ", ".join(
+            f"{cutoff_at:%Y-%m-%d} {own:.4f} against {other:.4f}"
+            for cutoff_at, own, other in self.losses_by_cutoff
+        )
+        return (
+            f"log-loss {self.metrics.log_loss:.4f} against the baseline's "
+            f"{self.baseline_metrics.log_loss:.4f}: {gain} ({cutoffs})"
+        )
+
+
+def compare(trials: Sequence[Trial]) -> Comparison:
+    """The estimator and the baseline over all trials together.
+
+    The AUC is the mean over cutoffs: nobody is ranked against another moment's people.
+    """
+    outcomes = pool(trials, "outcomes").astype(bool)
+    sizes = [trial.outcomes.size for trial in trials]
+
+    def measure(name: str) -> Metrics:
+        aucs = [
+            evaluation.ranking(trial.outcomes, getattr(trial, name)) for trial in trials
+        ]
+        pooled = evaluation.evaluate(outcomes, pool(trials, name))
+        return replace(pooled, auc=float(np.average(aucs, weights=sizes)))
+
+    gains = pool(trials, "gains")
+    return Comparison(
+        metrics=measure("predictions"),
+        baseline_metrics=measure("baseline_predictions"),
+        gain=float(gains.mean()),
+        least_gain=float(
+            np.quantile(
+                bootstrap_means(gains, np.concatenate([t.profiles for t in trials])),
+                1 - CONFIDENCE,
+            )
+        ),
+        losses_by_cutoff=tuple(
+            (
+                trial.cutoff_at,
+                float(evaluation.log_losses(trial.outcomes, trial.predictions).mean()),
+                float(
+                    evaluation.log_losses(
+                        trial.outcomes, trial.baseline_predictions
+                    ).mean()
+                ),
+            )
+            for trial in sorted(trials, key=lambda trial: trial.cutoff_at)
+        ),
+    )
+
+
+def pool(trials: Sequence[Trial], name: str) -> Vector:
+    """One column of all trials, one below the other."""
+    return np.concatenate([getattr(trial, name) for trial in trials])
+
 
 def judge(
-    trial: Trial, tested: pl.DataFrame, current: pl.DataFrame, columns: Sequence[str]
+    trials: Sequence[Trial],
+    comparison: Comparison,
+    tested: pl.DataFrame,
+    current: pl.DataFrame,
+    columns: Sequence[str],
 ) -> Refusal | None:
     """The first reason against using an estimator; None where there is none.
 
-    `tested` holds the features at the tested cutoff in the order of the trial;
-    `current` those that are scored now, empty where nobody is.
+    `comparison` is that of `trials`; `tested` holds the features of the first trial in
+    its order; `current` those that are scored now, empty where nobody is.
     """
     return (
         find_id(tested, columns)
-        or find_leak(trial, tested, current, columns)
-        or find_no_gain(trial)
-        or find_miscalibration(trial)
+        or find_leak(trials[0], tested, current, columns)
+        or find_no_gain(comparison)
+        or find_miscalibration(trials, comparison)
     )
 
 
-def find_no_gain(trial: Trial) -> Refusal | None:
-    """Refuse what does not beat the baseline's log-loss, by a paired bootstrap."""
-    gains = evaluation.log_losses(
-        trial.outcomes, trial.baseline_predictions
-    ) - evaluation.log_losses(trial.outcomes, trial.predictions)
-    least = float(np.quantile(bootstrap_means(gains), 1 - CONFIDENCE))
-    if least > 0:
-        return None
-    return Refusal(
-        "not_better_than_rfm",
-        f"log-loss {gains.mean():+.4f} better than the baseline's, "
-        f"at least {least:+.4f} with {CONFIDENCE:.0%} confidence",
-    )
+def find_no_gain(comparison: Comparison) -> Refusal | None:
+    """Refuse what does not beat the baseline's log-loss beyond chance, or costs else.
 
-
-def find_miscalibration(trial: Trial) -> Refusal | None:
-    """Refuse promises that are off, on the whole or in bins, beyond chance."""
-    dice = np.random.default_rng(0)
-    chance = dice.uniform(size=(200, trial.predictions.size)) < trial.predictions
-    measures: dict[str, Callable[[Outcomes, Vector], float]] = {
-        "in the large": evaluation.calibration_in_the_large,
-        "in tenths": evaluation.calibration_error,
-    }
-    for name, measure in measures.items():
-        error = abs(measure(trial.outcomes, trial.predictions))
-        by_chance = float(
-            np.quantile(
-                [abs(measure(drawn, trial.predictions)) for drawn in chance], CONFIDENCE
-            )
-        )
-        if error > MOST_MISCALIBRATION + by_chance:
+    Chance is told by a bootstrap of profiles, each with all its cutoffs.
+    """
+    if comparison.least_gain <= 0:
+        return Refusal("not_better_than_rfm", str(comparison))
+    ours, theirs = comparison.metrics, comparison.baseline_metrics
+    for name, own, other, loses in (
+        ("AUC", ours.auc, theirs.auc, ours.auc < theirs.auc),
+        (
+            "Brier score",
+            ours.brier_score,
+            theirs.brier_score,
+            ours.brier_score > theirs.brier_score,
+        ),
+    ):
+        if loses:
             return Refusal(
-                "miscalibrated",
-                f"off by {error:.3f} {name}, where {by_chance:.3f} would be chance",
+                "not_better_than_rfm",
+                f"{name} {own:.4f} against the baseline's {other:.4f}: worse by "
+                f"{abs(own - other):.4f}, though {comparison}",
             )
     return None
+
+
+def find_miscalibration(
+    trials: Sequence[Trial], comparison: Comparison
+) -> Refusal | None:
+    """Refuse promises that are off, on the whole or in tenths, beyond chance.
+
+    Where the base rate has moved all are off: what counts is whether the baseline's,
+    which would be made instead, are less so.
+    """
+    predictions = pool(trials, "predictions")
+    in_the_large, in_tenths = errors_by_chance(predictions)
+    for name, measure, by_chance in (
+        ("in the large", "calibration_in_the_large", in_the_large),
+        ("in tenths", "calibration_error", in_tenths),
+    ):
+        error = abs(getattr(comparison.metrics, measure))
+        usual = abs(getattr(comparison.baseline_metrics, measure))
+        if error > max(MOST_MISCALIBRATION, usual) + by_chance:
+            return Refusal(
+                "miscalibrated",
+                f"off by {error:.3f} {name}, the baseline by {usual:.3f}, where "
+                f"{by_chance:.3f} would be chance; {comparison}",
+            )
+    return None
+
+
+def errors_by_chance(predictions: Vector) -> tuple[float, float]:
+    """How far true chances may be off, in the large and in tenths, with confidence."""
+    parts = np.array_split(np.sort(predictions), min(BINS, predictions.size))
+    spreads = np.sqrt([(part * (1 - part)).sum() for part in parts])
+    drawn = np.random.default_rng(0).normal(0, spreads, (RESAMPLES, len(parts)))
+    errors = np.abs(drawn.sum(axis=1)), np.abs(drawn).sum(axis=1)
+    in_the_large, in_tenths = (
+        float(np.quantile(error, CONFIDENCE)) / predictions.size for error in errors
+    )
+    return in_the_large, in_tenths
 
 
 def find_leak(
@@ -157,13 +277,16 @@ def informativeness(outcomes: Outcomes, values: Vector) -> float:
     return max(auc, 1 - auc)
 
 
-def bootstrap_means(values: Vector) -> Vector:
-    """The means of resamples; of blocks of rows where there are many rows."""
-    blocks = np.array_split(values, min(values.size, RESAMPLES))
-    sums = np.array([block.sum() for block in blocks])
-    sizes = np.array([block.size for block in blocks])
-    drawn = np.random.default_rng(0).integers(
-        len(blocks), size=(RESAMPLES, len(blocks))
+def bootstrap_means(values: Vector, profiles: Sequence[str]) -> Vector:
+    """The means of resamples of profiles; of blocks of them where there are many."""
+    _, numbers = np.unique(np.asarray(profiles), return_inverse=True)
+    by_profile = np.bincount(numbers, weights=values), np.bincount(numbers)
+    sums, sizes = (
+        np.array([part.sum() for part in np.array_split(each, RESAMPLES)])
+        if each.size > RESAMPLES
+        else each
+        for each in by_profile
     )
+    drawn = np.random.default_rng(0).integers(sums.size, size=(RESAMPLES, sums.size))
     means: Vector = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
     return means

@@ -6,8 +6,9 @@ own. It proposes links with their weight; it merges nobody.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,18 +21,10 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-RECORDS = pl.Schema(
-    {
-        "record_id": pl.String(),
-        "first_name": pl.String(),
-        "last_name": pl.String(),
-        "street": pl.String(),
-        "city": pl.String(),
-        "region": pl.String(),
-        "postal_code": pl.String(),
-        "birthday": pl.Date(),
-    }
-)
+# How the values of a field are compared, from equal to different.
+Comparison = Literal["name", "date", "email", "street", "text", "code", "exact"]
+# Field and comparison, in the order in which what agreed is named.
+Fields = Mapping[str, Comparison]
 
 CANDIDATES = pl.Schema(
     {
@@ -57,16 +50,21 @@ CONVERGED = 1e-6
 # address of a mall) brings nobody together; it still counts once others did.
 MAX_BLOCK = 500
 
-# Of the pairs that are one person, the share that agree exactly as in `SURE`.
+# Of the pairs that are one person, the share that agree exactly as in `SURE`: a start.
 RECALL = 0.7
+
+# Less likely pairs do not even count for how many are one person.
+FAINT = 0.001
+# In bits: beyond, a probability is 1 to the last digit.
+MAX_WEIGHT = 100.0
 
 DECIMALS = 6
 
 HOUSE_NUMBER = r"\b\d+[a-z]?\b"
 SEP = "\x1f"
 
-# Two records are compared when they share one of these.
-BLOCKS = (
+# Two records are compared when they share one of these, of those that are known.
+BLOCKS: tuple[tuple[str, ...], ...] = (
     ("birthday",),
     ("names",),
     ("street",),
@@ -77,6 +75,12 @@ BLOCKS = (
     ("house_number", "last_name"),
     ("city", "first_name"),
     ("city", "last_name"),
+    ("email",),
+    ("email_name",),
+    ("first_name", "birth_year"),
+    ("last_name", "birth_year"),
+    ("first_name", "birth_day"),
+    ("last_name", "birth_day"),
 )
 
 ADDRESS = ("street", "house_number", "city", "postal_code", "region")
@@ -87,6 +91,9 @@ SURE: tuple[tuple[str, ...], ...] = (
     ("birthday", "postal_code", "last_name"),
     ("birthday", "postal_code", "first_name"),
     ("first_name", "last_name", "postal_code", "house_number"),
+    ("email", "birthday"),
+    ("email", "first_name"),
+    ("email", "last_name"),
 )
 
 # Weights are learnt among pairs that coincide in one respect, about all others.
@@ -94,6 +101,7 @@ TRAINING: tuple[tuple[str, ...], ...] = (
     ("birthday",),
     ("first_name", "last_name"),
     ("street", "postal_code"),
+    ("email",),
 )
 
 
@@ -101,14 +109,45 @@ class TooFewRecordsError(ValueError):
     """The records cannot teach what a coincidence is worth."""
 
 
-def candidate_links(records: pl.DataFrame, floor: float = 0.5) -> pl.DataFrame:
+def read_fields(rows: pl.DataFrame) -> Fields:
+    """What is compared, and how, from rows of `field` and `comparison`.
+
+    Raises:
+        ValueError: if a row cannot be understood.
+    """
+    fields: dict[str, Comparison] = {}
+    for field, comparison in rows.select("field", "comparison").iter_rows():
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", field or "") or field in fields:
+            raise ValueError(
+                f"match_fields: {field!r} is no name of a field of its own; use small "
+                "letters, digits and underscores, once"
+            )
+        if comparison not in get_args(Comparison):
+            raise ValueError(
+                f"match_fields: {field} is compared by {comparison!r}, none of "
+                f"{', '.join(get_args(Comparison))}"
+            )
+        if (comparison == "street") != (field == "street"):
+            raise ValueError("match_fields: only street is compared by street")
+        fields[field] = comparison
+    return fields
+
+
+def candidate_links(
+    records: pl.DataFrame, fields: Fields, floor: float = 0.5
+) -> pl.DataFrame:
     """Pairs of records that are one person with a probability of `floor` or more.
 
-    `records` has the columns of `RECORDS`, one row per record, `record_id` unique, the
-    others null where nothing is known. One row per pair comes back, `record_id` the
-    smaller one: `match_weight` in bits (log2 of the odds), `match_probability`, and
-    `agreed_on`, the respects that speak for it. The result is the same for any order
-    of the rows.
+    `records` has a `record_id` and the columns of `fields`, as text (dates like
+    2026-01-31) and null where nothing is known. A record may have several rows, for
+    all that it ever said; `is_latest` marks the row that holds today. Others speak for
+    it as far as they are likely of one person with that row, so that what strangers
+    said in its name joins nobody. Without that column every row holds.
+
+    One row per pair comes back, `record_id` the smaller one: `match_weight` in bits
+    (log2 of the odds), `match_probability`, and `agreed_on`, the respects that speak
+    for it, by the pair of rows that are most alike. The result is the same for any
+    order of the rows.
 
     Fellegi and Sunter, A Theory for Record Linkage, 1969: what agreement is worth by
     chance is counted on all pairs of a sample, what it is worth among the same people
@@ -117,62 +156,108 @@ def candidate_links(records: pl.DataFrame, floor: float = 0.5) -> pl.DataFrame:
     Raises:
         ImportError: if Splink is not installed.
         TooFewRecordsError: if there is too little to learn from.
-        ValueError: if `record_id` is null or not unique.
+        ValueError: if a `record_id` is null or a column is missing.
     """
-    prepared = prepare_records(records)
-    sure = max(_count_pairs(prepared, columns) for columns in SURE)
+    prepared = prepare_records(records, fields)
+    sure = max(
+        (_count_pairs(prepared, columns) for columns in _known(SURE, prepared)),
+        default=0,
+    )
     training = [
         columns
-        for columns in TRAINING
+        for columns in _known(TRAINING, prepared)
         if _count_pairs(prepared, columns) >= MIN_TRAINING_PAIRS
     ][:2]
     if sure < MIN_SURE_PAIRS or len(training) < 2:
         raise TooFewRecordsError(
             f"{len(prepared)} records with {sure} pairs that surely are one person are "
             f"too few to learn from: matching needs {MIN_SURE_PAIRS} such pairs, and "
-            f"{MIN_TRAINING_PAIRS} equal in each of two of birthday, name and address"
+            f"{MIN_TRAINING_PAIRS} equal in each of two of birthday, name, address and "
+            "email"
         )
-    linker = _train(prepared, training)
-    return _describe(linker, prepared, floor)
+    comparisons = _comparisons(fields)
+    linker = _train(prepared, comparisons, training)
+    return _choose_links(_describe(linker, prepared, comparisons, floor))
 
 
-def prepare_records(records: pl.DataFrame) -> pl.DataFrame:
+def prepare_records(records: pl.DataFrame, fields: Fields) -> pl.DataFrame:
     """Records as they are compared: normalised, sorted, with the blocks they fall in.
 
     Raises:
-        ValueError: if `record_id` is null or not unique.
+        ValueError: if a `record_id` is null or a column is missing.
     """
+    missing = sorted({"record_id", *fields} - set(records.columns))
+    if missing:
+        raise ValueError(f"records lack the columns {', '.join(missing)}")
+    if "is_latest" not in records.columns:
+        records = records.with_columns(is_latest=pl.lit(True))
     frame = records.select(
-        pl.col(name).cast(dtype) for name, dtype in RECORDS.items()
-    ).sort("record_id")
-    if frame["record_id"].null_count() or frame["record_id"].is_duplicated().any():
-        raise ValueError("every record needs a record_id of its own")
-
-    texts = [name for name in RECORDS if name not in ("record_id", "birthday")]
+        "record_id", "is_latest", pl.col(list(fields)).cast(pl.String)
+    ).sort(pl.all())
+    if frame["record_id"].null_count():
+        raise ValueError("every record needs a record_id")
+    frame = frame.with_columns(
+        _normal(pl.col(field), comparison) for field, comparison in fields.items()
+    )
+    derived: dict[str, pl.Expr] = {}
+    if {"first_name", "last_name"} <= set(fields):
+        both = pl.concat_list("first_name", "last_name")
+        derived["names"] = pl.when(both.list.drop_nulls().list.len() == 2).then(
+            both.list.sort().list.join(SEP)
+        )
+    if "street" in fields:
+        derived["house_number"] = pl.col("street").str.extract(f"({HOUSE_NUMBER})")
+        derived["street"] = _joined(pl.col("street").str.replace(HOUSE_NUMBER, ""))
+    if fields.get("birthday") == "date":
+        derived["birth_year"] = pl.col("birthday").str.head(4)
+        derived["birth_day"] = pl.col("birthday").str.tail(4)
+    for field, comparison in fields.items():
+        if comparison == "email":
+            derived[f"{field}_name"] = pl.col(field).str.split("@").list.first()
+    frame = frame.with_columns(**derived)
     return (
-        frame.with_columns(_words(pl.col(name)).alias(name) for name in texts)
-        .with_columns(
-            _joined(pl.col("first_name", "last_name", "postal_code")),
-            house_number=pl.col("street").str.extract(f"({HOUSE_NUMBER})"),
-            street=_joined(pl.col("street").str.replace(HOUSE_NUMBER, "")),
-            birthday=pl.col("birthday").dt.to_string("%Y%m%d"),
-        )
-        .with_columns(
-            names=pl.when(
-                pl.col("first_name").is_null() | pl.col("last_name").is_null()
-            )
-            .then(None)
-            .otherwise(
-                pl.concat_list("first_name", "last_name").list.sort().list.join(SEP)
-            )
-        )
-        .with_columns(
+        frame.with_columns(
             _block(columns).alias(f"block_{number}")
-            for number, columns in enumerate(BLOCKS)
+            for number, columns in enumerate(_known(_blocks(fields), frame))
         )
         .with_row_index("unique_id")
         .pipe(_with_street_bits)
     )
+
+
+def _normal(text: pl.Expr, comparison: Comparison) -> pl.Expr:
+    """A value as it is compared; null where nothing is left."""
+    match comparison:
+        case "date":
+            return text.str.to_date("%Y-%m-%d", strict=False).dt.to_string("%Y%m%d")
+        case "email":
+            return text.str.strip_chars().str.to_lowercase().replace("", None)
+        case "name" | "code":
+            return _joined(_words(text))
+        case _:
+            return _words(text)
+
+
+def _known(
+    combinations: Sequence[tuple[str, ...]], frame: pl.DataFrame
+) -> list[tuple[str, ...]]:
+    """Those of which the records have every column."""
+    return [columns for columns in combinations if set(columns) <= set(frame.columns)]
+
+
+def _blocks(fields: Fields) -> list[tuple[str, ...]]:
+    """What two records must share to be compared; fields of a brand's own too."""
+    usual = {column for columns in BLOCKS for column in columns}
+    own = [field for field in fields if field not in usual and field != "region"]
+    return [
+        *BLOCKS,
+        *((field,) for field in own if fields[field] in ("code", "email", "date")),
+        *(
+            (field, other)
+            for field in own
+            for other in ("first_name", "last_name", "birthday")
+        ),
+    ]
 
 
 def _words(text: pl.Expr) -> pl.Expr:
@@ -199,6 +284,8 @@ def _with_street_bits(prepared: pl.DataFrame) -> pl.DataFrame:
     no matter (Schnell, Bachteler, Reiher, Privacy-preserving record linkage using
     Bloom filters, 2009).
     """
+    if "street" not in prepared.columns:
+        return prepared
     starts = [pl.col("street").str.slice(start) for start in range(3)]
     trigrams = (
         prepared.select(
@@ -234,38 +321,40 @@ def _count_pairs(prepared: pl.DataFrame, columns: tuple[str, ...]) -> int:
     return int((sizes * (sizes - 1) // 2).sum())
 
 
-def _comparisons() -> list[dict[str, Any]]:
+def _comparisons(fields: Fields) -> list[dict[str, Any]]:
     """How two records are compared: for each respect, from equal to different."""
-    near = "jaro_winkler_similarity({0}_l, {0}_r) >= {1}"
+    compared = []
+    for field, comparison in fields.items():
+        compared.append(_comparison(field, *_degrees(field, comparison, fields)))
+        if comparison == "street":
+            compared.append(_comparison("house_number"))
+    return compared
+
+
+def _degrees(field: str, comparison: Comparison, fields: Fields) -> tuple[str, ...]:
+    """The conditions of being near without being equal, the nearest first."""
+    near = f"jaro_winkler_similarity({field}_l, {field}_r) >= {{0}}"
+    other = {"first_name": "last_name", "last_name": "first_name"}.get(field)
+    swapped = (f"{field}_l = {other}_r",) if other in fields else ()
     shared = (
         "(bit_count(street_bits_0_l & street_bits_0_r)"
         " + bit_count(street_bits_1_l & street_bits_1_r))"
         " / least(street_bit_count_l, street_bit_count_r)"
     )
-    return [
-        _comparison(
-            "first_name",
-            "first_name_l = last_name_r",
-            near.format("first_name", 0.92),
-            near.format("first_name", 0.8),
+    degrees: dict[Comparison, tuple[str, ...]] = {
+        "name": (*swapped, near.format(0.92), near.format(0.8)),
+        "date": tuple(f"hamming({field}_l, {field}_r) = {off}" for off in (1, 2)),
+        "email": (
+            f"{field}_name_l = {field}_name_r",
+            near.format(0.95),
+            near.format(0.88),
         ),
-        _comparison(
-            "last_name",
-            "last_name_l = first_name_r",
-            near.format("last_name", 0.92),
-            near.format("last_name", 0.8),
-        ),
-        _comparison(
-            "birthday",
-            "hamming(birthday_l, birthday_r) = 1",
-            "hamming(birthday_l, birthday_r) = 2",
-        ),
-        _comparison("street", f"{shared} >= 0.8", f"{shared} >= 0.5"),
-        _comparison("house_number"),
-        _comparison("city", near.format("city", 0.88)),
-        _comparison("postal_code", near.format("postal_code", 0.85)),
-        _comparison("region"),
-    ]
+        "street": (f"{shared} >= 0.8", f"{shared} >= 0.5"),
+        "text": (near.format(0.88),),
+        "code": (near.format(0.85),),
+        "exact": (),
+    }
+    return degrees[comparison]
 
 
 def _comparison(column: str, *conditions: str) -> dict[str, Any]:
@@ -315,16 +404,20 @@ def _start_splink(prepared: pl.DataFrame, model: dict[str, Any]) -> Linker:
     return Linker(api.register(prepared.to_arrow()), model, log_level=None)
 
 
-def _count_chance(prepared: pl.DataFrame) -> dict[str, Any]:
+def _count_chance(
+    prepared: pl.DataFrame, comparisons: list[dict[str, Any]]
+) -> dict[str, Any]:
     """The model with what agreement is worth by chance (u), from pairs of a sample."""
     sample = prepared.sample(min(U_SAMPLE, len(prepared)), seed=0, shuffle=True)
     linker = _start_splink(
         sample,
         {
             "link_type": "dedupe_only",
-            "comparisons": _comparisons(),
+            "comparisons": comparisons,
             "blocking_rules_to_generate_predictions": [
-                f"l.block_{number} = r.block_{number}" for number in range(len(BLOCKS))
+                f"l.{block} = r.{block}"
+                for block in prepared.columns
+                if block.startswith("block_")
             ],
             "retain_matching_columns": False,
             "retain_intermediate_calculation_columns": True,
@@ -343,12 +436,16 @@ def _count_chance(prepared: pl.DataFrame) -> dict[str, Any]:
     return model
 
 
-def _train(prepared: pl.DataFrame, training: list[tuple[str, ...]]) -> Linker:
+def _train(
+    prepared: pl.DataFrame,
+    comparisons: list[dict[str, Any]],
+    training: list[tuple[str, ...]],
+) -> Linker:
     """Learn what agreement is worth among the same people (m), and how many there are.
 
     The m of a level is the mean of what the kinds of pairs in `training` teach.
     """
-    model = _count_chance(prepared)
+    model = _count_chance(prepared, comparisons)
     taught = [_learn_agreement(prepared, model, columns) for columns in training]
     for comparison in model["comparisons"]:
         shares = [each.get(comparison["output_column_name"]) for each in taught]
@@ -361,7 +458,7 @@ def _train(prepared: pl.DataFrame, training: list[tuple[str, ...]]) -> Linker:
 
     linker = _start_splink(prepared, model)
     linker.training.estimate_probability_two_random_records_match(
-        [_equal(columns) for columns in SURE], recall=RECALL
+        [_equal(columns) for columns in _known(SURE, prepared)], recall=RECALL
     )
     return linker
 
@@ -462,24 +559,91 @@ def _frame(rows: SplinkDataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows.as_pyarrow_table())  # type: ignore[no-untyped-call]
 
 
-def _describe(linker: Linker, prepared: pl.DataFrame, floor: float) -> pl.DataFrame:
-    """The pairs that the model finds likely enough, and what speaks for them."""
-    found = linker.inference.predict(threshold_match_probability=floor)
-    pairs = _frame(found)
-    respects = [comparison["output_column_name"] for comparison in _comparisons()]
+def _describe(
+    linker: Linker,
+    prepared: pl.DataFrame,
+    comparisons: list[dict[str, Any]],
+    floor: float,
+) -> pl.DataFrame:
+    """The pairs of rows that the model finds likely enough, and what speaks for them.
+
+    Both rows of the same record come as a pair too.
+    """
+    found = linker.inference.predict(threshold_match_probability=FAINT)
+    pairs = _correct_prior(
+        _frame(found),
+        linker.misc.save_model_to_json()["probability_two_random_records_match"],
+        len(prepared) * (len(prepared) - 1) / 2,
+    ).filter(pl.col("match_probability") >= floor)
+    respects = [comparison["output_column_name"] for comparison in comparisons]
     agreed = [
         pl.when(pl.col(f"mw_{respect}") > 0).then(pl.lit(respect))
         for respect in respects
     ]
-    record_ids = prepared["record_id"]
+    ids, latest = prepared["record_id"], prepared["is_latest"]
+    return pairs.select(
+        row=pl.col("unique_id_l").cast(pl.Int64),
+        linked_row=pl.col("unique_id_r").cast(pl.Int64),
+        record_id=ids.gather(pairs["unique_id_l"]),
+        linked_record_id=ids.gather(pairs["unique_id_r"]),
+        is_latest=latest.gather(pairs["unique_id_l"]),
+        is_linked_latest=latest.gather(pairs["unique_id_r"]),
+        match_weight=pl.col("match_weight").round(DECIMALS),
+        match_probability=pl.col("match_probability").round(DECIMALS),
+        agreed_on=pl.concat_list(agreed).list.drop_nulls(),
+    )
+
+
+def _correct_prior(
+    pairs: pl.DataFrame, prior: float, pair_count: float
+) -> pl.DataFrame:
+    """The pairs, weighed anew by how many of them are likely one person.
+
+    The share that `SURE` finds, and with it the prior, is a guess: the last step of
+    expectation maximisation puts in its place what the weights themselves expect.
+    """
+    weights = pairs["match_weight"].to_numpy()
+    started = np.log2(prior / (1 - prior))
+    shift = 0.0
+    for _ in range(MAX_ITERATIONS):
+        odds = 2.0 ** np.minimum(weights + shift, MAX_WEIGHT)
+        expected = float((odds / (1 + odds)).sum())
+        share = min(max(expected, 1.0) / pair_count, 0.5)
+        change, shift = shift, float(np.log2(share / (1 - share)) - started)
+        if abs(shift - change) < CONVERGED:
+            break
+    odds = 2.0 ** np.minimum(weights + shift, MAX_WEIGHT)
+    return pairs.with_columns(
+        match_weight=weights + shift, match_probability=odds / (1 + odds)
+    )
+
+
+def _choose_links(pairs: pl.DataFrame) -> pl.DataFrame:
+    """The best pair of rows of each two records, of rows that speak for theirs."""
+    ends = (("row", "is_linked_latest"), ("linked_row", "is_latest"))
+    within = pairs.filter(pl.col("record_id") == pl.col("linked_record_id"))
+    vouched = pl.concat(within.filter(latest)[row] for row, latest in ends)
+    speaks = [
+        pl.col(latest) | pl.col(row).is_in(vouched.implode())
+        for row, latest in (("row", "is_latest"), ("linked_row", "is_linked_latest"))
+    ]
     return (
-        pairs.select(
-            record_id=record_ids.gather(pairs["unique_id_l"]),
-            linked_record_id=record_ids.gather(pairs["unique_id_r"]),
-            match_weight=pl.col("match_weight").round(DECIMALS),
-            match_probability=pl.col("match_probability").round(DECIMALS),
-            agreed_on=pl.concat_list(agreed).list.drop_nulls(),
+        pairs.filter(pl.col("record_id") != pl.col("linked_record_id"), *speaks)
+        .select(
+            pl.min_horizontal("record_id", "linked_record_id").alias("record_id"),
+            pl.max_horizontal("record_id", "linked_record_id").alias(
+                "linked_record_id"
+            ),
+            "match_weight",
+            "match_probability",
+            "agreed_on",
         )
         .cast(CANDIDATES)
+        .sort(
+            pl.col("match_weight"),
+            pl.col("agreed_on").list.join(SEP),
+            descending=True,
+        )
+        .unique(["record_id", "linked_record_id"], keep="first", maintain_order=True)
         .sort("record_id", "linked_record_id")
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -25,13 +26,15 @@ from ml.learners import BASELINE, HORIZON, LEARNERS, Blend
 from ml.lifetime import PurchaseTiming, SpendLevel
 
 # Part of every estimator's identity: a change of the recipe below trains anew.
-RECIPE = 2
+RECIPE = 3
 
 ScoredBy = Literal["estimator", "rfm_fallback"]
 
 # An estimator is tried only where both outcomes occur this often, before the test
 # cutoff and after it: about ten for each coefficient that carries weight.
 FEWEST_OUTCOMES = 50
+# Cutoffs that an estimator is tried at; each costs a fit on what was known by then.
+MOST_TESTED = 3
 # The RFM baseline has three coefficients.
 FEWEST_BASELINE_OUTCOMES = 10
 # Beyond this, more examples cost time and change no digit that matters.
@@ -84,6 +87,8 @@ class Predictor:
     `classifier` is None where even the RFM baseline had too few outcomes to fit; then
     everybody gets the `base_rate`. Where the newest estimator was refused, an earlier
     one may still answer: `classifier_cutoff_at` is what the one in use learnt up to.
+    The `verdict` says which of it and the baseline did better, by how much and where;
+    `tested_cutoff_at` is the newest of the cutoffs it was tested at.
     """
 
     target: Target
@@ -95,6 +100,8 @@ class Predictor:
     example_count: int
     positive_count: int
     tested_cutoff_at: datetime | None
+    tested_cutoff_count: int
+    verdict: str | None
     metrics: Metrics | None
     baseline_metrics: Metrics | None
     calibration: pl.DataFrame
@@ -200,8 +207,8 @@ def train(
     For each target:
 
     1. Take the examples whose label is known, in the order of cutoff and profile.
-    2. Fit the blend and the RFM baseline on what was known at the best cutoff to test
-       on, and compare them on what came after it.
+    2. Fit the blend and the RFM baseline on what was known at each of the best cutoffs
+       to test on, and compare them on what came after.
     3. Where the gate lets the blend pass, fit it again on all examples and use it.
     4. Else use the last good one (by target in `last_good`), else the RFM baseline.
 
@@ -368,25 +375,22 @@ def train_target(
     training_cutoff_at: datetime,
 ) -> Predictor:
     """Test the blend out of time, then fit it, or else the baseline, on everything."""
-    tested_cutoff_at, metrics, baseline_metrics = None, None, None
+    comparison = None
     table = evaluation.calibration(np.empty(0, bool), np.empty(0))
     refusal: Refusal | None = Refusal(
         "too_few_outcomes",
         f"fewer than {FEWEST_OUTCOMES} of either outcome before a cutoff or after it",
     )
-    split = next(out_of_time_splits(examples), None)
-    if split is not None:
-        past, future = split
-        trial = try_out(past, future, target, columns)
-        tested_cutoff_at = future["cutoff_at"][0]
-        metrics = evaluation.evaluate(trial.outcomes, trial.predictions)
-        baseline_metrics = evaluation.evaluate(
-            trial.outcomes, trial.baseline_predictions
-        )
-        refusal = gate.judge(trial, future, current, columns)
+    splits = list(islice(out_of_time_splits(examples), MOST_TESTED))
+    trials = [try_out(past, future, target, columns) for past, future in splits]
+    if trials:
+        comparison = gate.compare(trials)
+        refusal = gate.judge(trials, comparison, splits[0][1], current, columns)
         table = evaluation.calibration(
-            trial.outcomes,
-            trial.predictions if refusal is None else trial.baseline_predictions,
+            gate.pool(trials, "outcomes").astype(bool),
+            gate.pool(
+                trials, "predictions" if refusal is None else "baseline_predictions"
+            ),
         )
     outcomes = to_outcomes(examples)
     learners = LEARNERS if refusal is None else BASELINE
@@ -402,9 +406,11 @@ def train_target(
         refusal=refusal,
         example_count=int(outcomes.size),
         positive_count=int(outcomes.sum()),
-        tested_cutoff_at=tested_cutoff_at,
-        metrics=metrics,
-        baseline_metrics=baseline_metrics,
+        tested_cutoff_at=max((trial.cutoff_at for trial in trials), default=None),
+        tested_cutoff_count=len(trials),
+        verdict=comparison and str(comparison),
+        metrics=comparison and comparison.metrics,
+        baseline_metrics=comparison and comparison.baseline_metrics,
         calibration=table,
         typical=find_typical(examples, classifier),
     )
@@ -419,7 +425,12 @@ def try_out(
         classifier = fit(past, target, columns, learners)
         log_odds = classifier.log_odds(encoding.encode(future, classifier.columns))
         foretold.append(expit(log_odds if target.is_purchase else -log_odds))
-    return Trial(to_outcomes(future), *foretold)
+    return Trial(
+        future["cutoff_at"][0],
+        future["profile_id"].to_list(),
+        to_outcomes(future),
+        *foretold,
+    )
 
 
 def fall_back(predictor: Predictor, last_good: Predictor | None) -> Predictor:

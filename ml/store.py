@@ -54,7 +54,9 @@ SUMMARY: dict[str, pl.DataType | type[pl.DataType]] = {
     "example_count": pl.Int64,
     "positive_count": pl.Int64,
     "feature_count": pl.Int64,
+    "verdict": pl.String,
     "tested_cutoff_at": pl.Datetime("us"),
+    "tested_cutoff_count": pl.Int64,
     "auc": pl.Float64,
     "log_loss": pl.Float64,
     "brier_score": pl.Float64,
@@ -346,6 +348,8 @@ def load_predictor(place: Path, metadata: dict[str, Any]) -> Predictor:
         example_count=metadata["example_count"],
         positive_count=metadata["positive_count"],
         tested_cutoff_at=tested_cutoff_at and datetime.fromisoformat(tested_cutoff_at),
+        tested_cutoff_count=metadata["tested_cutoff_count"],
+        verdict=metadata["verdict"],
         metrics=metadata["metrics"] and Metrics(**metadata["metrics"]),
         baseline_metrics=metadata["baseline_metrics"]
         and Metrics(**metadata["baseline_metrics"]),
@@ -406,6 +410,8 @@ def describe(estimator: Estimator, folder: Path) -> dict[str, Any]:
                 "positive_count": predictor.positive_count,
                 "tested_cutoff_at": predictor.tested_cutoff_at
                 and predictor.tested_cutoff_at.isoformat(),
+                "tested_cutoff_count": predictor.tested_cutoff_count,
+                "verdict": predictor.verdict,
                 "metrics": predictor.metrics and asdict(predictor.metrics),
                 "baseline_metrics": predictor.baseline_metrics
                 and asdict(predictor.baseline_metrics),

@@ -351,10 +351,26 @@ PORTRAITS = {
                 round(conversion_rate_control, 4) as conversion_rate_control,
                 round(incremental_lift, 4) as incremental_lift,
                 round(lift_low, 4) as lift_low, round(lift_high, 4) as lift_high,
-                incremental_revenue_amount, attributed_revenue_amount
+                incremental_revenue_amount, attributed_revenue_amount,
+                waiting_count, unwritten_count, unknown_reason
             from attribution.lift order by journey
         """,
         label="journey",
+        value="incremental_lift",
+    ),
+    "attribution.experiment_lift": Portrait(
+        title="Incremental lift by experiment, arm and metric",
+        query="""
+            select experiment || ': ' || variation || ', ' || metric as arm,
+                treated_count, control_count,
+                round(mean_treated, 4) as mean_treated,
+                round(mean_control, 4) as mean_control,
+                round(incremental_lift, 4) as incremental_lift,
+                round(lift_low, 4) as lift_low, round(lift_high, 4) as lift_high,
+                waiting_count, excluded_count, unknown_reason
+            from attribution.experiment_lift order by experiment, variation, metric
+        """,
+        label="arm",
         value="incremental_lift",
     ),
 }

@@ -57,7 +57,9 @@ FOUND = {
             control_count as control,
             round(incremental_lift, 3) as lift,
             round(lift_low, 3) as low,
-            round(lift_high, 3) as high
+            round(lift_high, 3) as high,
+            waiting_count as waiting,
+            unknown_reason as unknown
         from attribution.lift order by journey
     """,
 }

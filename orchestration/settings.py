@@ -92,7 +92,7 @@ class Settings(BaseSettings):
     )
     matching: bool = Field(
         default=False,
-        description="propose links on name, address and birthday (rekindle[match])",
+        description="propose links on what identify calls say (rekindle[match])",
     )
     match_threshold: float = Field(
         default=0.95,

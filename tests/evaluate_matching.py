@@ -16,10 +16,11 @@ import polars as pl
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from ml.matching import candidate_links
+from ml.matching import candidate_links, read_fields
 from orchestration.settings import PROJECT, Settings
 
 ENVIRONMENT = PROJECT / ".venv-match"
+MATCH_FIELDS = PROJECT / "dbt_project" / "seeds" / "match_fields.csv"
 GOAL = 0.998
 THRESHOLDS = (0.5, 0.8, 0.9, 0.99, 0.999)
 
@@ -66,6 +67,7 @@ def read_set(name: str) -> pl.DataFrame:
         region="state",
         postal_code="postcode",
         birthday=pl.col("date_of_birth").str.to_date("%Y%m%d", strict=False),
+        email=pl.lit(None, pl.String),
         person=pl.col("rec_id").str.extract(r"^rec-(\d+)-"),
     )
 
@@ -100,11 +102,12 @@ def main() -> None:
     """Print F1 of both sets; exit with 1 if one misses the goal."""
     write_sets()
     standard = Settings(_env_file=None).match_threshold
+    fields = read_fields(pl.read_csv(MATCH_FIELDS))
     missed = False
     for name in ("febrl3", "febrl4"):
         records = read_set(name)
         started, worked = time.perf_counter(), time.process_time()
-        links = candidate_links(records.drop("person"))
+        links = candidate_links(records.drop("person"), fields)
         wall, cpu = time.perf_counter() - started, time.process_time() - worked
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(

@@ -8,12 +8,15 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import ttest_ind
 
 from ml.markov import CONVERSION, NULL, START, removal_effects
 from orchestration.warehouse import Warehouse, replace_table
@@ -152,6 +155,15 @@ SCHEMAS = {
         "lookback_days": pl.Int32,
         "base_currency": pl.String,
     },
+    "staging.stg_journeys": {"journey": pl.String, "message_class": pl.String},
+    "staging.stg_experiments": {
+        "message_id": pl.String,
+        "occurred_at": pl.Datetime("us"),
+        "experiment_id": pl.String,
+        "experiment_name": pl.String,
+        "variation_id": pl.String,
+        "variation_name": pl.String,
+    },
     "staging.stg_message_events": {
         "message_id": pl.String,
         "occurred_at": pl.Datetime("us"),
@@ -177,13 +189,26 @@ SCHEMAS = {
         "session_id": pl.String,
         "profile_id": pl.String,
         "started_at": pl.Datetime("us"),
+        "ended_at": pl.Datetime("us"),
         "campaign_name": pl.String,
         "campaign_id": pl.String,
         "campaign_medium": pl.String,
         "campaign_source": pl.String,
     },
     "profiles.rfm": {"profile_id": pl.String, "rfm_segment": pl.String},
-    "staging.stg_sends": {"send_id": pl.String, "state": pl.String},
+    "profiles.profile_identifiers": {"profile_id": pl.String, "is_hub": pl.Boolean},
+    "staging.stg_sends": {
+        "send_id": pl.String,
+        "enrollment_id": pl.String,
+        "state": pl.String,
+        "as_of": pl.Datetime("us"),
+    },
+    "decisions.decisions": {
+        "enrollment_id": pl.String,
+        "as_of": pl.Datetime("us"),
+        "reason": pl.String,
+        "is_withheld": pl.Boolean,
+    },
     "decisions.send_choices": {
         "send_id": pl.String,
         "as_of": pl.Datetime("us"),
@@ -209,6 +234,7 @@ class WorldMaker:
         self.dice = random.Random(seed)
         self.rows: dict[str, list[dict[str, Any]]] = {table: [] for table in SCHEMAS}
         self.touches: list[Touch] = []
+        self.seen: set[str] = set()
         self.rows["staging.stg_run"] = [
             {"as_of": moment("2024-07-01"), "is_newest": True, "base_currency": "EUR"}
         ]
@@ -225,6 +251,7 @@ class WorldMaker:
             if number % 2:
                 self.row("profiles.rfm", profile_id=profile, rfm_segment="loyal")
         self.enter_a_published_trial()
+        self.show_an_experiment()
         tables = {
             table: pl.DataFrame(self.rows[table], schema=schema)
             for table, schema in SCHEMAS.items()
@@ -311,6 +338,7 @@ class WorldMaker:
             session_id=name,
             profile_id=profile,
             started_at=at,
+            ended_at=at,
             campaign_name=campaign,
             campaign_medium=medium if campaign else None,
             campaign_source="partner" if campaign else None,
@@ -363,9 +391,67 @@ class WorldMaker:
                     entered_at=NEW_YEAR,
                     assignment=arm,
                 )
+                if arm == "treated":
+                    self.row(
+                        "staging.stg_sends",
+                        send_id=f"{profile}-send",
+                        enrollment_id=profile,
+                        state="sent",
+                        as_of=NEW_YEAR,
+                    )
+                else:
+                    self.row(
+                        "decisions.decisions",
+                        enrollment_id=profile,
+                        as_of=NEW_YEAR,
+                        reason=arm,
+                        is_withheld=True,
+                    )
                 if number < buyers:
                     at = NEW_YEAR + timedelta(days=1 + number % 29)
                     self.buy(profile, f"{profile}-order", at, simply=True)
+
+    def show_an_experiment(self) -> None:
+        """Two arms and a control, of which some saw two; what came of it by chance."""
+        dice = self.dice
+        for number in range(1500):
+            profile = f"subject-{number}"
+            arm = dice.choice(["no", "mens", "womens"])
+            at = NEW_YEAR + timedelta(seconds=dice.randrange(86400 * 20))
+            self.see(profile, arm, at)
+            if dice.random() < 0.05:
+                self.see(profile, dice.choice(["mens", "no"]), at + HALF_LIFE)
+            for visit in range(dice.randrange(3)):
+                # some before the exposure, some after the horizon
+                visited_at = at + timedelta(hours=dice.randrange(-24 * 40, 24 * 40))
+                self.row(
+                    "profiles.sessions",
+                    session_id=f"{profile}-{visit}",
+                    profile_id=profile,
+                    started_at=visited_at,
+                    ended_at=visited_at,
+                )
+                if dice.random() < (0.3 if arm == "no" else 0.5):
+                    self.buy(profile, f"{profile}-{visit}", visited_at, simply=True)
+        self.see("lonely", "blue", NEW_YEAR, experiment="uncontrolled")
+        self.see("late", "blue", moment("2024-06-30"), experiment="young")
+        self.see("later", "control", moment("2024-06-30"), experiment="young")
+
+    def see(
+        self, profile: str, variation: str, at: datetime, experiment: str = "mail"
+    ) -> None:
+        message_id = f"{profile}-sees-{variation}-{at}"
+        if message_id in self.seen:
+            return
+        self.seen.add(message_id)
+        self.row(
+            "staging.stg_experiments",
+            message_id=message_id,
+            occurred_at=at,
+            experiment_id=experiment,
+            variation_id=variation,
+        )
+        self.row("identity.profile_events", message_id=message_id, profile_id=profile)
 
 
 def attribute(world: RandomWorld, warehouse: Warehouse) -> None:
@@ -377,7 +463,7 @@ def attribute(world: RandomWorld, warehouse: Warehouse) -> None:
         warehouse.path,
         "build",
         *("--select", "path:models/attribution"),
-        *("lookback_windows", "attribution_rules", "reach_rules"),
+        *("lookback_windows", "attribution_rules", "reach_rules", "experiments"),
         *("--indirect-selection", "cautious"),
         *("--exclude-resource-type", "unit_test"),
     )
@@ -476,7 +562,7 @@ def test_touchpoints_are_the_messages_and_sessions_that_reached_someone(
 def test_policies_are_told_from_the_answers_of_our_sends(
     world: RandomWorld, attributed: Warehouse
 ) -> None:
-    sends = set(world.tables["staging.stg_sends"]["send_id"])
+    sends = set(world.tables["decisions.send_choices"]["send_id"])
     answers = [t for t in world.touches if t.name in sends and t.depth >= 3]
     found = dict(
         attributed.read(
@@ -571,9 +657,97 @@ def test_nobody_in_control_of_all_leaves_its_lift_unknown(
 ) -> None:
     lift = attributed.read("select * from attribution.lift where journey = 'all'")
     row = lift.row(0, named=True)
-    assert (row["treated_count"], row["control_count"]) == (150, 0)
+    # the holdouts of the one journey were written to by no other
+    assert (row["treated_count"], row["control_count"]) == (70, 0)
+    assert row["unwritten_count"] == 80
+    assert row["unknown_reason"] == "no_control_group"
     assert row["incremental_lift"] is None
     assert row["incremental_revenue_amount"] is None
+
+
+def welch(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval of the difference of two means, by scipy's own Welch test."""
+    interval = ttest_ind(one, other, equal_var=False).confidence_interval(0.95)
+    return float(interval.low), float(interval.high)
+
+
+def score_interval(hits: int, count: int) -> tuple[float, float]:
+    """Wilson's interval: the rates that the observed one does not rule out."""
+    rate, z = hits / count, NormalDist().inv_cdf(0.975)
+    roots = np.roots([1 + z * z / count, -2 * rate - z * z / count, rate * rate]).real
+    return float(roots.min()), float(roots.max())
+
+
+def test_an_experiments_lift_equals_its_difference_of_means(
+    world: RandomWorld, attributed: Warehouse
+) -> None:
+    shown: dict[str, list[tuple[datetime, str]]] = defaultdict(list)
+    for row in world.tables["staging.stg_experiments"].iter_rows(named=True):
+        if row["experiment_id"] == "mail":
+            person = row["message_id"].split("-sees-")[0]
+            shown[person].append((row["occurred_at"], row["variation_id"]))
+    visits, spent = defaultdict(list), defaultdict(list)
+    for row in world.tables["profiles.sessions"].iter_rows(named=True):
+        visits[row["profile_id"]].append(row["started_at"])
+    for row in world.orders:
+        person = row["order_id"].rsplit("-", 1)[0]
+        spent[person].append(
+            (row["ordered_at"], float(row["base_revenue_amount"] or 0))
+        )
+    arms: dict[str, list[tuple[bool, bool, float]]] = defaultdict(list)
+    excluded = 0
+    for person, views in shown.items():
+        if len({variation for _, variation in views}) > 1:
+            excluded += 1
+            continue
+        start, arm = min(views)
+        end = start + LOOKBACK
+        bought = [amount for at, amount in spent[person] if start < at <= end]
+        arms[arm].append(
+            (any(start < at <= end for at in visits[person]), bool(bought), sum(bought))
+        )
+    assert excluded > 20
+    outcomes = {arm: np.array(rows, dtype=float) for arm, rows in arms.items()}
+    lift = attributed.read(
+        "select * from attribution.experiment_lift where experiment = 'mail'"
+    )
+    assert set(zip(lift["variation"], lift["metric"], strict=True)) == {
+        (arm, metric)
+        for arm in ("mens", "womens")
+        for metric in ("visit", "conversion", "spend")
+    }
+    for row in lift.iter_rows(named=True):
+        column = ("visit", "conversion", "spend").index(row["metric"])
+        one, other = outcomes[row["variation"]][:, column], outcomes["no"][:, column]
+        assert (row["treated_count"], row["control_count"]) == (len(one), len(other))
+        assert row["control_variation"] == "no"
+        assert row["excluded_count"] == excluded
+        assert row["unknown_reason"] is None
+        caused = one.mean() - other.mean()
+        assert row["incremental_lift"] == pytest.approx(caused, abs=1e-9)
+        if row["metric"] == "spend":
+            low, high = welch(one, other)
+        else:
+            (l1, u1), (l2, u2) = (
+                score_interval(int(hits.sum()), len(hits)) for hits in (one, other)
+            )
+            low = caused - np.hypot(one.mean() - l1, u2 - other.mean())
+            high = caused + np.hypot(u1 - one.mean(), other.mean() - l2)
+        assert row["lift_low"] == pytest.approx(low, abs=1e-5)
+        assert row["lift_high"] == pytest.approx(high, abs=1e-5)
+
+
+def test_an_experiment_without_lift_says_why(attributed: Warehouse) -> None:
+    reasons = attributed.read(
+        """
+        select distinct experiment, variation, incremental_lift, unknown_reason
+        from attribution.experiment_lift where experiment <> 'mail' order by all
+        """
+    )
+    assert reasons.rows() == [
+        ("uncontrolled", "blue", None, "no_control_named"),
+        ("young", "blue", None, "horizon_open"),
+    ]
 
 
 def test_attribution_does_not_depend_on_the_order_of_landing(

@@ -497,6 +497,30 @@ def test_holdout_and_global_control_are_never_sent_marketing(town: Town) -> None
     assert set(town.verdicts("bob").values()) == {("suppressed", "global_control")}
 
 
+def test_what_the_control_group_alone_keeps_back_is_recorded_once_it_does(
+    town: Town,
+) -> None:
+    """Whom nothing else kept back is the control of those who were written to."""
+    for name, consents in (("ann", ["push", "email"]), ("bob", ())):
+        town.move_in(name, channels=["push", "email"], consents=consents)
+        town.leave_cart(name, NOON - HOUR)
+    town.order("ann", NOON - HOUR)
+    town.lab.change("update staging.stg_journeys set holdout_rate = 1")
+    withheld = """
+        select as_of, profile_id, step, channel
+        from decisions.decisions where is_withheld order by all
+    """
+    # a quiet period after the order keeps Ann's back too
+    assert town.run(NOON) == []
+    assert town.lab.read(withheld).is_empty()
+    for later in (3 * DAY, 3 * DAY + HOUR):
+        assert town.run(NOON + later) == []
+    told = town.lab.read(withheld)
+    assert set(told["profile_id"]) == {"ann"}
+    assert set(told["as_of"]) == {NOON + 3 * DAY}
+    assert not told.select("step", "channel").is_duplicated().any()
+
+
 def test_a_hub_is_never_messaged(town: Town) -> None:
     town.move_in("kiosk", is_hub=True)
     town.leave_cart("kiosk", NOON - HOUR)

@@ -10,13 +10,17 @@ import pytest
 
 from ml.matching import (
     CANDIDATES,
-    RECORDS,
     TooFewRecordsError,
     candidate_links,
     prepare_records,
+    read_fields,
 )
 from orchestration.settings import PROJECT
+from tests.evaluate_matching import cluster_f1
 
+SEED = pl.read_csv(PROJECT / "dbt_project" / "seeds" / "match_fields.csv")
+FIELDS = read_fields(SEED)
+RECORDS = ("record_id", *FIELDS)
 PERSONS = 400
 TWICE = 200
 SYLLABLES = ("an", "be", "cor", "da", "el", "fin", "gu", "ho", "ir", "jo", "ka", "lun")
@@ -44,6 +48,7 @@ def make_person(chance: random.Random, number: int) -> Record:
         "region": chance.choice(("NY", "CA", "TX")),
         "postal_code": f"{chance.randrange(10000, 99999)}",
         "birthday": date(1950, 1, 1) + timedelta(days=chance.randrange(18000)),
+        "email": None,
     }
 
 
@@ -61,7 +66,14 @@ def make_world() -> list[Record]:
 
 
 def frame(records: list[Record]) -> pl.DataFrame:
-    return pl.DataFrame(records, schema=RECORDS)
+    return pl.DataFrame(
+        records, schema={**dict.fromkeys(RECORDS, pl.String), "birthday": pl.Date}
+    )
+
+
+def link(records: list[Record]) -> pl.DataFrame:
+    """The pairs that matching finds, compared as the seed says."""
+    return candidate_links(frame(records), FIELDS)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +114,7 @@ def extended(world: list[Record]) -> list[Record]:
 
 @pytest.fixture(scope="module")
 def links(extended: list[Record]) -> pl.DataFrame:
-    return candidate_links(frame(extended))
+    return link(extended)
 
 
 class Table:
@@ -126,10 +138,18 @@ class Dbt:
             "stg_run": pl.DataFrame(
                 {"is_matching": [on], "match_threshold": [threshold]}
             ),
-            "match_records": frame(records).select(
+            "match_fields": SEED,
+            "match_records": frame(records)
+            .with_columns(pl.col("birthday").cast(pl.String))
+            .unpivot(list(FIELDS), index="record_id", variable_name="field")
+            .drop_nulls("value")
+            .select(
                 pl.lit("user_id").alias("identifier_type"),
                 pl.col("record_id").alias("identifier"),
-                pl.all().exclude("record_id"),
+                pl.lit("latest").alias("statement"),
+                pl.lit(value=True).alias("is_latest"),
+                "field",
+                "value",
             ),
         }
 
@@ -174,14 +194,14 @@ def test_a_namesake_with_another_birthday_and_address_is_somebody_else(
 
 def test_first_and_last_name_may_be_swapped(links: pl.DataFrame) -> None:
     assert partners(links, "swapped") == {f"{PERSONS - 2:04}-a"}
-    link = links.filter(pl.col("linked_record_id") == "swapped")
-    assert {"first_name", "last_name"} <= set(link["agreed_on"].item())
+    found = links.filter(pl.col("linked_record_id") == "swapped")
+    assert {"first_name", "last_name"} <= set(found["agreed_on"].item())
 
 
 def test_case_and_punctuation_are_no_difference(links: pl.DataFrame) -> None:
     assert partners(links, "styled") == {f"{PERSONS - 3:04}-a"}
-    link = links.filter(pl.col("linked_record_id") == "styled")
-    assert set(link["agreed_on"].item()) == {
+    found = links.filter(pl.col("linked_record_id") == "styled")
+    assert set(found["agreed_on"].item()) == {
         "first_name",
         "last_name",
         "birthday",
@@ -223,21 +243,38 @@ def test_the_order_of_the_records_does_not_matter(
     extended: list[Record], links: pl.DataFrame
 ) -> None:
     shuffled = random.Random(1).sample(extended, len(extended))
-    assert candidate_links(frame(shuffled)).equals(links)
+    assert link(shuffled).equals(links)
 
 
 def test_too_few_doubles_teach_nothing(world: list[Record]) -> None:
     with pytest.raises(TooFewRecordsError, match="400 records with 0 pairs"):
-        candidate_links(frame(world[:PERSONS]))
+        link(world[:PERSONS])
     with pytest.raises(TooFewRecordsError, match="0 records"):
-        candidate_links(frame([]))
+        link([])
 
 
-def test_a_record_id_is_there_and_names_one_record(world: list[Record]) -> None:
-    for record_id in (None, world[1]["record_id"]):
-        twice = [{**world[0], "record_id": record_id}, world[1]]
-        with pytest.raises(ValueError, match="record_id of its own"):
-            candidate_links(frame(twice))
+def test_a_record_has_an_id_and_every_field(world: list[Record]) -> None:
+    with pytest.raises(ValueError, match="needs a record_id"):
+        link([{**world[0], "record_id": None}, world[1]])
+    with pytest.raises(ValueError, match="lack the columns city, email"):
+        candidate_links(frame(world).drop("email", "city"), FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("field", "comparison", "told"),
+    [
+        ("Maiden Name", "name", "no name of a field"),
+        ("city", "text", "once"),
+        ("hobby", "likeness", "none of name, date"),
+        ("hobby", "street", "only street"),
+    ],
+)
+def test_a_field_that_cannot_be_compared_is_an_error(
+    field: str, comparison: str, told: str
+) -> None:
+    row = pl.DataFrame({"field": field, "trait": "x", "comparison": comparison})
+    with pytest.raises(ValueError, match=told):
+        read_fields(pl.concat([SEED, row], how="vertical_relaxed"))
 
 
 def test_a_birthday_that_everybody_states_brings_nobody_together() -> None:
@@ -247,7 +284,7 @@ def test_a_birthday_that_everybody_states_brings_nobody_together() -> None:
     few = [{**record, "birthday": date(1980, 1, 1)} for record in crowd[:3]]
     for number, record in enumerate(few):
         record["record_id"] = f"few {number}"
-    prepared = prepare_records(frame([*crowd, *few]))
+    prepared = prepare_records(frame([*crowd, *few]), FIELDS)
     compared = prepared.filter(pl.col("block_0").is_not_null())
     assert set(compared["record_id"]) == {"few 0", "few 1", "few 2"}
 
@@ -257,7 +294,7 @@ def test_streets_are_alike_whatever_the_order_of_their_lines() -> None:
         {**dict.fromkeys(RECORDS), "record_id": street, "street": street}
         for street in ("7 Hill Road Oak Farm", "Oak Farm 7 Hill Road", "9 Quay Lane")
     )
-    rows = prepare_records(frame([first, second, other]))
+    rows = prepare_records(frame([first, second, other]), FIELDS)
     bits = {
         record_id: words[0] | words[1] << 64
         for record_id, *words in rows.select(
@@ -277,7 +314,7 @@ def test_without_splink_the_error_says_how_to_install_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "splink", None)
     with pytest.raises(ImportError, match=r"pip install 'rekindle\[match\]'"):
-        candidate_links(frame(world))
+        link(world)
 
 
 def test_matching_is_off_unless_asked_and_then_needs_no_splink(
@@ -317,7 +354,7 @@ def test_learning_survives_records_without_a_single_mistake() -> None:
     chance = random.Random(5)
     once = [make_person(chance, number) for number in range(300)]
     again = [{**record, "record_id": f"{record['record_id']}2"} for record in once]
-    links = candidate_links(frame([*once, *again]))
+    links = link([*once, *again])
     assert links.select("record_id", "linked_record_id").rows() == [
         (record["record_id"], f"{record['record_id']}2") for record in once
     ]
@@ -330,8 +367,136 @@ def test_learning_does_without_birthdays(world: list[Record]) -> None:
         {**record, "record_id": f"{record['record_id']}2"}
         for record in chance.sample(plain[:PERSONS], 100)
     ]
-    links = candidate_links(frame([*plain, *exact]))
+    links = link([*plain, *exact])
     found = set(links.select("record_id", "linked_record_id").rows())
     true = {(a, b) for a, b in found if a[:4] == b[:4]}
     assert found == true
     assert len(true) > 0.95 * (TWICE + 100)
+
+
+TYPED_FIELDS = read_fields(
+    SEED.filter(
+        pl.col("field").is_in(["first_name", "last_name", "birthday", "email", "city"])
+    )
+)
+
+
+class Registry:
+    """Made-up people, each told of several times, with slips and gaps."""
+
+    def __init__(self, seed: int, records: int = 1000) -> None:
+        self.chance = random.Random(seed)
+        self.names = [word(self.chance, size) for size in (2, 3) for _ in range(60)]
+        rows: list[Record] = []
+        while len(rows) < records:
+            person = self.person()
+            number = f"{len(rows):04}"
+            for _ in range(min(1 + int(self.chance.expovariate(0.3)), 9)):
+                rows.append({**self.tell(person), "person": number})
+        self.rows = [
+            {**row, "record_id": f"{place:04}"}
+            for place, row in enumerate(rows[:records])
+        ]
+
+    def person(self) -> Record:
+        chance = self.chance
+        first, last = chance.choices(self.names, k=2)
+        local = chance.choice((f"{first}.{last}", f"{first}{chance.randrange(900)}"))
+        host = "-".join(chance.choices(self.names, k=chance.choice((1, 2))))
+        return {
+            "first_name": first,
+            "last_name": last,
+            "birthday": date(1960, 1, 1) + timedelta(days=chance.randrange(16000)),
+            "city": chance.choice(self.names[:25]),
+            "email": f"{local}@{host}.example".lower(),
+        }
+
+    def tell(self, person: Record) -> Record:
+        """The person as somebody typed it in."""
+        chance, told = self.chance, dict(person)
+        if chance.random() < 0.04:
+            told["first_name"], told["last_name"] = (
+                told["last_name"],
+                told["first_name"],
+            )
+        for field in ("first_name", "last_name", "city", "email"):
+            if chance.random() < 0.25:
+                told[field] = mistype(chance, str(told[field]))
+            if chance.random() < 0.2:
+                told[field] = None
+        if chance.random() < 0.25:
+            born = person["birthday"]
+            assert isinstance(born, date)
+            told["birthday"] = chance.choice(
+                (
+                    born.replace(day=chance.randrange(1, 29)),
+                    born.replace(day=1, month=chance.randrange(1, 13)),
+                    born.replace(day=min(born.day, 28), year=born.year - 1),
+                )
+            )
+        return told
+
+    def frame(self) -> pl.DataFrame:
+        return pl.DataFrame(self.rows, infer_schema_length=None)
+
+
+def test_a_thousand_mistyped_records_with_emails_fall_into_their_people() -> None:
+    records = Registry(1).frame()
+    links = candidate_links(records.drop("person"), TYPED_FIELDS)
+    accepted = links.filter(pl.col("match_probability") >= 0.95)
+    assert cluster_f1(records, accepted)[0] >= 0.93
+    without = {field: how for field, how in TYPED_FIELDS.items() if field != "email"}
+    blind = candidate_links(records.drop("person"), without)
+    accepted = blind.filter(pl.col("match_probability") >= 0.95)
+    assert cluster_f1(records, accepted)[0] < 0.85
+
+
+def test_what_was_said_before_counts_unless_a_stranger_said_it() -> None:
+    """An address that several people gave joins none of them to the others."""
+    records = Registry(5, 600).frame().with_columns(is_latest=pl.lit(value=True))
+    chance = random.Random(9)
+    person = Registry(7, 1).person()
+    new_name = {**person, "last_name": word(chance, 4), "email": None}
+    stranger = Registry(8, 1).person()
+    planted = [
+        # she said her old name before; her other account knows no other
+        {**new_name, "record_id": "shop", "is_latest": True},
+        {**person, "record_id": "shop", "is_latest": False},
+        {**person, "record_id": "guest", "is_latest": True},
+        # the stranger used her account once
+        {**stranger, "record_id": "shop", "is_latest": False},
+        {**stranger, "record_id": "stranger", "is_latest": True},
+    ]
+    links = candidate_links(
+        pl.concat([records.drop("person"), pl.DataFrame(planted)], how="diagonal"),
+        TYPED_FIELDS,
+    )
+    assert partners(links, "shop") == {"guest"}
+    assert partners(links, "stranger") == set()
+
+
+def test_a_trait_of_the_brands_own_is_compared_like_any_other(
+    world: list[Record],
+) -> None:
+    """Two records that only share a member card are one where the seed says so."""
+    chance = random.Random(13)
+    cards = {
+        str(record["record_id"])[:4]: f"{chance.randrange(10**9):09}"
+        for record in world
+    }
+    records = frame(world).with_columns(
+        card=pl.col("record_id").str.head(4).replace_strict(cards)
+    )
+    lost = pl.DataFrame(
+        {
+            "record_id": "lost",
+            "card": cards["0007"],
+            "first_name": world[7]["first_name"],
+        }
+    )
+    known = pl.concat([records, lost], how="diagonal")
+    assert "lost" not in candidate_links(known, FIELDS)["linked_record_id"]
+    own = candidate_links(known, {**FIELDS, "card": "code"})
+    assert "0007-a" in partners(own, "lost")
+    found = own.filter(pl.col("linked_record_id") == "lost")
+    assert all("card" in agreed for agreed in found["agreed_on"])

@@ -13,6 +13,19 @@
     get_json_object({{ column }}, '{{ path }}')
 {%- endmacro %}
 
+{# The same where the path is itself a value. #}
+{% macro json_text_at(column, path) -%}
+    {{ return(adapter.dispatch('json_text_at')(column, path)) }}
+{%- endmacro %}
+
+{% macro default__json_text_at(column, path) -%}
+    json_extract_string({{ column }}, {{ path }})
+{%- endmacro %}
+
+{% macro spark__json_text_at(column, path) -%}
+    get_json_object({{ column }}, {{ path }})
+{%- endmacro %}
+
 {# A JSON array as a list of JSON objects; null where it is no array. #}
 {% macro json_objects(column, path) -%}
     {{ return(adapter.dispatch('json_objects')(column, path)) }}

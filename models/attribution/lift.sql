@@ -1,47 +1,82 @@
--- One row per journey (and `all`): what we caused, next to what credits say we earned.
+-- One row per journey (and `all`): what we caused, next to what credits say we earned,
+-- or why nothing can be said of it.
 with
+
+lift_entries as (
+
+    select * from {{ ref('lift_entries') }}
+    where trial_type = 'journey'
+
+),
 
 lift_arms as (
 
     select * from {{ ref('lift_arms') }}
+    where trial_type = 'journey'
 
 ),
 
-find_journeys as (
+journeys as (
 
-    select distinct journey from lift_arms
+    select * from {{ ref('stg_journeys') }}
+
+),
+
+list_journeys as (
+
+    select 'all' as journey
+    union
+    select journey from journeys
+    union
+    select trial as journey from lift_entries
+
+),
+
+count_left_out as (
+
+    select
+        trial as journey,
+        count(case when exclusion_reason = 'horizon_open' then 1 end) as waiting_count,
+        count(case when exclusion_reason = 'not_written_to' then 1 end)
+            as unwritten_count
+    from lift_entries
+    group by trial
 
 ),
 
 compare_arms as (
 
     select
-        find_journeys.journey,
+        list_journeys.journey,
         coalesce(treated.profile_count, 0) as treated_count,
         coalesce(control.profile_count, 0) as control_count,
         treated.conversion_rate as conversion_rate_treated,
         control.conversion_rate as conversion_rate_control,
         treated.conversion_rate - control.conversion_rate as incremental_lift,
-        -- Newcombe's hybrid score interval of a difference (1998, method 10)
-        treated.conversion_rate - control.conversion_rate - sqrt(
-            power(treated.conversion_rate - treated.rate_low, 2)
-            + power(control.rate_high - control.conversion_rate, 2)
-        ) as lift_low,
-        treated.conversion_rate - control.conversion_rate + sqrt(
-            power(treated.rate_high - treated.conversion_rate, 2)
-            + power(control.conversion_rate - control.rate_low, 2)
-        ) as lift_high,
+        {{ difference_end('conversion_rate', 'low') }} as lift_low,
+        {{ difference_end('conversion_rate', 'high') }} as lift_high,
         cast(
             treated.revenue_amount
             - treated.profile_count * control.revenue_amount / control.profile_count
             as decimal(18, 2)
         ) as incremental_revenue_amount,
-        coalesce(treated.attributed_revenue_amount, 0) as attributed_revenue_amount
-    from find_journeys
+        coalesce(treated.attributed_revenue_amount, 0) as attributed_revenue_amount,
+        coalesce(count_left_out.waiting_count, 0) as waiting_count,
+        coalesce(count_left_out.unwritten_count, 0) as unwritten_count,
+        case
+            when treated.profile_count > 0 and control.profile_count > 0 then null
+            when treated.profile_count > 0 then 'no_control_group'
+            when control.profile_count > 0 then 'nobody_treated'
+            when count_left_out.waiting_count > 0 then 'horizon_open'
+            when count_left_out.unwritten_count > 0 then 'nobody_written_to'
+            else 'nobody_entered'
+        end as unknown_reason
+    from list_journeys
+    left join count_left_out on list_journeys.journey = count_left_out.journey
     left join lift_arms as treated
-        on find_journeys.journey = treated.journey and treated.arm = 'treated'
+        on list_journeys.journey = treated.trial and not treated.is_control
     left join lift_arms as control
-        on find_journeys.journey = control.journey and control.arm = 'control'
+        on list_journeys.journey = control.trial and control.is_control
 
 )
 

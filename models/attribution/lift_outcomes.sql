@@ -1,9 +1,17 @@
--- One row per entry: what the profile bought within the horizon.
+-- One row per entry that counts: whether the profile came and what it bought within the
+-- horizon.
 with
 
 lift_entries as (
 
     select * from {{ ref('lift_entries') }}
+    where exclusion_reason is null
+
+),
+
+sessions as (
+
+    select * from {{ ref('sessions') }}
 
 ),
 
@@ -25,10 +33,26 @@ attribution_rules as (
 
 ),
 
+find_visitors as (
+
+    select distinct
+        lift_entries.trial_type,
+        lift_entries.trial,
+        lift_entries.profile_id
+    from lift_entries
+    inner join sessions
+        on
+            lift_entries.profile_id = sessions.profile_id
+            and lift_entries.entered_at < sessions.ended_at
+            and lift_entries.horizon_ends_at >= sessions.started_at
+
+),
+
 find_conversions_within_horizon as (
 
     select
-        lift_entries.journey,
+        lift_entries.trial_type,
+        lift_entries.trial,
         lift_entries.profile_id,
         conversions.conversion_id,
         conversions.revenue_amount
@@ -44,18 +68,20 @@ find_conversions_within_horizon as (
 sum_conversions as (
 
     select
-        journey,
+        trial_type,
+        trial,
         profile_id,
         sum(revenue_amount) as revenue_amount
     from find_conversions_within_horizon
-    group by journey, profile_id
+    group by trial_type, trial, profile_id
 
 ),
 
 sum_credits as (
 
     select
-        found.journey,
+        found.trial_type,
+        found.trial,
         found.profile_id,
         sum(credits.revenue_amount) as attributed_revenue_amount
     from find_conversions_within_horizon as found
@@ -63,32 +89,37 @@ sum_credits as (
     inner join attribution_rules
         on credits.attribution_model = attribution_rules.lift_attribution_model
     where
-        credits.journey = found.journey
-        or (found.journey = 'all' and credits.journey is not null)
-    group by found.journey, found.profile_id
+        found.trial_type = 'journey'
+        and (
+            credits.journey = found.trial
+            or (found.trial = 'all' and credits.journey is not null)
+        )
+    group by found.trial_type, found.trial, found.profile_id
 
 ),
 
 describe_outcomes as (
 
     select
-        lift_entries.journey,
+        lift_entries.trial_type,
+        lift_entries.trial,
         lift_entries.profile_id,
-        lift_entries.is_treated,
+        lift_entries.arm,
+        lift_entries.is_control,
+        find_visitors.profile_id is not null as has_visited,
         sum_conversions.profile_id is not null as has_converted,
         cast(coalesce(sum_conversions.revenue_amount, 0) as decimal(18, 2))
             as revenue_amount,
         cast(coalesce(sum_credits.attributed_revenue_amount, 0) as decimal(18, 2))
             as attributed_revenue_amount
     from lift_entries
-    left join sum_conversions
+    {%- for part in ['find_visitors', 'sum_conversions', 'sum_credits'] %}
+    left join {{ part }}
         on
-            lift_entries.journey = sum_conversions.journey
-            and lift_entries.profile_id = sum_conversions.profile_id
-    left join sum_credits
-        on
-            lift_entries.journey = sum_credits.journey
-            and lift_entries.profile_id = sum_credits.profile_id
+            lift_entries.trial_type = {{ part }}.trial_type
+            and lift_entries.trial = {{ part }}.trial
+            and lift_entries.profile_id = {{ part }}.profile_id
+    {%- endfor %}
 
 )
 

@@ -1,5 +1,5 @@
 -- One row per verdict on an enrollment, step and channel: a new one only when the
--- verdict or its reason changed.
+-- verdict or its reason changed, or first nothing but its arm stands against it.
 {{ config(
     materialized='incremental',
     incremental_strategy='append',
@@ -128,7 +128,8 @@ name_fields as (
         verdicts.verdict_evidence_message_id as evidence_message_id,
         journeys.version || '-' || substr(journeys.definition_hash, 1, 8)
         || '-' || substr(fingerprint_rules.rules_hash, 1, 8) as rule_version,
-        verdicts.choice_probability
+        verdicts.choice_probability,
+        verdicts.is_withheld
     from verdicts
     inner join journeys on verdicts.journey = journeys.journey
     cross join fingerprint_rules
@@ -152,5 +153,6 @@ select * from name_fields
                 and latest_decisions.channel = name_fields.channel
                 and latest_decisions.verdict = name_fields.verdict
                 and latest_decisions.reason = name_fields.reason
+                and (latest_decisions.is_withheld or not name_fields.is_withheld)
         )
 {% endif %}

@@ -97,6 +97,18 @@ first_hits as (
 
 ),
 
+-- the arm alone stands against it: in the other arm it would have gone out
+find_withheld as (
+
+    select candidate_id
+    from rule_hits
+    group by candidate_id
+    having
+        count(*) = 1
+        and max(case when rule in ('global_control', 'holdout') then 1 else 0 end) = 1
+
+),
+
 judge as (
 
     select
@@ -106,8 +118,10 @@ judge as (
         coalesce(
             first_hits.evidence_message_id, due_steps.evidence_message_id
         ) as verdict_evidence_message_id,
-        channel_choices.choice_probability
+        channel_choices.choice_probability,
+        find_withheld.candidate_id is not null as is_withheld
     from due_steps
+    left join find_withheld on due_steps.candidate_id = find_withheld.candidate_id
     left join channel_choices on due_steps.candidate_id = channel_choices.candidate_id
     left join first_hits on due_steps.candidate_id = first_hits.candidate_id
 

@@ -4,17 +4,18 @@ import warnings
 
 import polars as pl
 
-from ml.matching import CANDIDATES, TooFewRecordsError, candidate_links
+from ml.matching import CANDIDATES, TooFewRecordsError, candidate_links, read_fields
 
 ENDS = ("identifier_type", "identifier")
 
 
 def model(dbt, session):
-    """Propose links on name, address and birthday; none where matching is off."""
+    """Propose links on what identify calls say; none where matching is off."""
     dbt.config(materialized="table")
     run = dbt.ref("stg_run").project("is_matching, match_threshold").pl()
     is_matching, threshold = run.row(0)
-    records = (
+    fields = read_fields(dbt.ref("match_fields").pl())
+    values = (
         dbt.ref("match_records")
         .pl()
         .with_columns(record_id=pl.concat_str(ENDS, separator="\x1f"))
@@ -22,12 +23,18 @@ def model(dbt, session):
 
     candidates = pl.DataFrame(schema=CANDIDATES)
     if is_matching:
+        records = values.pivot(
+            "field",
+            on_columns=list(fields),
+            index=["record_id", "statement", "is_latest"],
+            values="value",
+        )
         try:
-            candidates = candidate_links(records)
+            candidates = candidate_links(records, fields)
         except TooFewRecordsError as reason:
             warnings.warn(f"no candidates: {reason}", stacklevel=1)
 
-    ends = records.select("record_id", *ENDS)
+    ends = values.select("record_id", *ENDS).unique()
     linked_ends = ends.rename(lambda name: f"linked_{name}")
     return (
         candidates.join(ends, on="record_id")

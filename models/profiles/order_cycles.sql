@@ -1,5 +1,5 @@
 -- One row per profile with an order that is not cancelled: how long it may be silent
--- before it counts as gone.
+-- before it counts as gone. All orders of one day (UTC) count as one.
 with
 
 orders as (
@@ -20,18 +20,26 @@ rules as (
 
 ),
 
-measure_gaps as (
+list_order_days as (
 
-    select
+    select distinct
         profile_events.profile_id,
-        {{ days_between(
-            'lag(orders.ordered_at) over (partition by profile_events.profile_id '
-            ~ 'order by orders.ordered_at asc, orders.order_id asc)',
-            'orders.ordered_at',
-        ) }} as gap_days
+        date_trunc('day', orders.ordered_at) as day_at
     from orders
     inner join profile_events on orders.message_id = profile_events.message_id
     where orders.status <> 'cancelled'
+
+),
+
+measure_gaps as (
+
+    select
+        profile_id,
+        {{ days_between(
+            'lag(day_at) over (partition by profile_id order by day_at asc)',
+            'day_at'
+        ) }} as gap_days
+    from list_order_days
 
 ),
 

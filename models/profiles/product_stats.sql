@@ -51,12 +51,13 @@ describe_products as (
 
 ),
 
-count_orders as (
+-- two of it on one day (UTC) are one purchase: nobody came back for the second
+count_order_days as (
 
     select
         product_id,
         profile_id,
-        count(*) as order_count
+        count(distinct date_trunc('day', occurred_at)) as order_day_count
     from mark_recent
     where action = 'ordered'
     group by product_id, profile_id
@@ -68,8 +69,8 @@ count_buyers as (
     select
         product_id,
         count(*) as buyer_count,
-        count(case when order_count > 1 then 1 end) as repeat_buyer_count
-    from count_orders
+        count(case when order_day_count > 1 then 1 end) as repeat_buyer_count
+    from count_order_days
     group by product_id
 
 ),

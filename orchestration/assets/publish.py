@@ -11,6 +11,7 @@ from orchestration.resources import Home
     deps=[
         dg.AssetKey(["activations", "sends"]),
         dg.AssetKey(["attribution", "lift"]),
+        dg.AssetKey(["attribution", "experiment_lift"]),
         dg.AssetKey(["attribution", "channel_performance"]),
         dg.AssetKey(["attribution", "campaign_performance"]),
         dg.AssetKey(["attribution", "segment_performance"]),

@@ -141,7 +141,19 @@ ESTIMATORS = {
     ),
     "positive_count": ("bigint", "Those of them with the outcome."),
     "feature_count": ("bigint", "Features it reads."),
-    "tested_cutoff_at": ("timestamp", "The cutoff it was tested on, unseen, UTC."),
+    "verdict": (
+        "varchar",
+        "Which did better out of time, it or the RFM baseline, by how much, how surely "
+        "and at which cutoffs.",
+    ),
+    "tested_cutoff_at": (
+        "timestamp",
+        "The newest cutoff it was tested at, unseen, UTC.",
+    ),
+    "tested_cutoff_count": (
+        "bigint",
+        "Cutoffs it was tested at; the measures are of all of them together.",
+    ),
     "auc": ("double", "Out of time: how well it ranks; 0.5 is chance."),
     "log_loss": ("double", "Out of time; smaller is better."),
     "brier_score": ("double", "Out of time; smaller is better."),
@@ -416,7 +428,7 @@ def describe_estimators(estimators: pl.DataFrame) -> dict[str, Any]:
         },
         "table": markdown_table(
             in_use.select(
-                *("target", "scored_by", "refusal_reason", "refusal_detail"),
+                *("target", "scored_by", "refusal_reason", "refusal_detail", "verdict"),
                 *("example_count", "positive_count"),
                 *(pl.col(measure).round(4) for measure in measures),
             )
