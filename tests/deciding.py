@@ -50,6 +50,7 @@ PARENTS = {
         send_id varchar, enrollment_id varchar, journey varchar, step varchar,
         channel varchar, profile_id varchar, state varchar, as_of timestamp
     """,
+    "staging.stg_journey_problems": "journey varchar",
     "identity.identity_map": """
         identifier_type varchar, identifier varchar, profile_id varchar
     """,
@@ -88,7 +89,7 @@ PARENTS = {
     """,
     "profiles.contact_points": """
         profile_id varchar, channel varchar, address varchar, is_reachable boolean,
-        unreachable_reason varchar
+        unreachable_reason varchar, unsubscribe_message_id varchar
     """,
     "profiles.product_stats": """
         product_id varchar, product_name varchar, category varchar,

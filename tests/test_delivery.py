@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from activations.channels import DestinationDownError
 from activations.channels.file import FileDestination
-from activations.channels.mail import checked_address
+from activations.channels.mail import mail_address
 from activations.channels.smtp import SmtpDestination, SmtpServer
 from activations.delivery import (
     ImbalanceError,
@@ -623,7 +623,7 @@ def test_a_password_is_never_said_in_the_clear():
 )
 def test_what_is_no_address_is_refused(address):
     with pytest.raises(ValueError, match="not an email address"):
-        checked_address(address)
+        mail_address(address)
 
 
 def test_a_bad_address_ends_one_send_on_either_destination(ledger, mailbox, outbox):

@@ -16,6 +16,7 @@ name_fields as (
         step,
         channel,
         profile_id,
+        address,
         state,
         reason,
         as_of,
