@@ -440,7 +440,7 @@ def _reason(location: Location, error: ErrorDetails) -> str:
 
 def nearest(word: object, words: Sequence[str]) -> str:
     """The mend of a word that does not exist: the one that was meant, and all."""
-    close = get_close_matches(str(word), words, n=1, cutoff=0.7)
+    close = get_close_matches(str(word), words, n=1, cutoff=0.65)
     meant = f"did you mean {close[0]}? " if close else ""
     return f"{meant}it is one of {', '.join(words)}"
 
