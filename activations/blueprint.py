@@ -6,7 +6,10 @@ Knows nothing of who is due what: that is decided in SQL (`models/decisions`).
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
@@ -16,10 +19,13 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 Channel = Literal[
     "email", "sms", "push", "in_app", "onsite", "paid_retargeting", "direct_mail"
@@ -45,10 +51,32 @@ ExitEvent = Literal["order", "misstep", "resolved"]
 
 PHASES: tuple[Phase, ...] = get_args(Phase)
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+SUFFIXES = (".yml", ".yaml")
+
+Location = tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What keeps a journey from being used: where it stands and how to mend it."""
+
+    journey: str
+    file: str
+    line: int | None
+    field: str
+    reason: str
+
+    def __str__(self) -> str:
+        line = "" if self.line is None else f"{self.line}:"
+        return f"{self.file}:{line} {self.field}: {self.reason}"
 
 
 class BlueprintError(ValueError):
     """A journey file that cannot be used; the message names the file and the field."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(dict.fromkeys(map(str, problems))))
+        self.problems = tuple(problems)
 
 
 def parse_duration(value: object) -> object:
@@ -67,7 +95,30 @@ def parse_re_eligibility(value: object) -> object:
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+FORMS = {
+    r"^[a-z][a-z0-9_]*$": "a name is of a-z, 0-9 and _ and begins with a letter",
+    r"^[A-Z0-9]+$": "a code is of A-Z and 0-9",
+}
+NAME_FORM, CODE_FORM = FORMS
+Name = Annotated[str, Field(pattern=NAME_FORM)]
+ContentPhase = Literal[
+    "default",
+    "reintroduction",
+    "value",
+    "social_proof",
+    "action",
+    "relationship",
+    "restoration",
+    "advocacy",
+]
+# Each kind of content is checked as what it is: an error is of that kind alone.
+Content = Annotated[
+    Annotated[Name, Tag("by_name")]
+    | Annotated[dict[ContentPhase, Name], Tag("by_phase")],
+    Discriminator(lambda value: "by_phase" if isinstance(value, dict) else "by_name"),
+]
+# What pydantic puts into a location that no author wrote.
+INSERTED = {"by_name", "by_phase", "[key]"}
 Rate = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -116,7 +167,7 @@ class SendTime(Part):
 class Incentive(Part):
     """A timed offer; nobody who would buy anyway needs one."""
 
-    code: Annotated[str, Field(pattern=r"^[A-Z0-9]+$")]
+    code: Annotated[str, Field(pattern=CODE_FORM)]
     percent: int = Field(gt=0, lt=100)
     valid_for: Duration
     maximum_purchase_propensity: Rate = 1.0
@@ -133,7 +184,7 @@ class Step(Part):
     delay_from: Literal["entry", "previous"] = "previous"
     wait_for: WaitFor | None = None
     send_time: SendTime | None = None
-    content: Name | dict[Phase | Literal["default"], Name]
+    content: Content
     incentive: Incentive | None = None
 
     @model_validator(mode="after")
@@ -167,56 +218,296 @@ class Journey(Part):
     re_eligibility: Annotated[timedelta | None, BeforeValidator(parse_re_eligibility)]
     steps: tuple[Step, ...] = Field(min_length=1)
 
-    @model_validator(mode="after")
-    def _is_consistent(self) -> Self:
-        names = Counter(step.step for step in self.steps)
-        twice = [name for name, count in names.items() if count > 1]
-        if twice:
-            raise ValueError(f"two steps are called {twice[0]}")
-        if self.steps[0].escalation:
-            raise ValueError("the first step has nothing to escalate from")
-        # one enrollment at a time: who comes back has left before
-        if self.re_eligibility is not None and self.re_eligibility < self.exit.after:
-            raise ValueError("re_eligibility must not be shorter than exit.after")
-        return self
-
     @property
     def definition_hash(self) -> str:
         """Changes whenever anything in the file that steers a decision changes."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
-def read_journey(path: Path) -> Journey:
-    """Read one journey file; raise BlueprintError naming the file and each field."""
-    try:
-        journey = Journey.model_validate(yaml.safe_load(path.read_text("utf-8")))
-    except yaml.YAMLError as error:
-        raise BlueprintError(f"{path.name}: not YAML: {error}") from error
-    except ValidationError as error:
-        lines = [
-            f"{path.name}: {_field(problem['loc'])}: "
-            f"{problem['msg'].removeprefix('Value error, ')}"
-            for problem in error.errors()
-        ]
-        raise BlueprintError("\n".join(lines)) from error
-    if journey.journey != path.stem:
-        raise BlueprintError(
-            f"{path.name}: journey: is called {journey.journey}, "
-            f"so the file must be {journey.journey}.yml"
+# The parts of a journey by the field that holds them.
+PARTS: dict[str, type[Part]] = {
+    "entry": Entry,
+    "exit": Exit,
+    "steps": Step,
+    "wait_for": WaitFor,
+    "send_time": SendTime,
+    "incentive": Incentive,
+}
+
+
+# What pydantic says of these would not help an author.
+MENDS = {
+    "missing": "is missing; add it",
+    "model_type": "expected fields, as `name: value`",
+    "dict_type": "expected fields, as `name: value`",
+    "tuple_type": "expected a list, as `[one, two]`",
+}
+
+
+class Source:
+    """A journey file as its author sees it: which line says what, and what twice."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.name = path.name
+
+    def problem(self, location: Location, reason: str, **changes: str) -> Problem:
+        """A problem of what stands at `location`."""
+        return Problem(
+            **{"journey": self._path.stem, "file": self.name, **changes},
+            line=self._line(location),
+            field=_field(location),
+            reason=reason,
         )
+
+    def read(self) -> object:
+        """What the file says.
+
+        Raises:
+            BlueprintError: if it is no YAML, or gives a key twice.
+        """
+        self._root: yaml.Node | None = None
+        try:
+            text = self._path.read_text("utf-8-sig")
+            self._root = yaml.compose(text, yaml.SafeLoader)
+            twice = list(keys_twice(self._root))
+            value = yaml.safe_load(text)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            line = mark.line + 1 if mark else None
+            said = ", ".join(filter(None, (error.context, error.problem)))
+            problem = Problem(self._path.stem, self.name, line, "file", _no_yaml(said))
+            raise BlueprintError([problem]) from None
+        # a date that is none is a ValueError, as are bytes that are not UTF-8
+        except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
+            said = "nested too deeply" if isinstance(error, RecursionError) else error
+            raise BlueprintError([self.problem((), _no_yaml(said))]) from None
+        if twice:
+            raise BlueprintError(
+                [
+                    Problem(self._path.stem, self.name, line, _field(key), reason)
+                    for key, line, reason in twice
+                ]
+            )
+        return value
+
+    def _line(self, location: Location) -> int | None:
+        """The line of the deepest part of `location` that the file holds."""
+        node, line = self._root, None
+        for part in location:
+            if isinstance(node, yaml.MappingNode):
+                pairs = [pair for pair in node.value if pair[0].value == part]
+                if not pairs:
+                    break
+                line, node = pairs[0][0].start_mark.line + 1, pairs[0][1]
+            elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+                if part >= len(node.value):
+                    break
+                node = node.value[part]
+                line = node.start_mark.line + 1
+        return line
+
+
+def keys_twice(
+    root: yaml.Node | None,
+    location: Location = (),
+    seen: frozenset[int] = frozenset(),
+) -> Iterator[tuple[Location, int, str]]:
+    """Each key that a mapping gives twice: YAML takes the last of them in silence."""
+    # an alias may lead back to where it stands
+    if root is None or id(root) in seen:
+        return
+    seen |= {id(root)}
+    if isinstance(root, yaml.SequenceNode):
+        for index, item in enumerate(root.value):
+            yield from keys_twice(item, (*location, index), seen)
+    elif isinstance(root, yaml.MappingNode):
+        first: dict[str, int] = {}
+        for key, value in root.value:
+            name, line = str(key.value), key.start_mark.line + 1
+            if name in first:
+                reason = f"stands here and in line {first[name]}; keep one"
+                yield (*location, name), line, reason
+            first.setdefault(name, line)
+            yield from keys_twice(value, (*location, name), seen)
+
+
+def read_journey(path: Path) -> Journey:
+    """Read one journey file.
+
+    Raises:
+        BlueprintError: naming file, line and field of each mistake, and its mend.
+    """
+    source = Source(path)
+    written = source.read()
+    if not isinstance(written, dict):
+        raise BlueprintError(
+            [source.problem((), "expected fields, as `journey: name`")]
+        )
+    try:
+        journey = Journey.model_validate(written)
+    except ValidationError as error:
+        raise BlueprintError(list(_explain(error.errors(), source))) from None
+    problems = [
+        source.problem(location, reason) for location, reason in contradictions(journey)
+    ]
+    if journey.journey != path.stem:
+        reason = (
+            f"is called {journey.journey}, so the file must be "
+            f"{journey.journey}{path.suffix}"
+        )
+        # either name may be the wrong one, and people may be in a journey of either
+        problems += [
+            source.problem(("journey",), reason, journey=name)
+            for name in (path.stem, journey.journey)
+        ]
+    if problems:
+        raise BlueprintError(problems)
     return journey
 
 
-def load_journeys(folder: Path) -> list[Journey]:
-    """Read every journey of a folder, in order of priority."""
-    paths = sorted(folder.glob("*.yml"))
+def contradictions(journey: Journey) -> Iterator[tuple[Location, str]]:
+    """Where a journey's parts do not go together, and why."""
+    seen: set[str] = set()
+    for index, step in enumerate(journey.steps):
+        if step.step in seen:
+            yield ("steps", index, "step"), f"two steps are called {step.step}"
+        seen.add(step.step)
+    if journey.steps[0].escalation:
+        reason = "the first step has nothing to escalate from"
+        yield ("steps", 0, "escalation"), reason
+    # one enrollment at a time: who comes back has left before
+    comes_back = journey.re_eligibility
+    if comes_back is not None and comes_back < journey.exit.after:
+        reason = "re_eligibility must not be shorter than exit.after"
+        yield ("re_eligibility",), reason
+    yield from never_due(journey)
+
+
+def never_due(journey: Journey) -> Iterator[tuple[Location, str]]:
+    """Each step that is due only after `exit.after` has ended the journey.
+
+    A step counts from the one before, or from the last that is no escalation: who
+    answered that one is asked no more by the escalations in between.
+    """
+    last_due = last_main_due = timedelta(0)
+    for index, step in enumerate(journey.steps):
+        before = last_due if step.escalation else last_main_due
+        from_entry = step.delay_from == "entry"
+        due = max(before, step.delay) if from_entry else before + step.delay
+        if due >= journey.exit.after:
+            yield (
+                ("steps", index, "delay"),
+                f"the step is due {_duration(due)} after the entry at the earliest, "
+                f"and exit.after ends the journey after "
+                f"{_duration(journey.exit.after)}; shorten the delay or lengthen "
+                f"exit.after",
+            )
+        last_due = due
+        if not step.escalation:
+            last_main_due = due
+
+
+def _explain(errors: Sequence[ErrorDetails], source: Source) -> Iterator[Problem]:
+    """Each mistake once, in the author's words."""
+    located = [
+        (tuple(part for part in error["loc"] if part not in INSERTED), error)
+        for error in errors
+    ]
+    for location, error in located:
+        is_own = all(
+            other == location or other[: len(location)] != location
+            for other, _ in located
+        )
+        # a list counts as too short when what it holds is wrong
+        if error["type"] != "too_short" or is_own:
+            yield source.problem(location, _reason(location, error))
+
+
+def _reason(location: Location, error: ErrorDetails) -> str:
+    kind, wrong, context = error["type"], error["input"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        holders = [part for part in location[:-1] if isinstance(part, str)]
+        fields = list(PARTS.get(holders[-1] if holders else "", Journey).model_fields)
+        return f"there is no such field; {nearest(location[-1], fields)}"
+    if kind == "literal_error":
+        allowed = re.findall(r"'([^']*)'", str(context["expected"]))
+        return f"'{wrong}' is not allowed; {nearest(wrong, allowed)}"
+    if kind == "string_pattern_mismatch":
+        return f"'{wrong}' does not fit; {FORMS[context['pattern']]}"
+    return MENDS.get(kind) or error["msg"].removeprefix("Value error, ")
+
+
+def nearest(word: object, words: Sequence[str]) -> str:
+    """The mend of a word that does not exist: the one that was meant, and all."""
+    close = get_close_matches(str(word), words, n=1, cutoff=0.65)
+    meant = f"did you mean {close[0]}? " if close else ""
+    return f"{meant}it is one of {', '.join(words)}"
+
+
+def _no_yaml(said: object) -> str:
+    return f"cannot be read as YAML: {' '.join(str(said).split())}"
+
+
+def _duration(duration: timedelta) -> str:
+    """A duration as authors write it."""
+    for unit, name in (("d", "days"), ("h", "hours")):
+        count = duration / timedelta(**{name: 1})
+        if count == int(count):
+            return f"{int(count)}{unit}"
+    return f"{int(duration / timedelta(minutes=1))}m"
+
+
+def read_journeys(folder: Path) -> tuple[list[Journey], list[Problem]]:
+    """The journeys of a folder in order of priority, and what keeps others from it.
+
+    A folder inside is not read: it is a place to put journeys away.
+
+    Raises:
+        BlueprintError: if there is no journey file at all.
+    """
+    paths = sorted(
+        path
+        for path in folder.glob("*")
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    )
     if not paths:
-        raise BlueprintError(f"{folder}: no journeys (*.yml) here")
-    journeys = [read_journey(path) for path in paths]
-    return sorted(journeys, key=lambda journey: (journey.priority, journey.journey))
+        none = Problem("", folder.name, None, "folder", "no journeys (*.yml) here")
+        raise BlueprintError([none])
+    journeys: list[Journey] = []
+    problems: list[Problem] = []
+    stems = Counter(path.stem for path in paths)
+    for path in paths:
+        if stems[path.stem] > 1:
+            others = [p.name for p in paths if p.stem == path.stem and p != path]
+            reason = f"{others[0]} is the same journey; keep one file"
+            problems.append(Problem(path.stem, path.name, None, "file", reason))
+            continue
+        try:
+            journeys.append(read_journey(path))
+        except BlueprintError as error:
+            problems += error.problems
+    # a copy that still bears the name of a journey does not stop that journey
+    names = {journey.journey for journey in journeys}
+    return (
+        sorted(journeys, key=lambda journey: (journey.priority, journey.journey)),
+        [problem for problem in problems if problem.journey not in names],
+    )
 
 
-def needed_contents(journeys: list[Journey]) -> set[tuple[str, Channel]]:
+def load_journeys(folder: Path) -> list[Journey]:
+    """Every journey of a folder, in order of priority.
+
+    Raises:
+        BlueprintError: if one of them cannot be used.
+    """
+    journeys, problems = read_journeys(folder)
+    if problems:
+        raise BlueprintError(problems)
+    return journeys
+
+
+def needed_contents(journeys: Sequence[Journey]) -> set[tuple[str, Channel]]:
     """Every (content_id, channel) that some step may ask for."""
     return {
         (step.content_for(phase), channel)
@@ -272,8 +563,18 @@ STEP_SCHEMA = pl.Schema(
     }
 )
 
+PROBLEM_SCHEMA = pl.Schema(
+    {
+        "journey": pl.String(),
+        "file": pl.String(),
+        "line": pl.Int64(),
+        "field": pl.String(),
+        "reason": pl.String(),
+    }
+)
 
-def journey_frames(journeys: list[Journey]) -> tuple[pl.DataFrame, pl.DataFrame]:
+
+def journey_frames(journeys: Sequence[Journey]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Lay journeys out as (one row per journey, one row per journey, step, channel).
 
     `content_ids` holds one content id per phase, in the order of the phases.
@@ -347,7 +648,7 @@ def _seconds(duration: timedelta | None) -> int | None:
     return None if duration is None else int(duration.total_seconds())
 
 
-def _field(location: tuple[int | str, ...]) -> str:
+def _field(location: Location) -> str:
     """Write a pydantic location as `steps[2].content`."""
     written = ""
     for part in location:

@@ -4,18 +4,21 @@ In order, for one channel:
 
 1. what an earlier run left in flight is recalled: its destination knows, or it is
    `unknown` and never tried again;
-2. what an earlier run left pending is withdrawn if it is no longer wanted or too old;
+2. what an earlier run left pending is withdrawn if it is no longer wanted or too old,
+   and held if it must not go out now;
 3. the send list is enqueued, one row per `send_id`, before anything is sent;
 4. pending rows are claimed, rendered, handed over and settled, batch by batch.
 
 The ledger is written before and after each handing over, so that a crash anywhere
-leaves a row that says how far it came.
+leaves a row that says how far it came. Whatever goes wrong with one message is the end
+of that message, or its wait; never of another.
 """
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 import polars as pl
 
@@ -25,6 +28,8 @@ from activations.render import ContentError, Message, Renderer, RenderError
 
 RUN_DID_NOT_FINISH = "run_did_not_finish"
 NO_LONGER_DUE = "no_longer_due"
+SHARED_ADDRESS = "shared_address"
+CONTENT_UNUSABLE = "content_unusable"
 EXPIRED = "expired"
 CRASHED_IN_FLIGHT = "crashed_in_flight"
 
@@ -66,6 +71,8 @@ def activate(
     channel: str,
     destination: Destination,
     others: Sequence[Destination] = (),
+    held: Mapping[str, str] = MappingProxyType({}),
+    repeats_since: Mapping[str, datetime | None] = MappingProxyType({}),
     renderer: Renderer,
     as_of: datetime,
     policy: RetryPolicy = RetryPolicy(),
@@ -74,18 +81,17 @@ def activate(
     """Bring one channel's ledger rows as far as they go in the run at `as_of`.
 
     `send_list` holds the columns of `ENQUEUED`, `is_due` (decided by this run, or
-    again) and `is_wanted` (an earlier decision that still may be carried out).
+    again) and `is_wanted` (an earlier decision that still may be carried out). `held`
+    are sends that may be carried out, but not now, each with its reason.
+    `repeats_since` is, per journey, the moment after which the same step, sent to the
+    same address for somebody else, makes a send a repetition; without one, any does.
     `others` are destinations of earlier runs that can say what they took.
-
-    Raises:
-        ContentError: before anything is recorded, if a content file is unusable.
     """
-    contents = send_list.select("journey", "content_id").unique(maintain_order=True)
-    for journey, content_id in contents.iter_rows():
-        renderer.template(journey, content_id, channel)
     recall(ledger, channel, (destination, *others), as_of=as_of)
     withdraw(ledger, channel, send_list, as_of=as_of, policy=policy)
     enqueue(ledger, send_list, destination=destination.name, as_of=as_of)
+    ledger.refresh(send_list.filter("is_wanted").to_dicts())
+    suppress_repetitions(ledger, channel, repeats_since, as_of=as_of)
     deliver(
         ledger,
         channel,
@@ -93,6 +99,7 @@ def activate(
         renderer,
         as_of=as_of,
         policy=policy,
+        held=hold(ledger, channel, held, renderer),
         sleep=sleep,
     )
 
@@ -130,7 +137,7 @@ def withdraw(
     """Settle the pending rows of earlier runs that must not go out any more."""
     wanted = set(send_list.filter("is_wanted")["send_id"])
     earlier = [send for send in ledger.waiting(channel) if send.as_of < as_of]
-    late = [s.send_id for s in earlier if as_of - s.as_of > policy.longest_wait]
+    late = [s.send_id for s in earlier if as_of - s.waits_since > policy.longest_wait]
     ledger.withdraw(late, state="dead", reason=EXPIRED, as_of=as_of)
     moot = [send.send_id for send in earlier if send.send_id not in wanted]
     ledger.withdraw(moot, state="suppressed", reason=NO_LONGER_DUE, as_of=as_of)
@@ -152,6 +159,47 @@ def enqueue(
     )
 
 
+def suppress_repetitions(
+    ledger: Ledger,
+    channel: str,
+    since: Mapping[str, datetime | None],
+    *,
+    as_of: datetime,
+) -> None:
+    """Settle marketing that goes to the same address for somebody else: once is enough.
+
+    Two people may share an address; one of them reads it.
+    """
+    repeated: list[str] = []
+    coming: set[tuple[str, str, str]] = set()
+    for send in ledger.waiting(channel):
+        if send.message_class != "marketing" or not send.address:
+            continue
+        message = (send.journey, send.step, send.address)
+        if message in coming or ledger.received_by_another(
+            send, since=since.get(send.journey)
+        ):
+            repeated.append(send.send_id)
+        coming.add(message)
+    ledger.withdraw(repeated, state="suppressed", reason=SHARED_ADDRESS, as_of=as_of)
+
+
+def hold(
+    ledger: Ledger, channel: str, held: Mapping[str, str], renderer: Renderer
+) -> frozenset[str]:
+    """The pending rows that are not to be tried now; the ledger records why."""
+    reasons: dict[str, str] = {}
+    for send in ledger.waiting(channel):
+        try:
+            renderer.template(send.journey, send.content_id, channel)
+        except ContentError as error:
+            reasons[send.send_id] = f"{CONTENT_UNUSABLE}: {error}"
+        if send.send_id in held:
+            reasons[send.send_id] = held[send.send_id]
+    ledger.hold(reasons)
+    return frozenset(reasons)
+
+
 def deliver(
     ledger: Ledger,
     channel: str,
@@ -160,11 +208,14 @@ def deliver(
     *,
     as_of: datetime,
     policy: RetryPolicy,
+    held: frozenset[str] = frozenset(),
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Send what is pending; what fails for now is tried again, then by later runs."""
     for turn in range(policy.passes_per_run):
-        waiting = [send.send_id for send in ledger.waiting(channel)]
+        waiting = [
+            send.send_id for send in ledger.waiting(channel) if send.send_id not in held
+        ]
         if not waiting:
             return
         if turn:
@@ -196,8 +247,15 @@ def hand_over(
     for send in sends:
         try:
             messages.append(renderer.render(send))
-        except (RenderError, ContentError) as error:
+        except RenderError as error:
             outcomes.append(Outcome(send.send_id, "dead", f"render_failed: {error}"))
+        except ContentError as error:
+            reason = f"{CONTENT_UNUSABLE}: {error}"
+            outcomes.append(Outcome(send.send_id, "pending", reason))
+        # what is known of one person may break anything; its text may quote the person
+        except Exception as error:
+            reason = f"render_failed: {type(error).__name__}"
+            outcomes.append(Outcome(send.send_id, "dead", reason))
     if messages:
         outcomes += destination.send(messages)
     seconds = time.perf_counter() - started

@@ -84,6 +84,31 @@ MIGRATIONS = (
         value text not null
     ) strict;
     """,
+    """
+    alter table sends add column retried_at text;
+
+    create index sends_by_address on sends (channel, address, journey, step);
+
+    drop trigger sends_take_only_legal_steps;
+
+    create trigger sends_take_only_legal_steps
+    before update of state on sends
+    when old.state <> new.state and not (
+        (old.state = 'pending' and new.state in ('inflight', 'suppressed', 'dead'))
+        or (
+            old.state = 'inflight'
+            and new.state in ('pending', 'sent', 'dead', 'unknown')
+        )
+        or (
+            old.state = 'dead'
+            and new.state = 'pending'
+            and new.retried_at is not null
+        )
+    )
+    begin
+        select raise(abort, 'a send cannot take this step');
+    end;
+    """,
 )
 CLAIM_COUNT = "claim_count"
 DOUBT = "doubt"
@@ -148,6 +173,7 @@ ROW_COLUMNS = (
     "identifier",
     "content_id",
     "message_class",
+    "address",
 )
 ROWS_BEFORE_SCHEMA: Schema = {
     **dict.fromkeys(ROW_COLUMNS, pl.String),
@@ -155,6 +181,11 @@ ROWS_BEFORE_SCHEMA: Schema = {
     "reason": pl.String,
     "as_of": TIMESTAMP,
     "sent_at": TIMESTAMP,
+}
+DEAD_SCHEMA: Schema = {
+    "reason": pl.String,
+    "send_count": pl.Int64,
+    "settled_at": TIMESTAMP,
 }
 
 
@@ -187,6 +218,12 @@ class Send:
     payload: str | None
     as_of: datetime
     attempts: int
+    retried_at: datetime | None = None
+
+    @property
+    def waits_since(self) -> datetime:
+        """The run that decided it, or the last before somebody had it tried again."""
+        return self.retried_at or self.as_of
 
 
 @dataclass(frozen=True)
@@ -473,6 +510,97 @@ class Ledger:
             )
             return connection.total_changes - before
 
+    def refresh(self, sends: Iterable[Mapping[str, object]]) -> None:
+        """Write to pending rows what they are to be sent with now.
+
+        The address is the person's present one; the payload is gone from a row that was
+        settled before, and is put back.
+        """
+        with self._transaction() as connection:
+            connection.executemany(
+                "update sends set address = :address, "
+                "payload = coalesce(payload, :payload) "
+                "where send_id = :send_id and state = 'pending'",
+                [
+                    {name: send[name] for name in ("send_id", "address", "payload")}
+                    for send in sends
+                ],
+            )
+
+    def hold(self, reasons: Mapping[str, str]) -> None:
+        """Record why pending rows are not tried now."""
+        with self._transaction() as connection:
+            connection.executemany(
+                "update sends set reason = ? where send_id = ? and state = 'pending'",
+                [(reason, send_id) for send_id, reason in reasons.items()],
+            )
+
+    def received_by_another(self, send: Send, *, since: datetime | None) -> bool:
+        """Whether this step went, or is going, to the address for somebody else."""
+        rows = self._connection.execute(
+            """
+            select 1 from sends
+            where
+                channel = :channel
+                and address = :address
+                and journey = :journey
+                and step = :step
+                and enrollment_id <> :enrollment_id
+                and state in ('inflight', 'sent', 'unknown')
+                and as_of > :since
+            limit 1
+            """,
+            {
+                "channel": send.channel,
+                "address": send.address,
+                "journey": send.journey,
+                "step": send.step,
+                "enrollment_id": send.enrollment_id,
+                "since": to_text(since) if since else "",
+            },
+        ).fetchall()
+        return bool(rows)
+
+    def dead(self) -> pl.DataFrame:
+        """How many sends are dead for which reason, the newest of them last settled."""
+        return self._frame(
+            DEAD_SCHEMA,
+            "select reason, count(*) as send_count, max(settled_at) as settled_at "
+            "from sends where state = 'dead' group by reason order by 2 desc, 1",
+        )
+
+    def retry(
+        self, *, send_id: str | None, reason: str | None, as_of: datetime
+    ) -> list[str]:
+        """Have dead sends tried again by the next run; returns which.
+
+        `reason` is what a reason begins with; `as_of` is the newest run, since which
+        they wait. A send that is not dead, or no more, is left alone.
+        """
+        with self._transaction() as connection:
+            rows = connection.execute(
+                """
+                update sends
+                set
+                    state = 'pending',
+                    settled_at = null,
+                    attempts = 0,
+                    retried_at = :as_of
+                where
+                    state = 'dead'
+                    and (:send_id is null or send_id = :send_id)
+                    and (:reason is null or substr(reason, 1, :length) = :reason)
+                returning send_id
+                """,
+                {
+                    "as_of": to_text(as_of),
+                    "send_id": send_id,
+                    "reason": reason,
+                    "length": len(reason or ""),
+                },
+            ).fetchall()
+        return sorted(row["send_id"] for row in rows)
+
     def rows_before(
         self, as_of: datetime, listed: Collection[str] | None = None
     ) -> pl.DataFrame:
@@ -659,4 +787,6 @@ def to_text(moment: datetime) -> str:
 def to_send(row: sqlite3.Row) -> Send:
     """A ledger row as what delivery needs of it."""
     values = {name: row[name] for name in Send.__dataclass_fields__}
-    return Send(**{**values, "as_of": datetime.fromisoformat(row["as_of"])})
+    for name in ("as_of", "retried_at"):
+        values[name] = values[name] and datetime.fromisoformat(values[name])
+    return Send(**values)

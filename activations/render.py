@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
 from functools import cached_property, wraps
 from html.parser import HTMLParser
 from pathlib import Path
@@ -26,6 +27,7 @@ from liquid.template import BoundTemplate
 from liquid.undefined import is_undefined
 from markupsafe import Markup
 
+from activations.blueprint import keys_twice, nearest
 from activations.ledger import Send
 
 CONTENT = Path(__file__).parent / "content"
@@ -42,6 +44,13 @@ FIELDS = {
     "paid_retargeting": ("audience", "title", "link"),
     "direct_mail": ("title", "link"),
 }
+# What `tracked` adds itself; written by an author too, it would be in a link twice.
+OWN_TRACKING = re.compile(r"\b(utm_\w+|send_id)=")
+# Control characters, and those that turn the direction of all that follows them: no
+# name has them, and some destinations refuse or misread a message that does.
+UNSEEN = re.compile(
+    "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 MOST_SMS_SEGMENTS = 3
 MOST_PUSH_BYTES = 2_000
 SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥"}
@@ -58,9 +67,24 @@ GSM_EXTENDED = frozenset("^{}\\[~]|€\f")
 class ContentError(Exception):
     """A content file that cannot be used for anyone."""
 
+    def __init__(
+        self, file: str, reason: str, *, line: int | None = None, field: str = "file"
+    ) -> None:
+        super().__init__(
+            f"{file}:{'' if line is None else f'{line}:'} {field}: {reason}"
+        )
+        self.file = file
+        self.reason = reason
+        self.line = line
+        self.field = field
+
 
 class RenderError(Exception):
     """A message that cannot be made for this person; says the file, never a value."""
+
+
+class GapError(RenderError):
+    """A word is missing for this person where it would be printed."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +109,24 @@ class Missing(FalsyStrictUndefined):
 
 
 @dataclass(frozen=True)
+class Text:
+    """One field of a content file, as written and as parsed."""
+
+    written: str
+    first_line: int
+    template: BoundTemplate
+
+    def line(self, index: int) -> int:
+        """The line of the file at `index` of what is written."""
+        return self.first_line + self.written.count("\n", 0, index)
+
+
+@dataclass(frozen=True)
 class Template:
-    """One content file: a Liquid template per field."""
+    """One content file: its fields and its body."""
 
     name: str
-    fields: Mapping[str, BoundTemplate]
+    fields: Mapping[str, Text]
 
 
 class Renderer:
@@ -109,9 +146,12 @@ class Renderer:
     def brand(self) -> Mapping[str, Any]:
         """Who speaks: name, promises, postal address and look, from `brand.yml`."""
         path = self._content / "brand.yml"
-        brand = yaml.safe_load(path.read_text(encoding="utf-8"))
+        try:
+            brand = yaml.safe_load(path.read_text("utf-8-sig"))
+        except (yaml.YAMLError, ValueError, OSError) as error:
+            raise ContentError(path.name, in_one_line(error)) from None
         if not isinstance(brand, dict):
-            raise ContentError(f"{path.name}: expected a mapping")
+            raise ContentError(path.name, "expected fields, as `name: The Shop`")
         return brand
 
     def template(self, journey: str, content_id: str, channel: str) -> Template:
@@ -123,48 +163,89 @@ class Renderer:
         name = f"{journey}/{content_id}.{channel}.liquid"
         if name not in self._templates:
             if not (NAME.fullmatch(journey) and NAME.fullmatch(content_id)):
-                raise ContentError(f"{name}: names are of a-z, 0-9 and _")
+                raise ContentError(name, "names are of a-z, 0-9 and _")
             if channel not in FIELDS:
-                raise ContentError(f"{name}: there is no channel {channel}")
+                raise ContentError(name, f"there is no channel {channel}")
             self._templates[name] = self._load(name, channel)
         return self._templates[name]
 
     def _load(self, name: str, channel: str) -> Template:
-        path = self._content / name
-        if not path.is_file():
-            raise ContentError(f"{name}: no such content file")
-        match = FRONT_MATTER.match(path.read_text(encoding="utf-8"))
+        match = FRONT_MATTER.match(self._read(name))
         if match is None:
-            raise ContentError(f"{name}: expected fields between two lines of ---")
+            raise ContentError(name, "expected fields between two lines of ---")
         head, body = match.groups()
         try:
+            root = yaml.compose(head, yaml.SafeLoader)
+            twice = next(keys_twice(root), None)
             fields = yaml.safe_load(head)
-        except yaml.YAMLError as error:
-            raise ContentError(f"{name}: {error}") from None
-        if not isinstance(fields, dict) or set(fields) != set(FIELDS[channel]):
-            raise ContentError(f"{name}: expected the fields {FIELDS[channel]}")
-        body_line = head.count("\n") + 3
+        except (yaml.YAMLError, ValueError) as error:
+            mark = getattr(error, "problem_mark", None)
+            line = mark.line + 2 if mark else None
+            said = getattr(error, "problem", error)
+            raise ContentError(name, in_one_line(said), line=line) from None
+        if twice:
+            (field, *_), line, reason = twice
+            raise ContentError(name, reason, line=line + 1, field=str(field))
+        if not isinstance(fields, dict) or not isinstance(root, yaml.MappingNode):
+            raise ContentError(name, "expected fields, as `link: /cart`")
+        lines = {key.value: key.start_mark.line + 2 for key, _ in root.value}
+        for field in fields:
+            if field not in FIELDS[channel]:
+                reason = f"there is no such field; {nearest(field, FIELDS[channel])}"
+                raise ContentError(
+                    name, reason, line=lines.get(field), field=str(field)
+                )
+        for field in FIELDS[channel]:
+            if field not in fields:
+                raise ContentError(name, "is missing; add it", field=field)
+        # keeps the line numbers of errors those of the file
+        body = "\n" * (head.count("\n") + 2) + body
+        escaping = self._escaping if channel == "email" else self._plain
         return Template(
             name,
             {
                 **{
-                    field: self._parse(str(text), f"{name} ({field})", self._plain)
+                    field: self._parse(
+                        str(text), name, field, self._plain, lines[field]
+                    )
                     for field, text in fields.items()
                 },
-                "body": self._parse(
-                    # keeps the line numbers of errors those of the file
-                    "\n" * (body_line - 1) + body,
-                    name,
-                    self._escaping if channel == "email" else self._plain,
-                ),
+                "body": self._parse(body, name, "body", escaping),
             },
         )
 
-    def _parse(self, text: str, name: str, environment: Environment) -> BoundTemplate:
+    def _read(self, name: str) -> str:
         try:
-            return environment.from_string(text, name=name)
+            return (self._content / name).read_text("utf-8-sig")
+        except FileNotFoundError:
+            raise ContentError(name, self._no_such_file(name)) from None
+        except (OSError, ValueError) as error:
+            raise ContentError(name, in_one_line(error)) from None
+
+    def _no_such_file(self, name: str) -> str:
+        """What to do about a file that is not there: its name may be misspelt."""
+        path = self._content / name
+        others = sorted(other.name for other in path.parent.glob("*.liquid"))
+        close = get_close_matches(path.name, others, n=1)
+        meant = f"; did you mean {close[0]}?" if close else ""
+        return f"no such content file; write it, or mend the name in the journey{meant}"
+
+    def _parse(
+        self,
+        text: str,
+        name: str,
+        field: str,
+        environment: Environment,
+        first_line: int = 1,
+    ) -> Text:
+        shown = name if field == "body" else f"{name} ({field})"
+        try:
+            template = environment.from_string(text, name=shown)
         except LiquidError as error:
-            raise ContentError(f"{place(error, name)} {error.message}") from None
+            line = line_of(error)
+            line = line and first_line + line - 1
+            raise ContentError(name, error.message, line=line, field=field) from None
+        return Text(text, first_line, template)
 
     def render(self, send: Send) -> Message:
         """The message for one person.
@@ -176,7 +257,7 @@ class Renderer:
         template = self.template(send.journey, send.content_id, send.channel)
         if not send.address:
             raise RenderError("no address")
-        context = self._context(send)
+        context = self.context(send)
         fields = {
             name: " ".join(fill(template.fields[name], context).split())
             for name in FIELDS[send.channel]
@@ -201,7 +282,12 @@ class Renderer:
             fields=fields,
         )
 
-    def _context(self, send: Send) -> dict[str, Any]:
+    def context(self, send: Send) -> dict[str, Any]:
+        """The words that a content file may use in this message.
+
+        Raises:
+            RenderError: if the payload is no JSON object.
+        """
         try:
             payload = json.loads(send.payload or "{}")
         except ValueError:
@@ -225,6 +311,8 @@ class Renderer:
         url = path if path.startswith("https://") else f"{self._shop_url}{path}"
         if not path.startswith(("/", "https://")):
             raise RenderError(f"{send.content_id}: a link begins with / or https://")
+        if OWN_TRACKING.search(path):
+            raise RenderError(f"{send.content_id}: a link is tracked by itself")
         tracking = {
             "utm_source": "rekindle",
             "utm_medium": send.channel,
@@ -243,7 +331,7 @@ class Renderer:
         unsubscribe = (
             f"{self._shop_url}/unsubscribe?{urlencode({'send_id': send.send_id})}"
         )
-        layout = self._layout("email", self._escaping)
+        layout = self.layout("email")
         mjml = fill(
             layout,
             {
@@ -259,28 +347,32 @@ class Renderer:
         fields = {"html": html, "text": as_text(mjml)}
         if is_marketing:
             if Markup.escape(unsubscribe) not in html:
-                raise ContentError("_layout.email.liquid: no unsubscribe_link")
+                raise ContentError(
+                    "_layout.email.liquid", "no unsubscribe_link", field="body"
+                )
             fields["unsubscribe_link"] = unsubscribe
         return fields
 
     def _sms(self, send: Send, body: str, context: Mapping[str, Any]) -> dict[str, str]:
-        layout = self._layout("sms", self._plain)
+        layout = self.layout("sms")
         text = " ".join(fill(layout, {**context, "content": body}).split())
         segments = sms_segments(text)
         if segments > MOST_SMS_SEGMENTS:
             raise RenderError(f"{send.content_id}: {segments} SMS segments")
         return {"body": text, "segments": str(segments)}
 
-    def _layout(self, channel: str, environment: Environment) -> BoundTemplate:
-        key = f"_layout.{channel}"
-        if key not in self._templates:
-            path = self._content / f"{key}.liquid"
-            if not path.is_file():
-                raise ContentError(f"{path.name}: no such content file")
-            text = path.read_text(encoding="utf-8")
-            template = self._parse(text, path.name, environment)
-            self._templates[key] = Template(path.name, {"body": template})
-        return self._templates[key].fields["body"]
+    def layout(self, channel: str) -> Text:
+        """The frame of an email or a text.
+
+        Raises:
+            ContentError: if it is missing or not valid Liquid.
+        """
+        name = f"_layout.{channel}.liquid"
+        if name not in self._templates:
+            escaping = self._escaping if channel == "email" else self._plain
+            body = self._parse(self._read(name), name, "body", escaping)
+            self._templates[name] = Template(name, {"body": body})
+        return self._templates[name].fields["body"]
 
 
 def make_environment(*, autoescape: bool) -> Environment:
@@ -353,17 +445,18 @@ def path_part(value: object) -> str:
     return quote(str(value), safe="")
 
 
-def fill(template: BoundTemplate, context: Mapping[str, Any]) -> str:
-    """The template's text.
+def fill(text: Text, context: Mapping[str, Any]) -> str:
+    """What is written, with its words filled in.
 
     Raises:
         RenderError: if something that it prints is missing.
     """
+    template = text.template
     try:
         return template.render(**context)
     except UndefinedError as error:
         name = str(template.name)
-        raise RenderError(f"{place(error, name)} {error.message}") from None
+        raise GapError(f"{place(error, name)} {error.message}") from None
     except LiquidError as error:
         # other messages of Liquid may quote values, and so a person
         kind = type(error).__name__
@@ -372,10 +465,20 @@ def fill(template: BoundTemplate, context: Mapping[str, Any]) -> str:
 
 def place(error: LiquidError, name: str) -> str:
     """`file:line` of a Liquid error."""
+    line = line_of(error)
+    return f"{name}:" if line is None else f"{name}:{line}:"
+
+
+def line_of(error: LiquidError) -> int | None:
+    """The line of the text in which a Liquid error is."""
     if error.token is None or error.token.start_index < 0:
-        return f"{name}:"
-    line = error.token.source.count("\n", 0, error.token.start_index) + 1
-    return f"{name}:{line}:"
+        return None
+    return error.token.source.count("\n", 0, error.token.start_index) + 1
+
+
+def in_one_line(said: object) -> str:
+    """What a library said of a file, for a table or a terminal."""
+    return " ".join(str(said).split())
 
 
 def present(value: Any) -> Any:
@@ -385,7 +488,7 @@ def present(value: Any) -> Any:
         return {key: item for key, item in kept.items() if item not in (None, "", [])}
     if isinstance(value, list):
         return [present(item) for item in value if item is not None]
-    return value.strip() if isinstance(value, str) else value
+    return UNSEEN.sub("", value).strip() if isinstance(value, str) else value
 
 
 def is_short(send: Send) -> bool:

@@ -288,6 +288,63 @@ def restore(
         )
 
 
+@app.command()
+def check() -> None:
+    """Proofread journeys and their content; a run sets aside what has mistakes."""
+    from activations.blueprint import BlueprintError
+    from orchestration.sources.run_inputs import usable_journeys
+
+    try:
+        journeys, problems = usable_journeys(Settings())
+    except BlueprintError as error:
+        fail(error)
+    for problem in problems:
+        typer.echo(str(problem))
+    names = {problem.journey for problem in problems}
+    if names:
+        fail(f"set aside until mended: {', '.join(sorted(names))}")
+    typer.echo(f"{len(journeys)} journeys, no mistakes")
+
+
+@app.command()
+def retry(
+    send_id: Annotated[str | None, typer.Argument(help="a dead send")] = None,
+    reason: Annotated[
+        str | None, typer.Option(help="all dead sends whose reason begins like this")
+    ] = None,
+) -> None:
+    """Have dead sends tried again by the next run; alone, list why they are dead."""
+    from rich.console import Console
+
+    from activations.ledger import Ledger, LedgerError
+    from orchestration.resources import home_lock
+    from orchestration.terminal import print_frame
+    from orchestration.warehouse import DatabaseError, Warehouse
+
+    settings = Settings()
+    if not settings.ledger.exists():
+        fail(f"nothing was ever sent from {settings.root}")
+    try:
+        with home_lock(settings), Ledger(settings.ledger) as ledger:
+            if send_id is None and reason is None:
+                print_frame(Console(), "dead sends", ledger.dead())
+                return
+            newest = Warehouse(settings.warehouse).read(
+                "select max(as_of) as as_of from raw.runs"
+            )
+            retried = ledger.retry(
+                send_id=send_id, reason=reason, as_of=newest["as_of"].item()
+            )
+    except (DatabaseError, LedgerError) as error:
+        fail(error)
+    if not retried:
+        fail("no dead send is of this id or reason; rekindle retry lists the reasons")
+    typer.echo(
+        f"{len(retried)} to be tried again by the next run, where no rule stands "
+        "against it by then"
+    )
+
+
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     add_help_option=False,

@@ -51,6 +51,7 @@ PARENTS = {
         identifier varchar, content_id varchar, message_class varchar, state varchar,
         as_of timestamp
     """,
+    "staging.stg_journey_problems": "journey varchar",
     "identity.identity_map": """
         identifier_type varchar, identifier varchar, profile_id varchar
     """,
@@ -89,7 +90,7 @@ PARENTS = {
     """,
     "profiles.contact_points": """
         profile_id varchar, channel varchar, address varchar, is_reachable boolean,
-        unreachable_reason varchar
+        unreachable_reason varchar, unsubscribe_message_id varchar
     """,
     "profiles.product_stats": """
         product_id varchar, product_name varchar, category varchar,

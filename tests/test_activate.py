@@ -27,7 +27,27 @@ TABLES: dict[str, dict[str, Any]] = {
         "is_newest": pl.Boolean,
         "base_currency": pl.String,
     },
-    "raw.sends": {"send_id": pl.String, "state": pl.String},
+    "raw.sends": {
+        "send_id": pl.String,
+        "enrollment_id": pl.String,
+        "state": pl.String,
+        "as_of": pl.Datetime("us"),
+    },
+    "staging.stg_journeys": {
+        "journey": pl.String,
+        "re_eligible_after_seconds": pl.Int64,
+    },
+    "profiles.contact_points": {
+        "profile_id": pl.String,
+        "channel": pl.String,
+        "address": pl.String,
+    },
+    "decisions.pending_blocks": {
+        "send_id": pl.String,
+        "rule": pl.String,
+        "rule_order": pl.Int64,
+        "verdict": pl.String,
+    },
     "profiles.consents": {
         "profile_id": pl.String,
         "channel": pl.String,
@@ -93,6 +113,13 @@ class World:
         self.rows["decisions.enrollments"].append(
             {"enrollment_id": name, "profile_id": name, "exit_reason": None}
         )
+        self.rows["profiles.contact_points"].append(
+            {
+                "profile_id": name,
+                "channel": channel,
+                "address": f"{name}@mail.example",
+            }
+        )
         self.rows["decisions.candidates"].append(
             key
             | {"candidate_id": candidate_id, "as_of": as_of, "decision_id": decision_id}
@@ -128,7 +155,7 @@ class World:
         ]
         with Ledger(self.home.settings.ledger) as ledger:
             earlier = ledger.rows_before(as_of)
-        self.rows["raw.sends"] = earlier.select("send_id", "state").to_dicts()
+        self.rows["raw.sends"] = earlier.select(*TABLES["raw.sends"]).to_dicts()
         with Warehouse(self.home.settings.warehouse).connect() as connection:
             for name, schema in TABLES.items():
                 frame = pl.DataFrame(self.rows[name], schema=schema)

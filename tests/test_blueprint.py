@@ -14,6 +14,7 @@ from activations.blueprint import (
     journey_frames,
     load_journeys,
     needed_contents,
+    read_journeys,
 )
 from orchestration.settings import PROJECT
 
@@ -101,18 +102,40 @@ STEP = {"step": "first", "channels": ["email"], "content": "hello"}
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"holdout": 2}, "hello.yml: holdout: Input should be less than or equal to 1"),
-        ({"colour": "red"}, "hello.yml: colour: Extra inputs are not permitted"),
+        ({"holdout": 2}, "holdout: Input should be less than or equal to 1"),
+        ({"colour": "red"}, "colour: there is no such field; it is one of journey,"),
+        ({"holdot": 0.1}, "holdot: there is no such field; did you mean holdout?"),
+        ({"entry": {"fase": ["value"]}}, "entry.fase: there is no such field; did you"),
         ({"exit": {"after": "5 days"}}, "exit.after: '5 days' is no duration"),
         ({"exit": {"after": 5}}, "exit.after: write a duration as 30m, 4h or 2d"),
         ({"entry": {"minimum_orders": 1}}, "entry: name at least one of intent"),
-        ({"entry": {"intent": ["buying"]}}, "entry.intent[0]: Input should be"),
+        (
+            {"entry": {"intent": ["buying"]}},
+            "entry.intent[0]: 'buying' is not allowed; it is",
+        ),
         ({"re_eligibility": "2d"}, "must not be shorter than exit.after"),
         ({"steps": []}, "steps: Tuple should have at least 1 item"),
-        ({"steps": None}, "steps: Field required"),
-        ({"steps": [STEP, STEP]}, "two steps are called first"),
+        ({"steps": None}, "steps: is missing; add it"),
+        ({"steps": [STEP, STEP]}, "steps[1].step: two steps are called first"),
+        ({"steps": "first"}, "steps: expected a list"),
+        ({"steps": ["first"]}, "steps[0]: expected fields"),
         ({"steps": [STEP | {"escalation": True}]}, "nothing to escalate from"),
-        ({"steps": [STEP | {"channels": ["fax"]}]}, "steps[0].channels[0]: Input"),
+        (
+            {"steps": [STEP | {"channels": ["emial"]}]},
+            "steps[0].channels[0]: 'emial' is not allowed; did you mean email?",
+        ),
+        (
+            {"steps": [STEP | {"content": {"default": "a", "vallue": "b"}}]},
+            "steps[0].content.vallue: 'vallue' is not allowed; did you mean value?",
+        ),
+        (
+            {"steps": [STEP | {"content": "Hello there"}]},
+            "steps[0].content: 'Hello there' does not fit; a name is of a-z",
+        ),
+        (
+            {"steps": [STEP | {"delay": "5d"}]},
+            "steps[0].delay: the step is due 5d after the entry at the earliest",
+        ),
         (
             {"steps": [STEP | {"send_time": {"within": "4d"}}]},
             "send_time.within: Input",
@@ -135,7 +158,7 @@ STEP = {"step": "first", "channels": ["email"], "content": "hello"}
         ),
         (
             {"steps": [STEP | {"wait_for": {"event": "session"}}]},
-            "steps[0].wait_for.timeout: Field required",
+            "steps[0].wait_for.timeout: is missing",
         ),
     ],
 )
@@ -145,8 +168,148 @@ def test_a_mistake_is_named_by_file_and_field(
     write(tmp_path, **changes)
     with pytest.raises(BlueprintError) as error:
         load_journeys(tmp_path)
-    assert str(error.value).startswith("hello.yml: ")
-    assert message in str(error.value)
+    (problem,) = error.value.problems
+    assert (problem.journey, problem.file) == ("hello", "hello.yml")
+    assert problem.line or problem.field == "steps"
+    assert message in str(problem)
+
+
+def test_a_mistake_is_named_by_its_line(tmp_path: Path) -> None:
+    path = write(tmp_path, steps=[STEP, STEP | {"step": "second", "chanels": ["sms"]}])
+    with pytest.raises(BlueprintError) as error:
+        load_journeys(tmp_path)
+    (problem,) = error.value.problems
+    assert "chanels" in path.read_text().splitlines()[(problem.line or 0) - 1]
+
+
+@pytest.mark.parametrize(
+    ("added", "field"),
+    [
+        ("steps:\n- {step: second, channels: [sms], content: hello}\n", "steps"),
+        ("priority: 3\n", "priority"),
+        ("exit: {after: 5d, when: [order], after: 6d}\n", "exit.after"),
+    ],
+)
+def test_a_key_that_is_given_twice_is_a_mistake(
+    tmp_path: Path, added: str, field: str
+) -> None:
+    path = write(tmp_path)
+    first = path.read_text()
+    if field == "exit.after":
+        first = first.replace("exit:\n  after: 5d\n  when:\n  - order\n", "")
+    path.write_text(first + added)
+    with pytest.raises(BlueprintError) as error:
+        load_journeys(tmp_path)
+    (problem,) = error.value.problems
+    assert problem.field == field
+    assert "keep one" in problem.reason
+    assert problem.line is not None
+    assert problem.line > first.count("\n")
+
+
+def test_content_shared_by_an_anchor_is_not_given_twice(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    text = path.read_text().replace("content: hello", "content: &said {default: hello}")
+    more = "- {step: more, channels: [sms], content: *said}"
+    path.write_text(text.replace("  step: first\n", f"  step: first\n{more}\n"))
+    assert len(load_journeys(tmp_path)[0].steps) == 2
+
+
+def due(**changes: Any) -> dict[str, Any]:
+    return {"channels": ["email"], "content": "hello", **changes}
+
+
+@pytest.mark.parametrize(
+    ("steps", "never"),
+    [
+        ([due(delay="3d"), due(delay="1d")], []),
+        ([due(delay="3d"), due(delay="2d")], [1]),
+        ([due(delay="3d"), due(delay="4d", delay_from="entry")], []),
+        ([due(delay="3d"), due(delay="5d", delay_from="entry")], [1]),
+        # who answered the first is not asked by the second, and waits for the third
+        ([due(), due(delay="3d", escalation=True), due(delay="3d")], []),
+        (
+            [due(), due(delay="3d", escalation=True), due(delay="3d", escalation=True)],
+            [2],
+        ),
+        ([due(), due(wait_for={"event": "session", "timeout": "9d"})], []),
+        ([due(delay="9d"), due()], [0, 1]),
+    ],
+)
+def test_a_step_that_is_due_only_after_the_end_is_a_mistake(
+    tmp_path: Path, steps: list[dict[str, Any]], never: list[int]
+) -> None:
+    write(tmp_path, steps=[{"step": f"s{n}", **step} for n, step in enumerate(steps)])
+    _, problems = read_journeys(tmp_path)
+    assert [problem.field for problem in problems] == [
+        f"steps[{n}].delay" for n in never
+    ]
+
+
+def test_both_endings_of_yaml_are_read_and_a_folder_inside_is_not(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path).rename(tmp_path / "hello.yaml")
+    (tmp_path / "put_away").mkdir()
+    write(tmp_path / "put_away", name="later")
+    (tmp_path / "README.md").write_text("Notes.")
+    journeys, problems = read_journeys(tmp_path)
+    assert [journey.journey for journey in journeys] == ["hello"]
+    assert problems == []
+
+
+def test_one_journey_in_two_files_is_set_aside_with_both(tmp_path: Path) -> None:
+    write(tmp_path).rename(tmp_path / "hello.yaml")
+    write(tmp_path)
+    journeys, problems = read_journeys(tmp_path)
+    assert journeys == []
+    assert {problem.file for problem in problems} == {"hello.yml", "hello.yaml"}
+    assert {problem.journey for problem in problems} == {"hello"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "- a",
+        "steps: [",
+        "a: b\n---\nc: d",
+        "on: 2026-13-45",
+        "x: !!python/name:os.a",
+    ],
+)
+def test_a_file_that_is_no_journey_sets_only_itself_aside(
+    tmp_path: Path, text: str
+) -> None:
+    write(tmp_path)
+    (tmp_path / "broken.yml").write_text(text)
+    journeys, problems = read_journeys(tmp_path)
+    assert [journey.journey for journey in journeys] == ["hello"]
+    assert {(problem.journey, problem.file) for problem in problems} == {
+        ("broken", "broken.yml")
+    }
+
+
+def test_bytes_that_are_no_text_set_only_their_file_aside(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "latin.yml").write_bytes("description: café".encode("latin-1"))
+    journeys, problems = read_journeys(tmp_path)
+    assert len(journeys) == 1
+    assert [problem.file for problem in problems] == ["latin.yml"]
+
+
+def test_a_copy_that_kept_the_name_does_not_stop_the_journey(tmp_path: Path) -> None:
+    write(tmp_path)
+    write(tmp_path, name="hello_again")
+    journeys, problems = read_journeys(tmp_path)
+    assert [journey.journey for journey in journeys] == ["hello"]
+    assert [problem.journey for problem in problems] == ["hello_again"]
+
+
+def test_a_renamed_file_sets_both_names_aside(tmp_path: Path) -> None:
+    write(tmp_path, name="welcome")
+    _, problems = read_journeys(tmp_path)
+    assert {problem.journey for problem in problems} == {"hello", "welcome"}
 
 
 def test_a_journey_is_called_like_its_file(tmp_path: Path) -> None:
@@ -157,7 +320,7 @@ def test_a_journey_is_called_like_its_file(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_yaml_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "hello.yml").write_text("steps: [")
-    with pytest.raises(BlueprintError, match=r"hello\.yml: not YAML"):
+    with pytest.raises(BlueprintError, match=r"hello\.yml:1: file: cannot be read"):
         load_journeys(tmp_path)
 
 

@@ -470,6 +470,94 @@ def test_who_unsubscribed_is_never_sent_email_until_they_come_back(town: Town) -
     assert town.run(NOON + DAY + HOUR) == [("email_offer", "email")]
 
 
+def test_an_unsubscribe_from_an_address_holds_for_whoever_has_it(town: Town) -> None:
+    for name in ("ann", "bob"):
+        town.move_in(name, channels=["email"])
+        town.leave_cart(name, NOON - HOUR)
+    town.lab.change("""
+        update profiles.contact_points set unsubscribe_message_id = 'of-another'
+        where profile_id = 'ann'
+    """)
+    town.run(NOON)
+    town.run(NOON + DAY)
+    assert town.verdicts("ann")["email_offer", "email"] == (
+        *("suppressed", "unsubscribed"),
+    )
+    assert town.verdicts("bob")["email_offer", "email"] == ("send", "due")
+
+
+def test_who_complained_gets_no_more_marketing_at_a_new_address(town: Town) -> None:
+    town.move_in("ann", channels=["email"])
+    town.leave_cart("ann", NOON - HOUR)
+    town.meet_message("ann", "complained", NOON - DAY)
+    town.run(NOON)
+    assert town.run(NOON + DAY) == []
+    verdict = town.verdicts("ann")["email_offer", "email"]
+    assert verdict == ("suppressed", "unsubscribed")
+
+
+def test_a_journey_set_aside_waits_and_goes_on_once_it_is_mended(town: Town) -> None:
+    for name in ("ann", "bob"):
+        town.move_in(name)
+    town.leave_cart("ann", NOON - HOUR)
+    assert town.run(NOON) == [("push_reminder", "push")]
+    town.suffer("bob", NOON + 20 * HOUR)
+    for table in ("journeys", "journey_steps"):
+        town.lab.change(f"""
+            create table kept_{table} as
+            select * from staging.stg_{table} where journey = 'cart_recovery'
+        """)
+        town.lab.change(
+            f"delete from staging.stg_{table} where journey = 'cart_recovery'"
+        )
+    town.lab.put("staging.stg_journey_problems", [{"journey": "cart_recovery"}])
+    # the other journeys go on
+    assert town.run(NOON + DAY) == [("apology", "email")]
+    assert town.enrollment("ann")["state"] == "active"
+    for table in ("journeys", "journey_steps"):
+        town.lab.change(f"insert into staging.stg_{table} select * from kept_{table}")
+    town.lab.change("delete from staging.stg_journey_problems")
+    assert town.run(NOON + DAY + HOUR) == [("email_offer", "email")]
+
+
+def test_a_send_that_waits_is_judged_again_by_the_rules_of_its_class(
+    town: Town,
+) -> None:
+    names = ("calm", "asleep", "angry", "gone", "wronged")
+    for name in (*names, "apologised"):
+        zone = "Asia/Tokyo" if name == "asleep" else "UTC"
+        town.move_in(name, channels=["push"], timezone=zone)
+    for name in names:
+        town.leave_cart(name, NOON - 4 * HOUR)
+    town.suffer("apologised", NOON - 4 * HOUR)
+    town.lab.build(NOON - 2 * HOUR)
+    town.lab.send(NOON - 2 * HOUR, state="pending")
+    waiting = town.lab.read("select profile_id from decisions.send_list")
+    town.suffer("wronged", NOON - HOUR)
+    town.meet_message("gone", "unsubscribed", NOON - HOUR, channel="push")
+    town.lab.change("""
+        update profiles.contact_points
+        set is_reachable = false, unreachable_reason = 'complained'
+        where profile_id = 'angry'
+    """)
+    town.lab.put("staging.stg_journey_problems", [{"journey": "restoration"}])
+    town.lab.build(NOON + 2 * HOUR)
+    blocks = town.lab.read("""
+        select send_list.profile_id, pending_blocks.rule, pending_blocks.verdict
+        from decisions.pending_blocks
+        inner join decisions.send_list using (send_id)
+        order by all
+    """).rows()
+    assert set(waiting["profile_id"]) == {*names, "apologised"}
+    assert blocks == [
+        ("angry", "suppression_list", "suppressed"),
+        ("apologised", "journey_set_aside", "held"),
+        ("asleep", "quiet_hours", "held"),
+        ("gone", "unsubscribed", "suppressed"),
+        ("wronged", "restoration", "held"),
+    ]
+
+
 def test_an_address_that_bounced_is_on_the_suppression_list(town: Town) -> None:
     town.move_in("ann", channels=["push"])
     town.leave_cart("ann", NOON - HOUR)

@@ -6,17 +6,20 @@ import logging
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import socket
+import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from email.policy import default
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import polars as pl
 import pytest
 from aiosmtpd.controller import Controller
@@ -26,7 +29,13 @@ from hypothesis import strategies as st
 
 from activations.channels import DestinationDownError
 from activations.channels.file import FileDestination
-from activations.channels.mail import checked_address
+from activations.channels.mail import (
+    MAIL_ADDRESS,
+    InvalidAddressError,
+    as_mail,
+    mail_address,
+    sender_address,
+)
 from activations.channels.smtp import SmtpDestination, SmtpServer
 from activations.delivery import (
     ImbalanceError,
@@ -35,7 +44,9 @@ from activations.delivery import (
     assert_balanced,
 )
 from activations.ledger import Ledger, Outcome, Send
-from activations.render import ContentError, Message, Renderer
+from activations.render import CONTENT, Message, Renderer
+from orchestration.settings import PROJECT
+from orchestration.warehouse import Warehouse
 
 MONDAY = datetime.fromisoformat("2026-06-01T09:00:00")
 TUESDAY = MONDAY + timedelta(hours=12)
@@ -254,12 +265,121 @@ def test_who_cannot_be_rendered_is_not_sent_and_the_others_are(ledger, tmp_path)
     assert set(states(ledger).values()) == {"sent", "dead"}
 
 
-def test_a_missing_content_file_stops_the_channel_before_anything_is_recorded(ledger):
+def test_unusable_content_holds_its_own_sends_until_it_is_mended(ledger, tmp_path):
+    content = tmp_path / "content"
+    shutil.copytree(CONTENT, content)
+    broken = content / "cart_recovery" / "gone.email.liquid"
+
+    def renderer() -> Renderer:
+        return Renderer(shop_url="https://s.example", currency="USD", content=content)
+
     wire = Wire()
-    with pytest.raises(ContentError, match=r"cart_recovery/gone\.email\.liquid"):
-        run(ledger, a_send_list(1, content_id="gone"), wire)
-    assert ledger.copy().is_empty()
-    assert wire.taken == []
+    both = pl.concat([a_send_list(1, content_id="gone"), a_send_list(2)])
+    run(ledger, both, wire, renderer=renderer())
+    assert states(ledger) == {"email0001": "pending", "email0002": "sent"}
+    assert reasons(ledger)["email0001"].startswith(
+        "content_unusable: cart_recovery/gone.email.liquid: file: no such content file"
+    )
+    shutil.copy(content / "cart_recovery" / "cart_offer.email.liquid", broken)
+    again = a_send_list(1, content_id="gone", is_due=False)
+    run(ledger, again, wire, renderer=renderer(), as_of=TUESDAY)
+    assert wire.taken == ["email0002", "email0001"]
+
+
+def test_what_is_held_is_neither_tried_nor_withdrawn(ledger):
+    run(ledger, a_send_list(1, 2), Wire(fates=["down"] * 9))
+    wire = Wire()
+    later = a_send_list(1, 2, is_due=False)
+    held = {"email0001": "quiet_hours"}
+    run(ledger, later, wire, as_of=MONDAY + timedelta(hours=6), held=held)
+    assert states(ledger) == {"email0001": "pending", "email0002": "sent"}
+    assert reasons(ledger)["email0001"] == "quiet_hours"
+    run(ledger, later, wire, as_of=TUESDAY)
+    assert wire.taken == ["email0002", "email0001"]
+
+
+def test_a_send_that_waited_goes_to_the_address_of_now(ledger, outbox):
+    run(ledger, a_send_list(1), Wire(fates=["down"] * 9))
+    moved = a_send_list(1, is_due=False, address="new@mail.example")
+    run(ledger, moved, FileDestination(outbox, email_from=SENDER), as_of=TUESDAY)
+    (written,) = files(outbox).values()
+    assert b"To: new@mail.example" in written
+
+
+def test_two_people_at_one_address_get_one_message_a_step(ledger):
+    family = {"address": "family@mail.example"}
+    wire = Wire()
+    since = {"cart_recovery": MONDAY - timedelta(days=7)}
+    twins = pl.concat([a_send_list(1, 2, **family), a_send_list(3)])
+    run(ledger, twins, wire, repeats_since=since)
+    assert reasons(ledger)["email0002"] == "shared_address"
+    # one run later, at another step, as service, and when a week has passed
+    later = pl.concat(
+        [
+            a_send_list(4, as_of=TUESDAY, **family),
+            a_send_list(5, as_of=TUESDAY, step="last_call", **family),
+            a_send_list(6, as_of=TUESDAY, message_class="transactional", **family),
+        ]
+    )
+    since = {"cart_recovery": TUESDAY - timedelta(days=7)}
+    run(ledger, later, wire, as_of=TUESDAY, repeats_since=since)
+    assert reasons(ledger)["email0004"] == "shared_address"
+    next_week = MONDAY + timedelta(days=9)
+    since = {"cart_recovery": next_week - timedelta(days=7)}
+    coming = a_send_list(7, as_of=next_week, **family)
+    run(ledger, coming, wire, as_of=next_week, repeats_since=since)
+    assert wire.taken == [f"email000{n}" for n in (1, 3, 5, 6, 7)]
+
+
+def test_who_shares_an_address_with_a_failed_send_still_gets_theirs(ledger):
+    family = {"address": "family@mail.example"}
+    run(ledger, a_send_list(1, **family), Wire(fates=["never"]))
+    wire = Wire()
+    run(ledger, a_send_list(2, as_of=TUESDAY, **family), wire, as_of=TUESDAY)
+    assert wire.taken == ["email0002"]
+
+
+def test_a_dead_send_is_tried_again_once_by_the_next_run(ledger):
+    run(ledger, a_send_list(1, 2, 3), Wire(fates=["never", "never", "taken"]))
+    assert ledger.dead().rows() == [("smtp_550", 2, MONDAY)]
+    again = {"send_id": "email0001", "reason": None, "as_of": WEDNESDAY}
+    assert ledger.retry(**again) == ["email0001"]
+    assert ledger.retry(**again) == []
+    assert ledger.retry(send_id="email0003", reason=None, as_of=WEDNESDAY) == []
+    wire = Wire()
+    run(ledger, a_send_list(1, 2, 3, is_due=False), wire, as_of=WEDNESDAY)
+    assert wire.taken == ["email0001"]
+    assert states(ledger)["email0002"] == "dead"
+
+
+def test_a_dead_send_tried_again_is_rendered_and_judged_as_of_now(ledger, outbox):
+    run(ledger, a_send_list(1, 2, 3), Wire(fates=["never"] * 3))
+    retried = ledger.retry(send_id=None, reason="smtp_5", as_of=WEDNESDAY)
+    assert retried == ["email0001", "email0002", "email0003"]
+    send_list = pl.concat(
+        [
+            a_send_list(1, is_due=False, address="new@mail.example"),
+            a_send_list(2, is_due=False, is_wanted=False),
+            a_send_list(3, is_due=False),
+        ]
+    )
+    run(
+        ledger,
+        send_list,
+        FileDestination(outbox, email_from=SENDER),
+        as_of=WEDNESDAY + timedelta(hours=2),
+        held={"email0003": "restoration"},
+    )
+    assert list(states(ledger).values()) == ["sent", "suppressed", "pending"]
+    (written,) = files(outbox).values()
+    assert b"To: new@mail.example" in written
+    assert b"Ada1, your cart" in written
+
+
+def test_no_send_rises_from_the_dead_by_itself(ledger):
+    run(ledger, a_send_list(1), Wire(fates=["never"]))
+    with pytest.raises(sqlite3.IntegrityError, match="cannot take this step"):
+        ledger._connection.execute("update sends set state = 'pending'")
 
 
 def test_a_send_of_a_run_that_died_goes_out_only_if_it_is_still_due(ledger):
@@ -607,23 +727,160 @@ def test_a_password_is_never_said_in_the_clear():
     assert "secret" not in repr(server)
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        "",
-        "nobody",
-        "@mail.example",
-        "a@",
-        "a b@mail.example",
-        "a@mail.example\r\nRCPT TO:<b@mail.example>",
-        "<a@mail.example>",
-        "a@mail.example,b@mail.example",
-        "ä@mail.example",
-    ],
+HOSTILE = (
+    *("", " ", "nobody", "@mail.example", "a@", "a@mail", "a@b@mail.example"),
+    *("bob@gmail..com", ".bob@gmail.com", "bob.@gmail.com", "bob@-gmail.com"),
+    *("a b@mail.example", "a@mail.example,b@mail.example", "<a@mail.example>"),
+    "a@mail.example\r\nRCPT TO:<b@mail.example>",
+    "a@mail.example\nBcc: b@mail.example",
+    *("a@mail.example\n", "a@mail.example\u200b", "a@mail.example\x00"),
+    *(f"{'a' * 65}@mail.example", f"a@{'b' * 64}.example", f"a@{'b.' * 130}example"),
+    *('"a b"@mail.example', "a@[127.0.0.1]", "a@127.0.0.1", "=?utf-8?q?a?=@b.example"),
+    *("ä@mail.example", "a@mail．example", "a@ma\u202eil.example", "a@mail.e"),
 )
+
+
+@pytest.mark.parametrize("address", HOSTILE)
 def test_what_is_no_address_is_refused(address):
     with pytest.raises(ValueError, match="not an email address"):
-        checked_address(address)
+        mail_address(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "on_the_wire"),
+    [
+        ("ada@mail.example", "ada@mail.example"),
+        ("o'hara+shop_1@a-b.mail.example", "o'hara+shop_1@a-b.mail.example"),
+        ("kunde@bücher.example", "kunde@xn--bcher-kva.example"),
+        ("kunde@BU\u0308CHER.example", "kunde@xn--bcher-kva.example"),
+        ("a@straße.example", "a@xn--strae-oqa.example"),
+        ("a@例え.テスト", "a@xn--r8jz45g.xn--zckzah"),
+        ("a@xn--bcher-kva.example", "a@xn--bcher-kva.example"),
+    ],
+)
+def test_a_domain_beyond_ascii_goes_out_in_punycode(address, on_the_wire):
+    assert mail_address(address) == on_the_wire
+
+
+def near_addresses() -> st.SearchStrategy[str]:
+    """Texts that are nearly, or just, addresses."""
+    parts = st.sampled_from(
+        [
+            *("a", "B", "7", ".", "..", "@", "-", "_", "+", "'", "=", "?", "/", " "),
+            *("\n", "\x00", "ü", "ß", "例", "𠀀", "\u0308", "\u200b", "×", "．", "é"),
+            *("mail", "example", ".com", "xn--bcher-kva", "a" * 60, "ü" * 61),
+        ]
+    )
+    texts = st.lists(parts, max_size=8).map("".join)
+    return texts | st.builds("{}@{}.{}".format, texts, texts, texts) | st.text()
+
+
+@pytest.fixture(scope="module")
+def is_mail_address() -> Callable[[Sequence[str]], list[bool]]:
+    """The rule by which models call somebody reachable, over many texts at once."""
+    macros = (PROJECT / "dbt_project" / "macros" / "normal_identifier.sql").read_text(
+        "utf-8"
+    )
+
+    class Adapter:
+        def dispatch(self, name: str) -> Any:
+            return getattr(module, f"default__{name}")
+
+    environment = jinja2.Environment()
+    environment.globals |= {"adapter": Adapter(), "return": lambda value: value}
+    module = environment.from_string(macros).module
+    rule = module.is_mail_address("address")
+
+    def judge(addresses: Sequence[str]) -> list[bool]:
+        with Warehouse(Path(":memory:")).connect(read_only=False) as connection:
+            return [
+                row[0]
+                for row in connection.execute(
+                    f"select {rule} from (select unnest(?) as address)",
+                    [list(addresses)],
+                ).fetchall()
+            ]
+
+    return judge
+
+
+@given(addresses=st.lists(near_addresses(), min_size=30, max_size=60))
+@settings(max_examples=15, deadline=None)
+def test_models_and_mail_agree_on_what_an_address_is(is_mail_address, addresses):
+    addresses = [*HOSTILE, "ada@mail.example", "a@bücher.example", *addresses]
+    accepted = [bool(MAIL_ADDRESS.fullmatch(address)) for address in addresses]
+    sendable = []
+    for address in addresses:
+        try:
+            mail = as_mail(a_message(address), sender=sender_address(SENDER))
+            read = email.message_from_bytes(mail.as_bytes(), policy=default)
+            assert read["To"].addresses[0].addr_spec == mail_address(address)
+            sendable.append(True)
+        except InvalidAddressError:
+            sendable.append(False)
+    assert sendable == is_mail_address(addresses)
+    assert all(accepted[n] for n, is_sendable in enumerate(sendable) if is_sendable)
+
+
+def a_message(address: str) -> Message:
+    fields = {"subject": "Hello", "text": "Hello", "html": "<p>Hello</p>"}
+    return Message("send", "email", address, "hello", MONDAY, fields)
+
+
+def test_bad_addresses_and_people_end_alone_among_a_thousand(ledger, mailbox):
+    odd = [
+        a_send_list(number, address=address)
+        for number, address in enumerate(HOSTILE[:20], start=1)
+    ]
+    refused = a_send_list(30, 31)
+    mailbox.replies = {
+        "person30@mail.example": "550 5.1.1 nobody here",
+        "person31@mail.example": "501 5.1.3 a bad address",
+    }
+    hostile = [
+        '{"first_name": "{{ 7 | times: 7 }}{% raw %}"}',
+        '{"first_name": "Ada\\r\\nBcc: all@mail.example"}',
+        '{"first_name": "\\ud800\\u0000\\u202eAda"}',
+        '{"first_name": {"a": 1}, "recent_buyer_count": "many"}',
+        '{"incentive_ends_at": "9999-12-31T23:59:59", "timezone": "Mars/Olympus"}',
+        f'{{"first_name": {"[" * 9000 + "]" * 9000}}}',
+    ]
+    people = [
+        a_send_list(40 + number, payload=payload)
+        for number, payload in enumerate(hostile)
+    ]
+    others = a_send_list(*range(100, 1100))
+    send_list = pl.concat([*odd, refused, *people, others])
+    with closing(smtp_to(mailbox.port)) as destination:
+        run(ledger, send_list, destination)
+    outcomes = ledger.copy().select("send_id", "state", "reason")
+    ended = {send_id: (state, why) for send_id, state, why in outcomes.iter_rows()}
+    assert {ended[f"email{n:04d}"] for n in range(100, 1100)} == {("sent", None)}
+    for number in range(1, 21):
+        state, reason = ended[f"email{number:04d}"]
+        assert state == "dead"
+        assert reason in ("invalid_address", "render_failed: no address")
+    assert ended["email0030"] == ("dead", "smtp_550_5.1.1")
+    assert ended["email0031"] == ("dead", "smtp_501_5.1.3")
+    for number in range(40, 46):
+        assert ended[f"email{number:04d}"][0] in ("sent", "dead")
+    told = {
+        to[0]: email.message_from_bytes(mail, policy=default)
+        for to, mail in mailbox.mails
+    }
+    assert (
+        len(told) == len(mailbox.mails) == sum(s == "sent" for s, _ in ended.values())
+    )
+    assert all(mail["Bcc"] is None for mail in told.values())
+    text = told["person40@mail.example"].get_body(("plain",)).get_content()
+    assert "{{ 7 | times: 7 }}{% raw %}, your cart" in text
+    text = told["person42@mail.example"].get_body(("plain",)).get_content()
+    assert "Ada, your cart" in text
+
+
+def test_a_sender_that_is_none_is_named_before_anything_is_tried(outbox):
+    with pytest.raises(ValueError, match="is no sender of emails"):
+        FileDestination(outbox, email_from="The Shop")
 
 
 def test_a_bad_address_ends_one_send_on_either_destination(ledger, mailbox, outbox):

@@ -284,9 +284,10 @@ def test_an_error_never_quotes_what_we_know_of_a_person(write):
         (push("{% if first_name %}"), "liquid"),
         (push("{{ first_name | shout }}"), "liquid:5: "),
         ("no fields here", "two lines of ---"),
-        ("---\ntitle: [\n---\nbody\n", "push.liquid: "),
-        ("---\ntitle: Hello\n---\nbody\n", "expected the fields"),
-        ("---\ntitle: Hello\nlink: /\nlnik: /\n---\nbody\n", "expected the fields"),
+        ("---\ntitle: [\n---\nbody\n", r"push\.liquid:3: "),
+        ("---\ntitle: Hello\n---\nbody\n", "link: is missing"),
+        ("---\ntitle: Hello\nlink: /\nlnik: /\n---\nbody\n", r":4: lnik: .* mean link"),
+        ("---\ntitle: Hello\nlink: /\nlink: /b\n---\nbody\n", ":4: link: .* keep one"),
     ],
 )
 def test_a_broken_content_file_is_named(write, text, what):

@@ -12,7 +12,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from activations.channels.mail import as_mail
+from activations.channels.mail import (
+    InvalidAddressError,
+    as_mail,
+    cannot_be_built,
+    sender_address,
+)
 from activations.ledger import Outcome, Send
 from activations.render import Message
 
@@ -25,7 +30,7 @@ class FileDestination:
 
     def __init__(self, outbox: Path, *, email_from: str) -> None:
         self._outbox = outbox
-        self._email_from = email_from
+        self._sender = sender_address(email_from)
 
     def send(self, messages: Sequence[Message]) -> list[Outcome]:
         """Write each message whole or not at all, and make it last a power cut."""
@@ -34,8 +39,12 @@ class FileDestination:
         for message in messages:
             try:
                 content = self._encode(message)
-            except ValueError:
+            except InvalidAddressError:
                 outcomes.append(Outcome(message.send_id, "dead", "invalid_address"))
+                continue
+            # one message that cannot be written is no reason to keep back the others
+            except Exception as error:
+                outcomes.append(cannot_be_built(message, error))
                 continue
             path = self._path(message.channel, message.as_of, message.send_id)
             part = part_of(path)
@@ -69,7 +78,7 @@ class FileDestination:
 
     def _encode(self, message: Message) -> bytes:
         if message.channel == "email":
-            return as_mail(message, sender=self._email_from).as_bytes()
+            return as_mail(message, sender=self._sender).as_bytes()
         body = {
             "send_id": message.send_id,
             "channel": message.channel,

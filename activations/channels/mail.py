@@ -1,28 +1,58 @@
 """A rendered email as an RFC 5322 message; the same bytes whenever it is made again."""
 
+import re
+import unicodedata
 from datetime import UTC
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime, parseaddr
 
+from activations.ledger import Outcome
 from activations.render import Message
 
+# The same rule as the macro `is_mail_address`, by which models call somebody reachable.
+MOST_CHARACTERS = 254
+MOST_NAME_CHARACTERS = 64
+ATOM = r"[a-zA-Z0-9!#$%&'*+/=^_`{|}~-]+"
+LETTER = (
+    r"a-zA-Z\u00c0-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+INNER = rf"[0-9{LETTER}-]{{0,61}}[0-9{LETTER}]"
+LABEL = rf"[0-9{LETTER}](?:{INNER})?"
+MAIL_ADDRESS = re.compile(rf"{ATOM}(?:[.]{ATOM})*@(?:{LABEL}[.])+[{LETTER}]{INNER}")
 
-def as_mail(message: Message, *, sender: str) -> EmailMessage:
+
+class InvalidAddressError(ValueError):
+    """Mail cannot be sent to this address."""
+
+
+def sender_address(text: str) -> Address:
+    """Who mail is from, written as `The Shop <hello@shop.example>`.
+
+    Raises:
+        ValueError: if it is no address: no mail at all could be sent.
+    """
+    name, address = parseaddr(text)
+    try:
+        return Address(display_name=name, addr_spec=mail_address(address))
+    except InvalidAddressError:
+        raise ValueError(f"{text!r} is no sender of emails") from None
+
+
+def as_mail(message: Message, *, sender: Address) -> EmailMessage:
     """Text and HTML with the headers that mailbox providers ask of bulk senders.
 
     Raises:
-        ValueError: if the address is none.
+        InvalidAddressError: if mail cannot be sent to the address.
     """
-    name, address = parseaddr(sender)
     mail = EmailMessage(policy=SMTP)
-    mail["From"] = Address(display_name=name, addr_spec=address)
-    mail["To"] = Address(addr_spec=checked_address(message.address))
+    mail["From"] = sender
+    mail["To"] = Address(addr_spec=mail_address(message.address))
     mail["Subject"] = message.fields["subject"]
     # the run's moment, not the clock: the message is the same however often it is made
     mail["Date"] = format_datetime(message.as_of.replace(tzinfo=UTC))
-    mail["Message-ID"] = f"<{message.send_id}@{address.rpartition('@')[2]}>"
+    mail["Message-ID"] = f"<{message.send_id}@{sender.domain}>"
     mail["X-Rekindle-Send-Id"] = message.send_id
     unsubscribe = message.fields.get("unsubscribe_link")
     if unsubscribe:
@@ -35,14 +65,31 @@ def as_mail(message: Message, *, sender: str) -> EmailMessage:
     return mail
 
 
-def checked_address(address: str) -> str:
-    """The address itself, if mail can be sent to it.
+def cannot_be_built(message: Message, error: Exception) -> Outcome:
+    """The end of a message of which no mail or file can be made; quotes nobody."""
+    return Outcome(message.send_id, "dead", f"build_failed: {type(error).__name__}")
+
+
+def mail_address(address: str) -> str:
+    """The address as it goes on the wire: its domain in ASCII.
 
     Raises:
-        ValueError: if it is not one `local@domain` of plain ASCII.
+        InvalidAddressError: if mail cannot be sent to it.
     """
-    local, at, domain = address.rpartition("@")
-    is_plain = address.isascii() and address.isprintable()
-    if not (local and at and domain and is_plain) or set(address) & set(" <>,;"):
-        raise ValueError("not an email address")
-    return address
+    name, _, domain = address.rpartition("@")
+    if (
+        len(address) > MOST_CHARACTERS
+        or len(name) > MOST_NAME_CHARACTERS
+        or not MAIL_ADDRESS.fullmatch(address)
+    ):
+        raise InvalidAddressError("not an email address")
+    return f"{name}@{'.'.join(map(in_ascii, domain.split('.')))}"
+
+
+def in_ascii(label: str) -> str:
+    """One label of a domain in ASCII (RFC 5891, 4.4)."""
+    if label.isascii():
+        return label
+    return (
+        f"xn--{unicodedata.normalize('NFC', label.lower()).encode('punycode').decode()}"
+    )

@@ -14,7 +14,12 @@ from email.message import EmailMessage
 from typing import Literal
 
 from activations.channels import DestinationDownError
-from activations.channels.mail import as_mail
+from activations.channels.mail import (
+    InvalidAddressError,
+    as_mail,
+    cannot_be_built,
+    sender_address,
+)
 from activations.ledger import Outcome, Send
 from activations.render import Message
 
@@ -55,7 +60,7 @@ class SmtpDestination:
 
     def __init__(self, server: SmtpServer, *, email_from: str) -> None:
         self._server = server
-        self._email_from = email_from
+        self._sender = sender_address(email_from)
         self._session: smtplib.SMTP | None = None
 
     def send(self, messages: Sequence[Message]) -> list[Outcome]:
@@ -77,12 +82,16 @@ class SmtpDestination:
 
     def _send_one(self, message: Message) -> Outcome:
         try:
-            mail = as_mail(message, sender=self._email_from)
-        except ValueError:
+            mail = as_mail(message, sender=self._sender)
+            content = mail.as_bytes()
+        except InvalidAddressError:
             return Outcome(message.send_id, "dead", "invalid_address")
+        # one message that cannot be written is no reason to keep back the others
+        except Exception as error:
+            return cannot_be_built(message, error)
         session = self._open_session()
         return self._announce(session, message, mail) or self._transfer(
-            session, message, mail
+            session, message, mail, content
         )
 
     def _announce(
@@ -92,7 +101,7 @@ class SmtpDestination:
         try:
             code, text = session.mail(mail["From"].addresses[0].addr_spec)
             if code == OK:
-                code, text = session.rcpt(message.address)
+                code, text = session.rcpt(mail["To"].addresses[0].addr_spec)
             if code in (OK, OK_FORWARDED):
                 return None
             session.rset()
@@ -102,11 +111,15 @@ class SmtpDestination:
         return refused(message.send_id, code, text)
 
     def _transfer(
-        self, session: smtplib.SMTP, message: Message, mail: EmailMessage
+        self,
+        session: smtplib.SMTP,
+        message: Message,
+        mail: EmailMessage,
+        content: bytes,
     ) -> Outcome:
         """Hand over the content: from here on a broken line leaves doubt."""
         try:
-            code, text = session.data(mail.as_bytes())
+            code, text = session.data(content)
         except smtplib.SMTPDataError as error:
             # the server refused DATA itself, before any content
             code, text = error.smtp_code, as_bytes(error.smtp_error)

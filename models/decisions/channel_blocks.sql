@@ -1,12 +1,17 @@
 -- One row per profile, channel and rule that closes the channel for good. Of those who
--- are in a journey now.
+-- are in a journey now, or whom a send waits to be delivered to.
 with
 
 enrolled_profiles as (
 
     select distinct profile_id
     from {{ ref('enrollments') }}
-    where state = 'active'
+    where
+        state = 'active'
+        or enrollment_id in (
+            select sends.enrollment_id from {{ ref('stg_sends') }} as sends
+            where sends.state = 'pending'
+        )
 
 ),
 
@@ -50,6 +55,7 @@ newest_consents as (
 
 ),
 
+-- who complained wants no more of it, from whichever address
 unsubscribes as (
 
     select
@@ -60,7 +66,7 @@ unsubscribes as (
     from {{ ref('stg_message_events') }} as stg_message_events
     inner join {{ ref('profile_events') }} as profile_events
         on stg_message_events.message_id = profile_events.message_id
-    where stg_message_events.interaction = 'unsubscribed'
+    where stg_message_events.interaction in ('unsubscribed', 'complained')
     qualify row_number() over (
         partition by profile_events.profile_id, stg_message_events.channel
         order by stg_message_events.occurred_at desc, stg_message_events.message_id desc
@@ -78,8 +84,11 @@ describe_channels as (
         contact_points.unreachable_reason,
         newest_consents.status as consent_status,
         newest_consents.message_id as consent_message_id,
-        unsubscribes.message_id as unsubscribe_message_id,
-        unsubscribes.message_id is not null and (
+        coalesce(
+            contact_points.unsubscribe_message_id, unsubscribes.message_id
+        ) as unsubscribe_message_id,
+        contact_points.unsubscribe_message_id is not null
+        or unsubscribes.message_id is not null and (
             newest_consents.updated_at is null
             or newest_consents.status <> 'granted'
             or newest_consents.updated_at <= unsubscribes.occurred_at

@@ -19,6 +19,12 @@ journeys as (
 
 ),
 
+set_aside as (
+
+    select distinct journey from {{ ref('stg_journey_problems') }}
+
+),
+
 orders as (
 
     select
@@ -99,14 +105,17 @@ collect_exits as (
 
     union all
 
-    -- a journey that marketers took away ends where it stands
+    -- a journey that marketers took away ends where it stands, one that waits to be
+    -- mended goes on then
     select
         progress.enrollment_id,
         'withdrawn' as exit_reason,
         run.as_of as exited_at
     from progress
     cross join run
-    where progress.journey not in (select journeys.journey from journeys)
+    where
+        progress.journey not in (select journeys.journey from journeys)
+        and progress.journey not in (select set_aside.journey from set_aside)
 
 ),
 

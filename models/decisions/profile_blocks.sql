@@ -1,5 +1,5 @@
 -- One row per profile and rule that keeps messages from it now, whatever the channel.
--- Of those with a step due.
+-- Of those with a step due or a send that waits to be delivered.
 with
 
 run as (
@@ -10,7 +10,13 @@ run as (
 
 due_profiles as (
 
-    select distinct profile_id from {{ ref('due_steps') }}
+    select profile_id from {{ ref('due_steps') }}
+    union
+    select enrollments.profile_id
+    from {{ ref('stg_sends') }} as sends
+    inner join {{ ref('enrollments') }} as enrollments
+        on sends.enrollment_id = enrollments.enrollment_id
+    where sends.state = 'pending'
 
 ),
 

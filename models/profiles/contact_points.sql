@@ -26,29 +26,33 @@ rules as (
 
 ),
 
--- what was reported before an address was first seen was about another one
-keep_own_problems as (
+describe_addresses as (
 
     select
         addresses.*,
+        problems.complained_at,
+        problems.failure,
+        problems.failed_at,
         problems.temporary_failure_count,
-        {%- for moment in [
-            'complained', 'unsubscribed', 'failed', 'temporarily_failed', 'success'
-        ] %}
+        problems.temporarily_failed_at,
+        problems.success_at,
+        -- holds for whoever has the address, until they ask for messages again
         case
-            when addresses.valid_from > problems.{{ moment }}_at then null
-            else problems.{{ moment }}_at
-        end as {{ moment }}_at,
-        {%- endfor %}
-        case
-            when addresses.valid_from > problems.failed_at then null
-            else problems.failure
-        end as failure
+            when
+                consents.status = 'granted'
+                and consents.updated_at > problems.unsubscribed_at
+                then null
+            else problems.unsubscribe_message_id
+        end as unsubscribe_message_id
     from addresses
     left join delivery_problems as problems
         on
             addresses.profile_id = problems.profile_id
             and addresses.channel = problems.channel
+    left join consents
+        on
+            addresses.profile_id = consents.profile_id
+            and addresses.channel = consents.channel
 
 ),
 
@@ -60,19 +64,14 @@ find_reasons as (
             when addresses.address is null then 'no_address'
             when
                 addresses.channel = 'email'
-                and (
-                    addresses.address not like '_%@_%._%'
-                    or addresses.address like '%@%@%'
-                    or addresses.address like '% %'
-                )
+                and not {{ is_mail_address('addresses.address') }}
                 then 'invalid_address'
             when addresses.token_problem is not null then addresses.token_problem
             when addresses.complained_at is not null then 'complained'
             -- a carrier that was told to stop delivers nothing more
             when
                 addresses.channel = 'sms'
-                and addresses.unsubscribed_at is not null
-                and consents.status = 'denied'
+                and addresses.unsubscribe_message_id is not null
                 then 'stopped'
             when
                 addresses.failed_at
@@ -83,12 +82,8 @@ find_reasons as (
                 and addresses.temporary_failure_count >= rules.soft_bounce_limit
                 then 'soft_bounced'
         end as unreachable_reason
-    from keep_own_problems as addresses
+    from describe_addresses as addresses
     cross join rules
-    left join consents
-        on
-            addresses.profile_id = consents.profile_id
-            and addresses.channel = consents.channel
 
 ),
 
@@ -100,6 +95,7 @@ tell_reachability as (
         address,
         unreachable_reason is null as is_reachable,
         unreachable_reason,
+        unsubscribe_message_id,
         valid_from,
         case when address is not null then greatest(last_seen_at, success_at) end
             as last_confirmed_at

@@ -1,5 +1,5 @@
--- One row per profile and channel that reported back: what went wrong on it and when
--- something last arrived.
+-- One row per profile and channel whose address was reported on, by whoever held it
+-- then: what went wrong with the address and when something last arrived there.
 {%- set success = "interaction in ('delivered', 'clicked')" %}
 {%- set failure = "interaction in ('bounced', 'failed')" %}
 with
@@ -7,6 +7,28 @@ with
 message_events as (
 
     select * from {{ ref('stg_message_events') }}
+    where
+        interaction in (
+            'delivered', 'clicked', 'bounced', 'failed', 'complained', 'unsubscribed'
+        )
+
+),
+
+sends as (
+
+    select * from {{ ref('stg_sends') }}
+
+),
+
+identifiers as (
+
+    select
+        message_id,
+        case identifier_type when 'email' then 'email' else 'sms' end as channel,
+        min(identifier) as address
+    from {{ ref('stg_identifiers') }}
+    where identifier_type in ('email', 'phone')
+    group by message_id, identifier_type
 
 ),
 
@@ -16,35 +38,71 @@ profile_events as (
 
 ),
 
-date_reports as (
+addresses as (
+
+    select * from {{ ref('addresses') }}
+    where address is not null
+
+),
+
+-- where the message went, else the address that the report names, else the one that the
+-- person has, if it was known by then: what was reported earlier was about another one
+address_reports as (
 
     select
-        profile_events.profile_id,
         message_events.channel,
         message_events.message_id,
         message_events.interaction,
         message_events.is_temporary,
         profile_events.occurred_at,
-        max(
-            case when message_events.{{ success }} then profile_events.occurred_at end
-        ) over (
-            partition by profile_events.profile_id, message_events.channel
-        ) as success_at
+        coalesce(
+            sends.address,
+            identifiers.address,
+            case
+                when addresses.valid_from > profile_events.occurred_at then null
+                else addresses.address
+            end
+        ) as address
     from message_events
     inner join profile_events on message_events.message_id = profile_events.message_id
-    where message_events.channel is not null
+    left join sends
+        on
+            message_events.send_id = sends.send_id
+            and message_events.channel = sends.channel
+    left join identifiers
+        on
+            message_events.message_id = identifiers.message_id
+            and message_events.channel = identifiers.channel
+    left join addresses
+        on
+            profile_events.profile_id = addresses.profile_id
+            and message_events.channel = addresses.channel
+
+),
+
+date_reports as (
+
+    select
+        *,
+        max(case when {{ success }} then occurred_at end) over (
+            partition by channel, address
+        ) as success_at
+    from address_reports
+    where address is not null
 
 ),
 
 summarise_reports as (
 
     select
-        profile_id,
         channel,
+        address,
         max(case when interaction = 'complained' then occurred_at end)
             as complained_at,
         max(case when interaction = 'unsubscribed' then occurred_at end)
             as unsubscribed_at,
+        max_by(message_id, (occurred_at, message_id))
+            filter (where interaction = 'unsubscribed') as unsubscribe_message_id,
         max_by(interaction, (occurred_at, message_id))
             filter (where {{ failure }} and not is_temporary) as failure,
         max(case when {{ failure }} and not is_temporary then occurred_at end)
@@ -62,8 +120,29 @@ summarise_reports as (
             as temporarily_failed_at,
         max(success_at) as success_at
     from date_reports
-    group by profile_id, channel
+    group by channel, address
+
+),
+
+find_holders as (
+
+    select
+        addresses.profile_id,
+        summarise_reports.channel,
+        summarise_reports.complained_at,
+        summarise_reports.unsubscribed_at,
+        summarise_reports.unsubscribe_message_id,
+        summarise_reports.failure,
+        summarise_reports.failed_at,
+        summarise_reports.temporary_failure_count,
+        summarise_reports.temporarily_failed_at,
+        summarise_reports.success_at
+    from summarise_reports
+    inner join addresses
+        on
+            summarise_reports.channel = addresses.channel
+            and summarise_reports.address = addresses.address
 
 )
 
-select * from summarise_reports
+select * from find_holders

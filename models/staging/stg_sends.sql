@@ -21,6 +21,7 @@ name_fields as (
         identifier,
         content_id,
         message_class,
+        address,
         state,
         reason,
         as_of,

@@ -107,7 +107,8 @@ BALANCES = """
 
 # What the ledger has not settled. An earlier decision is carried out only if it was
 # made again (the ledger never heard of it), or if what it was made for still holds
-# (the ledger could not deliver it).
+# (the ledger could not deliver it): no rule stands against it, and the enrollment has
+# had nothing since. It then goes to the address that the person has by now.
 SEND_LIST = """
     with
 
@@ -129,6 +130,15 @@ SEND_LIST = """
         select enrollment_id, profile_id
         from decisions.enrollments
         where exit_reason is null or exit_reason = 'completed'
+    ),
+
+    blocks as (
+        select
+            send_id,
+            bool_or(verdict = 'suppressed') as is_suppressed,
+            min_by(rule, rule_order) as rule
+        from decisions.pending_blocks
+        group by send_id
     )
 
     select
@@ -140,13 +150,26 @@ SEND_LIST = """
         send_list.profile_id,
         send_list.identifier_type,
         send_list.identifier,
-        send_list.address,
+        case
+            when recorded.send_id is null then send_list.address
+            else contact_points.address
+        end as address,
         send_list.content_id,
         send_list.message_class,
         cast(send_list.payload as varchar) as payload,
         send_list.as_of,
         send_list.as_of = run.as_of or standing.enrollment_id is not null as is_due,
         running.enrollment_id is not null
+        and not coalesce(blocks.is_suppressed, false)
+        and not exists (
+            select 1
+            from raw.sends as later
+            where
+                later.enrollment_id = send_list.enrollment_id
+                and later.send_id <> send_list.send_id
+                and later.state in ('inflight', 'sent', 'unknown')
+                and later.as_of >= send_list.as_of
+        )
         and not exists (
             select 1
             from profiles.consents
@@ -163,7 +186,8 @@ SEND_LIST = """
                 overrides.profile_id = running.profile_id
                 and overrides.override = 'never_contact'
                 and overrides.message_class in ('all', send_list.message_class)
-        ) as is_wanted
+        ) as is_wanted,
+        blocks.rule as hold_reason
     from decisions.send_list
     cross join run
     left join standing
@@ -173,6 +197,11 @@ SEND_LIST = """
             and send_list.channel = standing.channel
     left join running on send_list.enrollment_id = running.enrollment_id
     left join raw.sends as recorded on send_list.send_id = recorded.send_id
+    left join blocks on send_list.send_id = blocks.send_id
+    left join profiles.contact_points
+        on
+            running.profile_id = contact_points.profile_id
+            and send_list.channel = contact_points.channel
     where
         send_list.channel = $channel
         and send_list.as_of <= run.as_of
@@ -185,6 +214,16 @@ DOUBTFUL = """
     select enrollment_id
     from decisions.entries
     where evidence_at is null or evidence_at <= $doubt
+"""
+
+# Since when the same step to the same address is a repetition: as long as one person
+# may not begin the journey again, nobody else begins it at that address.
+REPEATS_SINCE = """
+    select
+        journeys.journey,
+        run.as_of - to_seconds(journeys.re_eligible_after_seconds) as repeats_since
+    from staging.stg_journeys as journeys
+    cross join staging.stg_run as run
 """
 
 COLUMNS = {
@@ -289,12 +328,15 @@ def channel_asset(channel: str) -> dg.AssetsDefinition:
         deps=[
             dg.AssetKey(["raw", "sends"]),
             dg.AssetKey(["staging", "stg_run"]),
+            dg.AssetKey(["staging", "stg_journeys"]),
+            dg.AssetKey(["profiles", "contact_points"]),
             dg.AssetKey(["profiles", "consents"]),
             dg.AssetKey(["profiles", "overrides"]),
             dg.AssetKey(["decisions", "enrollments"]),
             dg.AssetKey(["decisions", "candidates"]),
             dg.AssetKey(["decisions", "decisions"]),
             dg.AssetKey(["decisions", "send_list"]),
+            dg.AssetKey(["decisions", "pending_blocks"]),
         ],
         metadata=table_metadata(channel),
     )
@@ -306,6 +348,7 @@ def channel_asset(channel: str) -> dg.AssetsDefinition:
             run = fetch_frame(connection, RUN).row(0, named=True)
             balances = fetch_frame(connection, BALANCES)
             send_list = fetch_frame(connection, SEND_LIST, {"channel": channel})
+            repeats_since = fetch_frame(connection, REPEATS_SINCE)
         with Ledger(settings.ledger) as ledger:
             if run["is_newest"]:
                 assert_balanced(balances)
@@ -318,6 +361,12 @@ def channel_asset(channel: str) -> dg.AssetsDefinition:
                         channel=channel,
                         destination=destination,
                         others=others,
+                        held=dict(
+                            send_list.drop_nulls("hold_reason")
+                            .select("send_id", "hold_reason")
+                            .iter_rows()
+                        ),
+                        repeats_since=dict(repeats_since.iter_rows()),
                         renderer=Renderer(
                             shop_url=settings.shop_url,
                             currency=run["base_currency"],

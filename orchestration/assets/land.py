@@ -7,14 +7,15 @@ import polars as pl
 
 from activations.blueprint import (
     JOURNEY_SCHEMA,
+    PROBLEM_SCHEMA,
     STEP_SCHEMA,
+    Problem,
     journey_frames,
-    load_journeys,
 )
 from activations.ledger import Ledger
 from orchestration.reconcile import assert_ledger_holds
 from orchestration.resources import Home
-from orchestration.settings import PROJECT, parse_moment, wall_clock
+from orchestration.settings import parse_moment, wall_clock
 from orchestration.sources.landing import land as land_files
 from orchestration.sources.landing import unreadable_files
 from orchestration.sources.receipts import land_receipts
@@ -25,10 +26,10 @@ from orchestration.sources.run_inputs import (
     bring_sends,
     listed_sends,
     refuse_future,
+    usable_journeys,
 )
 from orchestration.warehouse import fetch_frame
 
-JOURNEYS = PROJECT / "activations" / "journeys"
 OWNERS = ["data@example.com"]
 
 FILES = {
@@ -89,10 +90,18 @@ SENDS = {
     "identifier": ("varchar", "Identifier its receipt carries."),
     "content_id": ("varchar", "What it says."),
     "message_class": ("varchar", "`marketing` or `transactional`."),
+    "address": ("varchar", "Where it went: what is reported of it is about this."),
     "state": ("varchar", "What had become of it before this run."),
     "reason": ("varchar", "Why it was not sent."),
     "as_of": ("timestamp", "The run that decided it."),
     "sent_at": ("timestamp", "The run that sent it."),
+}
+JOURNEY_PROBLEMS = {
+    "journey": ("varchar", "The journey that is set aside."),
+    "file": ("varchar", "The file, as named in the folder of journeys or of content."),
+    "line": ("bigint", "The line; null: the file as a whole."),
+    "field": ("varchar", "The field."),
+    "reason": ("varchar", "What is wrong with it, and how to mend it."),
 }
 
 
@@ -155,11 +164,21 @@ TABLES = (
         "that a warehouse put back from an earlier time does not list.",
         documented(SENDS),
     ),
-    table("journeys", "One row per journey file.", from_frame(JOURNEY_SCHEMA)),
+    table(
+        "journeys",
+        "One row per journey that can be used.",
+        from_frame(JOURNEY_SCHEMA),
+    ),
     table(
         "journey_steps",
         "One row per journey, step and channel.",
         from_frame(STEP_SCHEMA),
+    ),
+    table(
+        "journey_problems",
+        "One row per mistake in a journey or its content, which sets the journey aside "
+        "until it is mended: where it stands and how to mend it.",
+        documented(JOURNEY_PROBLEMS),
     ),
 )
 
@@ -204,7 +223,14 @@ def land(
         landed = land_files(connection, home.settings.landing, started_at)
         begin_run(connection, as_of, home.settings)
         bring_sends(connection, sends)
-        bring_journeys(connection, *journey_frames(load_journeys(JOURNEYS)))
+        journeys, problems = usable_journeys(home.settings)
+        bring_journeys(
+            connection,
+            *journey_frames(journeys),
+            pl.DataFrame(problems, schema=PROBLEM_SCHEMA),
+        )
+        for problem in problems:
+            context.log.warning(f"journey {problem.journey} is set aside: {problem}")
         context.log.info(f"{landed}")
         for spec in TABLES:
             address = ".".join(spec.key.path)
@@ -212,6 +238,22 @@ def land(
             yield dg.MaterializeResult(
                 asset_key=spec.key, metadata={"dagster/row_count": count}
             )
+
+
+@dg.asset_check(asset=dg.AssetKey(["raw", "journey_problems"]))
+def every_journey_is_usable(home: Home) -> dg.AssetCheckResult:
+    """Warns of each journey that is set aside, with its mistakes."""
+    with home.warehouse.connect(read_only=True) as connection:
+        problems = fetch_frame(connection, "from raw.journey_problems")
+    listing = "\n".join(f"- {Problem(**row)}" for row in problems.to_dicts())
+    return dg.AssetCheckResult(
+        passed=problems.is_empty(),
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "journey_count": problems["journey"].n_unique(),
+            "problems": dg.MetadataValue.md(listing),
+        },
+    )
 
 
 @dg.asset_check(asset=dg.AssetKey(["raw", "rejected_events"]))

@@ -9,7 +9,10 @@ from datetime import datetime
 
 import polars as pl
 
+from activations.authoring import read_usable
+from activations.blueprint import PROBLEM_SCHEMA, Journey, Problem
 from activations.ledger import Ledger
+from activations.render import CONTENT, Renderer
 from orchestration.fingerprint import fingerprint
 from orchestration.settings import PROJECT, Settings, wall_clock
 from orchestration.warehouse import (
@@ -20,6 +23,7 @@ from orchestration.warehouse import (
 )
 
 RUNS = "create table if not exists raw.runs (as_of timestamp)"
+JOURNEYS = PROJECT / "activations" / "journeys"
 IDENTITY_RULES = PROJECT / "dbt_project" / "seeds" / "identity_rules.csv"
 # What turns messages into identifiers, links and profiles. Denied and allowed pairs are
 # not among it: identity takes a change of these in without starting afresh.
@@ -192,9 +196,29 @@ def bring_sends(connection: Connection, sends: pl.DataFrame) -> None:
     replace_table(connection, "raw.sends", sends)
 
 
+def usable_journeys(settings: Settings) -> tuple[list[Journey], list[Problem]]:
+    """The journeys that authors keep, and what sets others of them aside."""
+    # the currency of a message is that of the orders; any will do to proofread it
+    renderer = Renderer(
+        shop_url=settings.shop_url,
+        currency=settings.base_currency or "USD",
+        content=CONTENT,
+    )
+    return read_usable(JOURNEYS, renderer)
+
+
 def bring_journeys(
-    connection: Connection, journeys: pl.DataFrame, steps: pl.DataFrame
+    connection: Connection,
+    journeys: pl.DataFrame,
+    steps: pl.DataFrame,
+    problems: pl.DataFrame | None = None,
 ) -> None:
-    """Replace the blueprint's tables by what the journey files say now."""
+    """Replace the blueprint's tables by what the journey files say now.
+
+    A journey with a problem is set aside: it is in no other table, and not gone either.
+    """
     replace_table(connection, "raw.journeys", journeys)
     replace_table(connection, "raw.journey_steps", steps)
+    if problems is None:
+        problems = pl.DataFrame(schema=PROBLEM_SCHEMA)
+    replace_table(connection, "raw.journey_problems", problems)

@@ -1,0 +1,24 @@
+-- One row per mistake that sets a journey aside until it is mended.
+{{ config(materialized='view') }}
+
+with
+
+journey_problems as (
+
+    select * from {{ source('raw', 'journey_problems') }}
+
+),
+
+name_fields as (
+
+    select
+        journey,
+        file,
+        line,
+        field,
+        reason
+    from journey_problems
+
+)
+
+select * from name_fields
