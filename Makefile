@@ -6,8 +6,8 @@ UV := $(BIN)/uv
 # older DuckDBs, which have to open the published copy
 READERS := 1.2.2 1.4.4 1.5.0
 
-.PHONY: demo run ui real test check crash bench bench-identity evaluate \
-	evaluate-matching fmt lint types lock readers
+.PHONY: demo run ui real test check crash fuzz bench bench-identity evaluate \
+	evaluate-matching fmt lint types lock readers sdk-clients
 
 demo: $(VENV)/run.stamp
 	$(BIN)/rekindle demo
@@ -44,6 +44,25 @@ evaluate: $(VENV)/dev.stamp
 
 evaluate-matching: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.evaluate_matching
+
+# malformed lines and files through two runs, e.g. make fuzz SEED=7 LINES=1000 FILES=50
+SEED ?= 1
+LINES ?= 10000
+FILES ?= 500
+fuzz: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.fuzz --seed $(SEED) --lines $(LINES) --files $(FILES)
+
+# clients of other makers, for the test that lands what they send
+SDK := .sdk-clients
+sdk-clients: $(SDK)/stamp
+
+$(SDK)/stamp: tests/sdk/requirements.txt tests/sdk/package.json $(VENV)/uv.stamp
+	mkdir -p $(SDK)
+	cp tests/sdk/package.json $(SDK)/
+	$(UV) venv --quiet --clear $(SDK)/python
+	VIRTUAL_ENV=$(SDK)/python $(UV) pip install --quiet -r tests/sdk/requirements.txt
+	cd $(SDK) && npm install --silent --ignore-scripts --no-audit --no-fund --no-package-lock
+	touch $@
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -121,7 +121,9 @@ def take_apart(lines: str) -> str:
 
         select
             *,
-            {in_bounds("received_at - (sent_at - original_at)")} as mended_at
+            case when timestamp_at is null then
+                {in_bounds("received_at - (sent_at - original_at)")}
+            end as mended_at
         from read_types
 
     ),

@@ -67,7 +67,7 @@ class Content:
 
 
 def find_files(landing: Path) -> list[FoundFile]:
-    """Everything at any depth that is finished, by path; with a problem where it has one.
+    """Everything at any depth that is finished, by path, with what keeps it shut.
 
     Links are followed to files inside the folder only. A linked folder is not entered:
     inside the landing folder its files are found where they are.
@@ -92,25 +92,28 @@ def find_files(landing: Path) -> list[FoundFile]:
 
 def look_at(landing: Path, root: Path, location: Path) -> FoundFile | None:
     """One entry of the listing; None if it is gone or is a folder found elsewhere."""
+    problem = ""
     try:
-        if location.is_symlink():
-            target = location.resolve(strict=True)
-            if not target.is_relative_to(root):
-                problem = "a link that leads out of the landing folder is not followed"
-                return shut(landing, location, problem)
-            if target.is_dir():
-                return None
-        status = location.stat()
+        is_link = location.is_symlink()
+        target = location.resolve(strict=True)
+        status = target.stat()
     except FileNotFoundError:
-        # A file that was renamed since it was listed is for the next run.
-        dangles = location.is_symlink()
-        return shut(landing, location, "a link to nothing") if dangles else None
+        if not location.is_symlink():
+            # Renamed since it was listed: its new name is for the next run.
+            return None
+        problem = "a link to nothing"
     except (OSError, RuntimeError) as error:
-        return shut(landing, location, f"cannot be opened: {error}")
-    if not stat.S_ISREG(status.st_mode):
-        return shut(landing, location, "no regular file")
-    if not location.name.lower().endswith(SUFFIXES):
-        problem = f"not read: its name ends in none of {', '.join(SUFFIXES)}"
+        problem = f"cannot be opened: {error}"
+    else:
+        if is_link and not target.is_relative_to(root):
+            problem = "a link that leads out of the landing folder is not followed"
+        elif is_link and stat.S_ISDIR(status.st_mode):
+            return None
+        elif not stat.S_ISREG(status.st_mode):
+            problem = "no regular file"
+        elif not location.name.lower().endswith(SUFFIXES):
+            problem = f"not read: its name ends in none of {', '.join(SUFFIXES)}"
+    if problem:
         return shut(landing, location, problem)
     return FoundFile(
         printable(location.relative_to(landing)),

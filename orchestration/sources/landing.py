@@ -234,12 +234,12 @@ def supersede(connection: Connection, old_id: str, new_id: str) -> None:
 
 
 def in_batches(files: list[NewFile]) -> Iterator[list[NewFile]]:
-    """Files of one form, in groups that are worth one statement each."""
-    for form in Form:
+    """Files that are read alike, in groups that are worth one statement each."""
+    for forms in ((Form.TEXT, Form.ZIPPED), (Form.TABLE,), (Form.ODD,)):
         batch: list[NewFile] = []
         text_bytes = 0
         for file in files:
-            if file.form is not form:
+            if file.form not in forms:
                 continue
             if batch and text_bytes + file.text_bytes > BATCH_BYTES:
                 yield batch
@@ -284,7 +284,7 @@ def land_batch(
 
 
 def read_batch(connection: Connection, files: list[NewFile]) -> list[NewFile]:
-    """Read files of one form into `arrivals`; returns those that need another look.
+    """Read files into `arrivals`; returns those that need another look.
 
     Raises:
         DatabaseError: if DuckDB refuses a file as a whole.

@@ -124,17 +124,19 @@ def sift(path: Path, bad_lines: set[str]) -> Sifted | None:
             is_begun = begin is not None
             if begin and opens_document(begin):
                 return None
-        joined = b"\n".join(group.lines)
-        is_sound = bad.isdisjoint(group.lines) and is_utf8(joined)
-        if is_sound and not group.problem:
-            blank_count = group.lines.count(b"") + group.lines.count(b"\r")
-            sound_count += len(group.lines) - blank_count
-            continue
-        for line in group.raw_lines():
-            if line.problem or line.raw in bad or not is_utf8(line.raw):
-                suspects += pieces_of(line)
-            elif line.raw.strip(b" \t\r"):
-                sound_count += 1
+        is_text = is_utf8(b"\n".join(group.lines))
+        hits = [
+            at
+            for at, raw in enumerate(group.lines)
+            if raw in bad or group.problem or not (is_text or is_utf8(raw))
+        ]
+        blank_count = group.lines.count(b"") + group.lines.count(b"\r")
+        sound_count += len(group.lines) - blank_count - len(hits)
+        for at in hits:
+            line = RawLine(
+                group.line_number + at, group.lines[at], group.problem, group.is_cut
+            )
+            suspects += pieces_of(line)
     return Sifted(suspects, sound_count)
 
 
@@ -402,23 +404,24 @@ def unzip(blocks: Iterator[bytes]) -> Iterator[bytes]:
     member = zlib.decompressobj(wbits=31)
     for block in blocks:
         is_full = False
-        while block or is_full:
+        rest = block
+        while rest or is_full:
             if member.eof:
                 # Zeros may follow as padding.
-                block = block.lstrip(b"\0")
-                if block and not block.startswith(GZIP_MAGIC[: len(block)]):
+                rest = rest.lstrip(b"\0")
+                if rest and not rest.startswith(GZIP_MAGIC[: len(rest)]):
                     raise DamagedError("gzip is damaged: bytes after its end")
-                member = zlib.decompressobj(wbits=31) if block else member
+                member = zlib.decompressobj(wbits=31) if rest else member
                 continue
             before = member.copy()
             try:
-                text = member.decompress(block, BLOCK)
+                text = member.decompress(rest, BLOCK)
             except zlib.error as error:
-                yield from readable_prefix(before, block)
+                yield from readable_prefix(before, rest)
                 raise DamagedError(f"gzip is damaged: {error}") from None
             yield text
             is_full = len(text) == BLOCK and not member.eof
-            block = member.unused_data if member.eof else member.unconsumed_tail
+            rest = member.unused_data if member.eof else member.unconsumed_tail
     if not member.eof:
         raise DamagedError("gzip breaks off before its end")
 
