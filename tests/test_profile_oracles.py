@@ -189,6 +189,39 @@ def test_rfm_equals_a_separate_computation(known: TestHome) -> None:
     ]
 
 
+def listed_products(home: TestHome) -> pl.DataFrame:
+    """What carts and checkouts list first that nobody had said to be added."""
+    lines = home.read("""
+        select message_id, 'added' as action, product_id, category, brand
+        from staging.stg_product_lines
+        where kind in ('cart', 'checkout') and action not in ('added', 'removed')
+            and product_id is not null
+        order by message_id, line_number
+    """)
+    listed = lines.partition_by("message_id", as_dict=True)
+    moves = home.read("""
+        select profile_events.profile_id, profile_events.message_id,
+            orders.message_id is not null as is_order, carts.product_id as added
+        from identity.profile_events
+        left join staging.stg_orders as orders using (message_id)
+        left join (
+            from staging.stg_cart_events where action = 'added'
+        ) as carts using (message_id)
+        order by profile_events.occurred_at, profile_events.message_id
+    """)
+    cart_numbers: dict[str, int] = defaultdict(int)
+    added, first = set(), {}
+    for profile_id, message_id, is_order, product_id in moves.iter_rows():
+        cart_numbers[profile_id] += is_order
+        cart = (profile_id, cart_numbers[profile_id])
+        if product_id:
+            added.add((*cart, product_id))
+        for line in listed.get((message_id,), lines.clear()).iter_rows(named=True):
+            first.setdefault((*cart, line["product_id"]), line)
+    rows = [line for item, line in first.items() if item not in added]
+    return pl.DataFrame(rows, lines.schema)
+
+
 def expected_interests(home: TestHome) -> pl.DataFrame:
     """Affinities from staging: decayed weights, shrunk towards the average."""
     columns = "message_id, action, product_id, category, brand"
@@ -204,7 +237,10 @@ def expected_interests(home: TestHome) -> pl.DataFrame:
     age = (as_of(home) - pl.col("occurred_at")).dt.total_seconds().clip(0)
     half_life = RULES["affinity_half_life_days"] * 86_400
     signs = (
-        pl.concat([views, carts.drop_nulls("product_id"), ordered], how="diagonal")
+        pl.concat(
+            [views, carts.drop_nulls("product_id"), listed_products(home), ordered],
+            how="diagonal",
+        )
         .join(seed("affinity_weights"), on="action")
         .join(home.read("from identity.profile_events"), on="message_id")
         .with_columns(interest=pl.col("weight") * 0.5 ** (age / half_life))
