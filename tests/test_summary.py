@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from rich.console import Console
 
+from orchestration import progress
 from orchestration.assets.land import land
 from orchestration.resources import Home
 from orchestration.summary import Summary, print_summary, read_warnings, summarise
@@ -162,3 +163,16 @@ def test_a_demo_home_is_not_run_at_the_wall_clock(
     assert "rekindle demo" in error.message
     assert not home.settings.warehouse.exists()
     assert not home.settings.ledger.exists()
+
+
+def test_a_long_step_counts_its_parts_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([5.0, 10.0, 10.0, 12.0, 20.0, 20.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    handler = progress.ProgressHandler()
+    handler.step = "stage"
+    monkeypatch.setattr(progress, "LOOKING_ON", [handler])
+    for done in (1, 2, 3, 4):
+        progress.report_part(done, 4)
+    assert capsys.readouterr().err == "  … stage: 2 of 4\n  … stage: 4 of 4\n"
