@@ -75,7 +75,7 @@ def find_behind(
         copied = fetch_frame(connection, COPIED)
         witnesses["the warehouse"] = copied["send_id"].to_list()
         count = fetch_frame(connection, "select count(*) from activations.sends").item()
-        if count > len(ledger.known()):
+        if count > ledger.count():
             behind.append(f"the warehouse has {count} sends")
     for name, send_ids in witnesses.items():
         lacking = ledger.lacking(send_ids)
