@@ -89,7 +89,7 @@ def find_behind(
 def newest_receipts(landing: Path) -> list[str]:
     """The sends of the last run that was landed."""
     files = sorted((landing / RECEIPTS).glob("sends-*.ndjson"))
-    return [receipt["send_id"] for receipt in read_receipts(files[-1:])]
+    return [str(receipt["send_id"]) for receipt in read_receipts(files[-1:])]
 
 
 def newest_files(outbox: Path) -> list[str]:
