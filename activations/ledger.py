@@ -662,6 +662,11 @@ class Ledger:
         ).fetchall()
         return [datetime.fromisoformat(row["enqueued_at"]) for row in rows]
 
+    def count(self) -> int:
+        """How many sends have a row."""
+        rows = self._connection.execute("select count(*) from sends").fetchall()
+        return int(rows[0][0])
+
     def lacking(self, send_ids: Iterable[str]) -> list[str]:
         """Those of the sends, all of which went out, that no row says may have."""
         return [

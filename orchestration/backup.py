@@ -14,6 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from activations.ledger import Ledger
 from activations.reconcile import MAY_HAVE_BEEN_SENT
@@ -27,6 +28,9 @@ LEFT_OUT = {"dbt", "published", "run.lock", "dagster"}
 AT_WORK = ("-wal", "-shm", ".wal", ".tmp", ".part", ".lock")
 SQLITE = (".sqlite", ".db")
 BLOCK = 1 << 20
+
+Manifest = dict[str, Any]
+"""format, made_at, release, files: path → sha256, byte_count"""
 
 
 class BackupError(Exception):
@@ -107,7 +111,7 @@ def restore(
     return summarize(manifest)
 
 
-def refuse_harm(settings: Settings, source: Path, files: dict[str, object]) -> None:
+def refuse_harm(settings: Settings, source: Path, files: Manifest) -> None:
     """Let a restore only into a home where it overwrites nothing.
 
     Raises:
@@ -180,7 +184,7 @@ def hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def read_manifest(source: Path) -> dict[str, dict[str, dict[str, object]]]:
+def read_manifest(source: Path) -> Manifest:
     """What a backup says it holds.
 
     Raises:
@@ -188,7 +192,7 @@ def read_manifest(source: Path) -> dict[str, dict[str, dict[str, object]]]:
     """
     path = source / MANIFEST
     try:
-        manifest = json.loads(path.read_text())
+        manifest: Manifest = json.loads(path.read_text())
         names, number = list(manifest["files"]), manifest["format"]
         hashes = [about["sha256"] for about in manifest["files"].values()]
     except FileNotFoundError:
@@ -200,13 +204,12 @@ def read_manifest(source: Path) -> dict[str, dict[str, dict[str, object]]]:
     outside = [name for name in names if ".." in Path(name).parts or name[:1] == "/"]
     if outside or len(hashes) != len(names):
         raise BackupError(f"{path} names {outside[0]!r}: nothing was restored")
-    return manifest  # type: ignore[no-any-return]
+    return manifest
 
 
-def summarize(manifest: dict[str, object]) -> Copied:
+def summarize(manifest: Manifest) -> Copied:
     """The size of a backup."""
     files = manifest["files"]
-    assert isinstance(files, dict)
     return Copied(
         len(files),
         sum(about["byte_count"] for about in files.values()),

@@ -75,7 +75,7 @@ def find_behind(
         copied = fetch_frame(connection, COPIED)
         witnesses["the warehouse"] = copied["send_id"].to_list()
         count = fetch_frame(connection, "select count(*) from activations.sends").item()
-        if count > len(ledger.known()):
+        if count > ledger.count():
             behind.append(f"the warehouse has {count} sends")
     for name, send_ids in witnesses.items():
         lacking = ledger.lacking(send_ids)
@@ -89,7 +89,7 @@ def find_behind(
 def newest_receipts(landing: Path) -> list[str]:
     """The sends of the last run that was landed."""
     files = sorted((landing / RECEIPTS).glob("sends-*.ndjson"))
-    return [receipt["send_id"] for receipt in read_receipts(files[-1:])]
+    return [str(receipt["send_id"]) for receipt in read_receipts(files[-1:])]
 
 
 def newest_files(outbox: Path) -> list[str]:

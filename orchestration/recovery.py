@@ -93,8 +93,7 @@ def has_dead_runs(settings: Settings) -> bool:
 
 def marks(settings: Settings) -> list[Path]:
     """One file per run that began and did not end."""
-    folder = settings.runs_at_work
-    return sorted(folder.iterdir()) if folder.is_dir() else []
+    return sorted(settings.runs_at_work.glob("[!.]*"))
 
 
 def fail_dead_runs(settings: Settings, instance: "dg.DagsterInstance") -> list[str]:

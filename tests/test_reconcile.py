@@ -249,9 +249,9 @@ def test_an_older_warehouse_gets_its_runs_back_and_says_what_is_lost(
     used: TestHome,
 ) -> None:
     with Ledger(used.settings.ledger) as ledger, used.warehouse() as connection:
-        assert bring_back_runs(connection, ledger) is None
+        assert bring_back_runs(connection, ledger, listed_sends(connection)) is None
         connection.execute("delete from decisions.send_list where send_id <> 'ada'")
-        lost = bring_back_runs(connection, ledger)
+        lost = bring_back_runs(connection, ledger, listed_sends(connection))
         assert lost
         assert "2 sends" in lost
         assert "decisions.entries" in lost

@@ -216,10 +216,11 @@ def land(
     ):
         assert_ledger_holds(home.settings, ledger, connection)
         land_receipts(ledger.receipts_before(as_of), home.settings.landing)
-        lost = bring_back_runs(connection, ledger)
+        listed = listed_sends(connection)
+        lost = bring_back_runs(connection, ledger, listed)
         if lost:
             context.log.warning(lost)
-        sends = ledger.rows_before(as_of, listed_sends(connection))
+        sends = ledger.rows_before(as_of, listed)
         landed = land_files(connection, home.settings.landing, started_at)
         begin_run(connection, as_of, home.settings)
         bring_sends(connection, sends)

@@ -5,6 +5,7 @@ ledger or a file.
 """
 
 import hashlib
+from collections.abc import Collection
 from datetime import datetime
 
 import polars as pl
@@ -120,13 +121,15 @@ def listed_sends(connection: Connection) -> list[str]:
     ].to_list()
 
 
-def bring_back_runs(connection: Connection, ledger: Ledger) -> str | None:
+def bring_back_runs(
+    connection: Connection, ledger: Ledger, listed: Collection[str]
+) -> str | None:
     """Record the runs that the ledger knows and the warehouse does not.
 
-    Returns what is lost with them, in words; nothing where the warehouse is as new as
-    the ledger.
+    `listed` are the sends that the warehouse knows. Returns what is lost with the runs,
+    in words; nothing where the warehouse is as new as the ledger.
     """
-    lost_count = len(ledger.known().difference(listed_sends(connection)))
+    lost_count = len(ledger.known().difference(listed))
     if not lost_count:
         return None
     connection.execute(RUNS)
