@@ -121,7 +121,7 @@ def compare(trials: Sequence[Trial]) -> Comparison:
         gain=float(gains.mean()),
         least_gain=float(
             np.quantile(
-                bootstrap_means(gains, np.concatenate([t.profiles for t in trials])),
+                bootstrap_means(gains, [one for t in trials for one in t.profiles]),
                 1 - CONFIDENCE,
             )
         ),

@@ -408,9 +408,9 @@ def train_target(
         positive_count=int(outcomes.sum()),
         tested_cutoff_at=max((trial.cutoff_at for trial in trials), default=None),
         tested_cutoff_count=len(trials),
-        verdict=comparison and str(comparison),
-        metrics=comparison and comparison.metrics,
-        baseline_metrics=comparison and comparison.baseline_metrics,
+        verdict=None if comparison is None else str(comparison),
+        metrics=None if comparison is None else comparison.metrics,
+        baseline_metrics=None if comparison is None else comparison.baseline_metrics,
         calibration=table,
         typical=find_typical(examples, classifier),
     )

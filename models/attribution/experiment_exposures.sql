@@ -72,8 +72,8 @@ find_own_rules as (
     from name_views
     inner join experiments
         on
-            lower(trim(experiments.experiment)) = name_views.plain_experiment_id
-            or lower(trim(experiments.experiment)) = name_views.plain_experiment_name
+            name_views.plain_experiment_id = lower(trim(experiments.experiment))
+            or name_views.plain_experiment_name = lower(trim(experiments.experiment))
 
 ),
 
@@ -106,8 +106,8 @@ match_controls as (
         on
             name_views.experiment = find_own_rules.experiment
             and (
-                find_own_rules.control_variation = name_views.plain_variation_id
-                or find_own_rules.control_variation = name_views.plain_variation_name
+                name_views.plain_variation_id = find_own_rules.control_variation
+                or name_views.plain_variation_name = find_own_rules.control_variation
             )
     union
     select
@@ -116,9 +116,12 @@ match_controls as (
     from name_views
     inner join list_usual_controls
         on
-            list_usual_controls.control_variation = name_views.plain_variation_id
-            or list_usual_controls.control_variation = name_views.plain_variation_name
-    where name_views.experiment not in (select own.experiment from find_own_rules as own)
+            name_views.plain_variation_id = list_usual_controls.control_variation
+            or name_views.plain_variation_name = list_usual_controls.control_variation
+    where
+        name_views.experiment not in (
+            select find_own_rules.experiment from find_own_rules
+        )
 
 ),
 

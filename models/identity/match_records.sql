@@ -1,5 +1,5 @@
--- One row per record and field: what an identifier that alone stands for a person says of
--- it today, and all that it said before in other words.
+-- One row per record and field: what an identifier that alone stands for a person says
+-- of it today, and all that it said before in other words.
 with
 
 run as (
@@ -97,7 +97,7 @@ list_values as (
         pair_traits.occurred_at,
         match_fields.field,
         match_fields.comparison,
-        pair_traits.pair.value as value
+        pair_traits.pair.value
     from pair_traits
     inner join match_fields
         on pair_traits.pair.name = match_fields.field and match_fields.trait is null
