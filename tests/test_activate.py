@@ -11,7 +11,7 @@ import pytest
 
 from activations.channels import CHANNELS
 from activations.delivery import ImbalanceError
-from activations.ledger import COPY_SCHEMA, Ledger
+from activations.ledger import COPY_SCHEMA, Ledger, Outcome
 from orchestration.assets import activate
 from orchestration.assets.activate import COLUMNS
 from orchestration.resources import Home
@@ -342,6 +342,77 @@ def test_what_could_not_be_delivered_goes_out_later_only_if_still_wanted(world):
         *("bought-email", "denied-email", "all_denied-email"),
         *("left_alone-email", "left_wholly_alone-email"),
     }
+
+
+def enqueue_all(world: World) -> None:
+    """What an earlier run listed and could not deliver."""
+    world.rows["decisions.candidates"] = []
+    with Ledger(world.home.settings.ledger) as ledger:
+        ledger.enqueue(
+            world.rows["decisions.send_list"], destination="smtp", as_of=FIRST
+        )
+
+
+def test_a_rule_that_stands_against_a_waiting_send_ends_or_holds_it(world):
+    for name in ("ada", "gone", "asleep", "both", "moved", "overtaken"):
+        world.decide(name, "email")
+    enqueue_all(world)
+    world.rows["decisions.pending_blocks"] = [
+        {"send_id": f"{name}-email", "rule": rule, "rule_order": n, "verdict": verdict}
+        for name, n, rule, verdict in [
+            ("gone", 7, "unsubscribed", "suppressed"),
+            ("asleep", 15, "quiet_hours", "held"),
+            ("both", 7, "unsubscribed", "suppressed"),
+            ("both", 15, "quiet_hours", "held"),
+        ]
+    ]
+    for contact in world.rows["profiles.contact_points"]:
+        if contact["profile_id"] == "moved":
+            contact["address"] = "moved@elsewhere.example"
+    with Ledger(world.home.settings.ledger) as ledger:
+        row = dict(world.rows["decisions.send_list"][-1])
+        later = row | {"send_id": "later", "channel": "sms"}
+        ledger.enqueue([later], destination="file", as_of=FIRST)
+        ledger.claim(["later"], destination="file")
+        ledger.complete([Outcome("later", "sent")], as_of=FIRST)
+    world.run(SECOND)
+    assert world.outbox() == ["ada-email", "moved-email"]
+    (moved,) = world.home.settings.outbox.rglob("moved-email.eml")
+    assert "To: moved@elsewhere.example" in moved.read_text()
+    states = world.states()
+    assert states["asleep-email"] == ("pending", "quiet_hours")
+    for name in ("gone", "both", "overtaken"):
+        assert states[f"{name}-email"] == ("suppressed", "no_longer_due")
+
+
+def test_two_profiles_at_one_address_get_one_message(world):
+    for name in ("ada", "bob"):
+        world.decide(name, "email")
+        world.rows["decisions.send_list"][-1]["address"] = "both@mail.example"
+    world.run()
+    assert world.outbox() == ["ada-email"]
+    assert world.states()["bob-email"] == ("suppressed", "shared_address")
+
+
+def test_retry_has_a_dead_send_tried_again_by_the_next_run(world):
+    for name in ("ada", "bob"):
+        world.decide(name, "email")
+        world.rows["decisions.send_list"][-1]["address"] = None
+    world.run()
+    assert {state for state, _ in world.states().values()} == {"dead"}
+    home = world.home
+    with home.warehouse() as connection:
+        runs = pl.DataFrame({"as_of": [FIRST]})
+        replace_table(connection, "raw.runs", runs)
+    assert "render_failed: no address" in home.rekindle("retry").stdout
+    told = home.rekindle("retry", "ada-email").stdout
+    assert told.startswith("1 to be tried again by the next run")
+    again = home.rekindle("retry", "ada-email", check=False)
+    assert again.returncode == 1
+    assert "no dead send" in again.stderr
+    world.run(SECOND)
+    assert world.outbox() == ["ada-email"]
+    assert world.states()["bob-email"] == ("dead", "render_failed: no address")
 
 
 def test_metadata_tells_counts_and_no_person(world):

@@ -5,13 +5,19 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import dagster as dg
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from activations.authoring import SAMPLE, read_usable
 from activations.blueprint import Problem
 from activations.render import CONTENT, Renderer
+from orchestration.assets import land
+from orchestration.cli import app
+from orchestration.resources import Home
 from orchestration.settings import PROJECT
+from orchestration.sources import run_inputs
 from orchestration.sources.run_inputs import usable_journeys
 from tests.conftest import TestHome
 
@@ -216,6 +222,49 @@ def test_mending_or_deleting_the_file_is_all_it_takes(authored: Path) -> None:
     path.write_text("no fields")
     (authored / "journeys" / "hello.yml").unlink()
     assert proofread(authored) == (["goodbye"], [])
+
+
+def test_a_run_sets_a_bad_journey_aside_where_everybody_sees_it(
+    home: TestHome, authored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REKINDLE_HOME", str(home.settings.root))
+    monkeypatch.setattr(run_inputs, "JOURNEYS", authored / "journeys")
+    monkeypatch.setattr(run_inputs, "CONTENT", authored / "content")
+    path = authored / "journeys" / "hello.yml"
+    sound = path.read_text()
+
+    def run() -> tuple[bool, list[str], list[tuple[object, ...]]]:
+        result = dg.materialize(
+            [land.land, land.every_journey_is_usable], resources={"home": Home()}
+        )
+        (check,) = result.get_asset_check_evaluations()
+        assert check.severity == dg.AssetCheckSeverity.WARN
+        journeys = home.read("select journey from raw.journeys order by journey")
+        problems = home.read(
+            "select journey, file, line, field from raw.journey_problems"
+        )
+        return check.passed, journeys["journey"].to_list(), problems.rows()
+
+    path.write_text(sound.replace("priority", "prioritty"))
+    passed, journeys, problems = run()
+    assert not passed
+    assert journeys == ["goodbye"]
+    assert ("hello", "hello.yml", 5, "prioritty") in problems
+    path.write_text(sound)
+    assert run() == (True, ["goodbye", "hello"], [])
+
+
+def test_check_names_each_mistake_or_says_that_there_is_none(
+    authored: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_inputs, "JOURNEYS", authored / "journeys")
+    monkeypatch.setattr(run_inputs, "CONTENT", authored / "content")
+    assert "2 journeys, no mistakes" in CliRunner().invoke(app, ["check"]).output
+    (authored / "content" / "hello" / "welcome.push.liquid").unlink()
+    told = CliRunner().invoke(app, ["check"])
+    assert told.exit_code == 1
+    assert "hello/welcome.push.liquid: file: no such content file" in told.output
+    assert "rekindle: set aside until mended: hello" in told.output
 
 
 def test_the_words_that_are_known_are_those_that_messages_are_given() -> None:
