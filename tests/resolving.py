@@ -32,7 +32,7 @@ IDENTITY_MODELS = (
     "identity",
 )
 IDENTITY = (
-    *("identifier_types", "identity_rules", "semantic_events"),
+    *("identifier_types", "identity_rules", "semantic_events", "click_ids"),
     *IDENTITY_MODELS,
 )
 
