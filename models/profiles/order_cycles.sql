@@ -24,11 +24,12 @@ measure_gaps as (
 
     select
         profile_events.profile_id,
-        {{ days_between(
+        -- two orders within a day are one purchase, and no habit
+        nullif({{ days_between(
             'lag(orders.ordered_at) over (partition by profile_events.profile_id '
             ~ 'order by orders.ordered_at asc, orders.order_id asc)',
             'orders.ordered_at',
-        ) }} as gap_days
+        ) }}, 0) as gap_days
     from orders
     inner join profile_events on orders.message_id = profile_events.message_id
     where orders.status <> 'cancelled'
