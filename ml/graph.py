@@ -101,20 +101,27 @@ class Solution:
 
 @dataclass(frozen=True)
 class LinkCounts:
-    """How many neighbours every node has, and how many of them are user ids."""
+    """How many neighbours every node has, and how many of them are user ids.
+
+    Of a user id, how many are of the types that are personal.
+    """
 
     degrees: Int32s
     user_id_counts: Int32s
 
 
-def count_links(type_codes: UInt8s, user_id_code: int, edges: Edges) -> LinkCounts:
+def count_links(
+    type_codes: UInt8s, protection: MergeProtection, edges: Edges
+) -> LinkCounts:
     """Count the neighbours of every node; edges are unique."""
-    is_user_id = type_codes == user_id_code
-    counts = is_user_id * np.int64(union_find.IS_USER_ID)
+    kinds = np.zeros(256, dtype=np.int64)
+    kinds[list(protection.personal_codes)] = union_find.IS_PERSONAL
+    kinds[protection.user_id_code] = union_find.IS_USER_ID
+    counts = kinds[type_codes]
     chunk_by_chunk(
         partial(union_find.count_links, counts), edges.chunks("left", "right")
     )
-    counts &= union_find.IS_USER_ID - 1
+    counts &= union_find.IS_PERSONAL - 1
     return LinkCounts(
         degrees=(counts & (union_find.USER_ID_STEP - 1)).astype(np.int32),
         user_id_counts=(counts // union_find.USER_ID_STEP).astype(np.int32),
@@ -204,7 +211,7 @@ def solve_part(
     nodes, left, right = part.nodes, part.left, part.right
     counts = count_links(
         nodes.type_codes,
-        protection.user_id_code,
+        protection,
         Edges(left, right, np.empty(0, np.uint8), np.empty(0, np.int64)),
     )
     hub_reasons = hub_reasons_by_count(

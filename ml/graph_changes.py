@@ -270,7 +270,8 @@ def recount(members: Members, changes: Changes, protection: MergeProtection) -> 
         places_of(new.right, members.nodes),
     )
     ends, others = np.r_[left, right], np.r_[right, left]
-    to_user_id = ends[members.type_codes[others] == protection.user_id_code]
+    types = members.type_codes
+    to_user_id = ends[protection.is_counted(types[ends], types[others])]
     count = len(members.nodes)
     degrees = members.degrees + np.bincount(ends, minlength=count).astype(np.int32)
     user_id_counts = members.user_id_counts + np.bincount(

@@ -31,6 +31,9 @@ CHUNK = 1 << 17
 class MergeProtection:
     """Limits by type code: nodes a profile, links and user ids a node.
 
+    A user id itself has no user ids among its links: what counts there against its
+    limit of `max_user_ids` are nodes of the `personal_codes`, such as emails.
+
     Raises ValueError if the counters of `profile_limits` do not fit into 64 bits.
     """
 
@@ -38,6 +41,15 @@ class MergeProtection:
     max_links: Int64s
     max_user_ids: Int64s
     user_id_code: int
+    personal_codes: tuple[int, ...] = ()
+
+    def is_counted(self, type_codes: UInt8s, linked_codes: UInt8s) -> NDArray[np.bool_]:
+        """Whether each linked node counts against the limit of user ids of a node."""
+        return np.where(
+            type_codes == self.user_id_code,
+            np.isin(linked_codes, self.personal_codes),
+            linked_codes == self.user_id_code,
+        )
 
     @cached_property
     def counters(self) -> "PackedCounters":

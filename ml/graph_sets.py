@@ -93,7 +93,8 @@ class SmallCounters:
         """Lay counters out for the limits, as wide as there is room."""
         caps = np.maximum(protection.profile_limits, 0)
         user_id = protection.user_id_code
-        caps[user_id] = min(caps[user_id], protection.max_user_ids.min())
+        max_user_ids = np.delete(protection.max_user_ids, user_id)
+        caps[user_id] = min(caps[user_id], max_user_ids.min(initial=UNLIMITED))
         # the first types have a counter each, all others share the last
         fields = np.minimum(np.arange(len(caps)), MOST_COUNTERS - 1)
         least = np.full(fields[-1] + 1, UNLIMITED)
@@ -105,6 +106,10 @@ class SmallCounters:
             or sum((1 << w) - 1 for w in widths) > most
         ):
             widths[widths.index(max(widths))] -= 1
+        personal = sorted({int(fields[code]) for code in protection.personal_codes})
+        most = protection.max_user_ids[user_id]
+        while personal and sum((1 << widths[f]) - 1 for f in personal) > most:
+            widths[max(personal, key=widths.__getitem__)] -= 1
         shifts = np.cumsum([0, *(width + 1 for width in widths)])
         return cls(
             units=(1 << shifts[fields]).astype(np.int32),

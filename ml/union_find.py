@@ -33,6 +33,7 @@ READ_AHEAD = 512
 IS_ROOT = np.int32(-(1 << 31))
 WORD = 64
 IS_USER_ID = 1 << 62
+IS_PERSONAL = 1 << 61
 USER_ID_STEP = 1 << 31
 
 
@@ -326,9 +327,10 @@ def take_marked(
 def count_links(counts: Int64s, left: Int32s, right: Int32s) -> int:
     """Count the links of every node, and those of them that lead to a user id.
 
-    A counter holds the bit IS_USER_ID of its node, user ids from USER_ID_STEP on, and
-    links below. Several threads may count at once. The number returned says nothing: it
-    keeps the reads ahead from being optimised away.
+    Of a user id, those that lead to a personal node. A counter holds the bit IS_USER_ID
+    or IS_PERSONAL of its node, what leads there from USER_ID_STEP on, and links below.
+    Several threads may count at once. The number returned says nothing: it keeps the
+    reads ahead from being optimised away.
     """
     ahead = 0
     for begin in range(0, len(left), READ_AHEAD):
@@ -338,8 +340,10 @@ def count_links(counts: Int64s, left: Int32s, right: Int32s) -> int:
         for row in range(begin, end):
             one, two = np.int64(left[row]), np.int64(right[row])
             of_one, of_two = counts[one], counts[two]
-            add_to(counts, one, 1 + (USER_ID_STEP if of_two & IS_USER_ID else 0))
-            add_to(counts, two, 1 + (USER_ID_STEP if of_one & IS_USER_ID else 0))
+            of_one_counts = IS_PERSONAL if of_one & IS_USER_ID else IS_USER_ID
+            of_two_counts = IS_PERSONAL if of_two & IS_USER_ID else IS_USER_ID
+            add_to(counts, one, 1 + (USER_ID_STEP if of_two & of_one_counts else 0))
+            add_to(counts, two, 1 + (USER_ID_STEP if of_one & of_two_counts else 0))
     return ahead
 
 

@@ -44,7 +44,10 @@ from ml.graph import (
 )
 from ml.graph_changes import Changes, Members, resolve
 from tests.identity_world import (
+    EMAIL,
+    LOYALTY_ID,
     NOBODY,
+    PHONE,
     TYPES,
     USER_ID,
     World,
@@ -56,8 +59,9 @@ NO_LIMIT = 1 << 40
 PROTECTION = MergeProtection(
     profile_limits=np.array([1, 5, 5, 3, 20, 500]),
     max_links=np.array([500, 50, 50, 50, 50, 50]),
-    max_user_ids=np.array([NO_LIMIT, 1, 2, 1, 1, 1]),
+    max_user_ids=np.array([9, 1, 2, 1, 1, 1]),
     user_id_code=USER_ID,
+    personal_codes=(EMAIL, PHONE, LOYALTY_ID),
 )
 BATCH = 1_000_000
 ROOT = Path(__file__).parents[1]
@@ -657,7 +661,7 @@ def write_numbered_state(folder: Path, new_share: float) -> None:
         )[0]
         links = count_links(
             type_codes,
-            protection.user_id_code,
+            protection,
             StoredEdges(connection, old_edges),
         )
         solved = pa.table(

@@ -32,8 +32,8 @@ IDENTITY_MODELS = (
     "identity",
 )
 IDENTITY = (
-    *("identifier_types", "identity_rules", "match_fields", "semantic_events"),
-    "spellings",
+    *("click_ids", "identifier_types", "identity_rules", "match_fields"),
+    *("semantic_events", "spellings"),
     *IDENTITY_MODELS,
 )
 

@@ -190,6 +190,12 @@ SCHEMAS = {
         "profile_id": pl.String,
         "started_at": pl.Datetime("us"),
         "ended_at": pl.Datetime("us"),
+    },
+    "profiles.session_campaigns": {
+        "message_id": pl.String,
+        "session_id": pl.String,
+        "profile_id": pl.String,
+        "occurred_at": pl.Datetime("us"),
         "campaign_name": pl.String,
         "campaign_id": pl.String,
         "campaign_medium": pl.String,
@@ -291,15 +297,17 @@ class WorldMaker:
                 occurred_at=happened_at,
                 channel=channel,
                 interaction=interaction,
-                send_id=name if is_ours else None,
+                # what another tool calls a send may be one to everybody
+                send_id=name if is_ours else f"{campaign}-to-all",
                 campaign_id=f"{campaign}-id",
                 campaign_name=campaign,
                 step="first" if is_ours else None,
                 email_id=name,
-                is_machine=interaction == "opened" and is_machine,
+                is_machine=interaction in {"opened", "clicked"} and is_machine,
             )
         if is_machine:
             happened.pop("opened", None)
+            happened.pop("clicked", None)
         known = {
             interaction: DEPTHS[interaction]
             for interaction in happened
@@ -331,6 +339,7 @@ class WorldMaker:
     def visit(self, profile: str, name: str) -> None:
         """A session, from a campaign or not; its message, if any, is the touch."""
         campaign = self.dice.choice([None, "spring", "summer"])
+        label = self.dice.choice(["{}", "{}", "{} ({}-id)", "{}-ID"])
         medium = self.dice.choice(["Email", "sms", None])
         at = self.some_time()
         self.row(
@@ -339,12 +348,19 @@ class WorldMaker:
             profile_id=profile,
             started_at=at,
             ended_at=at,
-            campaign_name=campaign,
-            campaign_medium=medium if campaign else None,
-            campaign_source="partner" if campaign else None,
         )
         if campaign is None:
             return
+        self.row(
+            "profiles.session_campaigns",
+            message_id=name,
+            session_id=name,
+            profile_id=profile,
+            occurred_at=at,
+            campaign_name=label.format(campaign.title(), campaign),
+            campaign_medium=medium,
+            campaign_source="partner",
+        )
         channel = (medium or "partner").lower()
         answers = [
             touch
@@ -462,7 +478,7 @@ def attribute(world: RandomWorld, warehouse: Warehouse) -> None:
     run_dbt(
         warehouse.path,
         "build",
-        *("--select", "path:models/attribution"),
+        *("--select", "message_threads", "path:models/attribution"),
         *("lookback_windows", "attribution_rules", "reach_rules", "experiments"),
         *("--indirect-selection", "cautious"),
         *("--exclude-resource-type", "unit_test"),

@@ -87,7 +87,9 @@ def stories(draw: st.DrawFn) -> Story:
         st.sampled_from([(1, 2, 3, 6), (1, 1, 1, 1), (1, 3, 1 << 40, 9), (2, 2, 2, 2)])
     )
     max_links = draw(st.sampled_from([(9, 5, 5, 5), (3, 3, 2, 2), (99, 99, 99, 99)]))
-    max_user_ids = draw(st.sampled_from([(1 << 40, 1, 2, 1), (1 << 40,) * 4]))
+    max_user_ids = draw(
+        st.sampled_from([(1 << 40, 1, 2, 1), (2, 1, 2, 1), (1 << 40,) * 4])
+    )
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
 
     ends = draw_pairs(rng, node_count, edge_count)
@@ -105,6 +107,7 @@ def stories(draw: st.DrawFn) -> Story:
         protection=MergeProtection(
             *(np.array(row) for row in (limits, max_links, max_user_ids)),
             user_id_code=0,
+            personal_codes=draw(st.sampled_from([(), (1,), (1, 2)])),
         ),
         rng=rng,
     )
@@ -134,7 +137,12 @@ def tell_plainly(story: Story) -> Told:
         neighbours[one].add(two)
         neighbours[two].add(one)
     user_ids = [
-        sum(types[other] == protection.user_id_code for other in neighbours[n])
+        sum(
+            types[other] in protection.personal_codes
+            if types[n] == protection.user_id_code
+            else types[other] == protection.user_id_code
+            for other in neighbours[n]
+        )
         for n in nodes
     ]
     hubs = [
@@ -225,7 +233,7 @@ def told_by(solution: Solution, counts: LinkCounts) -> Told:
 def solved(story: Story) -> Told:
     return told_by(
         solve(story.nodes, story.edges, story.protection, story.rules),
-        count_links(story.types, story.protection.user_id_code, story.edges),
+        count_links(story.types, story.protection, story.edges),
     )
 
 
@@ -328,8 +336,9 @@ def test_contraction_of_a_long_chain_takes_few_rounds():
 PROTECTION = MergeProtection(
     profile_limits=np.array([1, 5, 5, 3, 20, 500]),
     max_links=np.array([500, 50, 50, 50, 50, 50]),
-    max_user_ids=np.array([1 << 40, 1, 2, 1, 1, 1]),
+    max_user_ids=np.array([9, 1, 2, 1, 1, 1]),
     user_id_code=0,
+    personal_codes=(1, 2, 3),
 )
 NO_PROTECTION = MergeProtection(
     *(np.full(6, 1 << 40) for _ in range(3)), user_id_code=0
@@ -382,12 +391,17 @@ def test_without_protection_a_shared_device_makes_one_person_of_many(world: Worl
 
 
 def test_links_are_counted_by_two_threads_as_by_hand(world: World):
-    user_id = PROTECTION.user_id_code
-    counts = count_links(world.type_codes, user_id, edges_of(world))
+    counts = count_links(world.type_codes, PROTECTION, edges_of(world))
     ends = np.r_[world.left, world.right]
     others = np.r_[world.right, world.left]
     count = len(world.keys)
-    to_user_id = ends[world.type_codes[others] == user_id]
+    types = world.type_codes
+    is_counted = np.where(
+        types[ends] == PROTECTION.user_id_code,
+        np.isin(types[others], PROTECTION.personal_codes),
+        types[others] == PROTECTION.user_id_code,
+    )
+    to_user_id = ends[is_counted]
     assert np.array_equal(counts.degrees, np.bincount(ends, minlength=count))
     assert np.array_equal(
         counts.user_id_counts, np.bincount(to_user_id, minlength=count)

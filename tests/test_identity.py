@@ -343,7 +343,8 @@ def write_crowd(dice: np.random.Generator) -> tuple[list[dict], list[dict[str, s
         who = dice.choice(["user_id", "anonymous_id"])
         others = dice.choice(list(FIELDS), size=dice.integers(3), replace=False)
         said = {
-            str(kind): f"{kind}-{int(24 * dice.random() ** 2)}@cr.example"
+            str(kind): f"{kind}-{int(24 * dice.random() ** 2)}"
+            + "@cr.example" * (kind == "email")
             for kind in sorted({who, *others})
         }
         by_field = {FIELDS[kind]: name for kind, name in said.items()}
@@ -399,8 +400,15 @@ def tell_crowd(
         protection=MergeProtection(
             limits("profile_limit"),
             limits("max_links"),
-            limits("max_user_ids"),
+            np.where(
+                np.array(sorted(types)) == "user_id",
+                limits("max_personal_ids"),
+                limits("max_user_ids"),
+            ),
             user_id_code=codes["user_id"],
+            personal_codes=tuple(
+                codes[kind] for kind in ("email", "loyalty_id", "phone")
+            ),
         ),
         rng=np.random.default_rng(0),
     )

@@ -32,12 +32,16 @@ def profile_id(identifier_type: str, identifier: str) -> str:
 
 
 def quintiles(frame: pl.DataFrame, by: str, *, descending: bool) -> pl.Series:
-    """1 to 5 by rank, larger groups first, as SQL's ntile(5)."""
+    """1 to 5 by rank, larger groups first; equals share a group.
+
+    That of the best of them where less is better, else that of the worst.
+    """
     size, larger = divmod(frame.height, 5)
-    ranked = frame.sort([by, "profile_id"], descending=[descending, False])
-    groups = [g for g in range(5) for _ in range(size + (g < larger))]
-    scores = dict(zip(ranked["profile_id"], groups, strict=True))
-    return frame["profile_id"].replace_strict(scores, return_dtype=pl.Int32) + 1
+    groups = [g for g in range(1, 6) for _ in range(size + (g <= larger))]
+    scores: dict[object, int] = {}
+    for value, group in zip(frame[by].sort(descending=descending), groups, strict=True):
+        scores[value] = group if descending else scores.get(value, group)
+    return pl.Series([scores[value] for value in frame[by]], dtype=pl.Int32)
 
 
 def expected_rfm(

@@ -9,7 +9,36 @@
 
 {# Whether a text, in lower case and trimmed, has the form of an email. #}
 {% macro is_email(identifier) -%}
-    ({{ identifier }} like '%_@_%._%')
+    ({{ identifier }} like '%_@_%._%' and {{ identifier }} not like '%/%')
+{%- endmacro %}
+
+{# Signs that stand around a word or fill a form, and name nobody. #}
+{% macro signs() -%}
+    '-_.:;,/()[]{}<>"''#*+?!=@|~$ '
+{%- endmacro %}
+
+{# A name without the signs around it, in lower case, its words set apart by _. #}
+{% macro bare_name(identifier) -%}
+    replace(
+        replace(trim(both {{ signs() }} from lower({{ identifier }})), ' ', '_'),
+        '-', '_'
+    )
+{%- endmacro %}
+
+{# Whether an id is one that forms and devices give where there is none: zeros and signs
+   alone or, of a device, one and the same letter all along. #}
+{% macro is_placeholder(identifier_type, identifier) -%}
+    coalesce(
+        translate({{ identifier }}, '0' || {{ signs() }}, '') = ''
+        or (
+            {{ identifier_type }} in ('anonymous_id', 'device_id', 'advertising_id')
+            and length({{ identifier }}) >= 8
+            and translate(
+                {{ identifier }}, substr({{ identifier }}, 1, 1) || '-:', ''
+            ) = ''
+        ),
+        false
+    )
 {%- endmacro %}
 
 {# Whether mail can be sent to an email; `activations.channels.mail` has the same rule.

@@ -85,3 +85,14 @@
         else {{ hour }} >= quiet_from_hour and {{ hour }} < quiet_until_hour
     end
 {%- endmacro %}
+
+{# The moment at which a message can have happened: none happens after it was received,
+   and a clock that lost its setting begins again long before the first shop online. #}
+{% macro possible_time(stated_at, received_at) -%}
+    {%- set first_moment = "timestamp '1990-01-01 00:00:00'" -%}
+    case
+        when {{ stated_at }} < {{ first_moment }} then {{ received_at }}
+        when {{ received_at }} < {{ first_moment }} then {{ stated_at }}
+        else least({{ stated_at }}, {{ received_at }})
+    end
+{%- endmacro %}

@@ -1,4 +1,4 @@
--- One row per session that a message led to: the two are one touch.
+-- One row per campaign of a session to which a message led: the two are one touch.
 with
 
 session_touches as (
@@ -26,15 +26,17 @@ find_their_message as (
             and session_touches.channel = message_touches.channel
             and session_touches.touched_at >= message_touches.touched_at
             and session_touches.touched_at <= message_touches.expires_at
-            and (
-                session_touches.campaign_name = message_touches.campaign
-                or session_touches.campaign_id = message_touches.campaign_id
-            )
+            and {{ is_same_campaign(
+                'session_touches', 'message_touches', 'campaign'
+            ) }}
     qualify row_number() over (
-        partition by session_touches.session_id
+        partition by session_touches.touchpoint_id
         order by
             case
-                when session_touches.campaign_id = message_touches.campaign_id then 0
+                when
+                    lower(session_touches.campaign_id)
+                    = lower(message_touches.campaign_id)
+                    then 0
                 else 1
             end asc nulls last,
             message_touches.touched_at desc nulls last,

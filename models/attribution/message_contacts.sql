@@ -9,20 +9,21 @@ message_events as (
 
 ),
 
-profile_events as (
+threads as (
 
-    select * from {{ ref('profile_events') }}
+    select * from {{ ref('message_threads') }}
 
 ),
 
--- ours (with a send_id) and those from elsewhere leave through different tools
+-- ours and those from elsewhere leave through different tools
 find_tools_that_report_delivery as (
 
     select distinct
-        channel,
-        send_id is not null as is_ours
+        message_events.channel,
+        threads.send_id is not null as is_ours
     from message_events
-    where interaction = 'delivered'
+    inner join threads on message_events.message_id = threads.message_id
+    where message_events.interaction = 'delivered'
 
 ),
 
@@ -30,26 +31,15 @@ measure_depth as (
 
     select
         message_events.message_id,
-        profile_events.profile_id,
+        threads.profile_id,
         message_events.channel,
         message_events.campaign_id,
         message_events.campaign_name,
-        message_events.send_id,
+        threads.send_id,
         message_events.step,
         message_events.occurred_at,
         message_events.interaction,
-        case
-            when message_events.send_id is not null
-                then {{ surrogate_key(["'send'", 'message_events.send_id']) }}
-            else {{ surrogate_key([
-                "'message'",
-                'profile_events.profile_id',
-                'message_events.channel',
-                'coalesce(message_events.email_id, message_events.campaign_id, '
-                ~ 'message_events.campaign_name)',
-                'cast(message_events.occurred_at as date)',
-            ]) }}
-        end as touchpoint_id,
+        threads.thread_id as touchpoint_id,
         case
             when message_events.is_machine then 0
             when message_events.interaction = 'clicked' then 3
@@ -64,14 +54,12 @@ measure_depth as (
             else 0
         end as depth
     from message_events
-    inner join profile_events
-        on message_events.message_id = profile_events.message_id
+    inner join threads on message_events.message_id = threads.message_id
     left join find_tools_that_report_delivery
         on
             message_events.channel = find_tools_that_report_delivery.channel
-            and (message_events.send_id is not null)
+            and (threads.send_id is not null)
             = find_tools_that_report_delivery.is_ours
-    where message_events.channel is not null
 
 )
 

@@ -1,9 +1,9 @@
--- One row per session that starts from a campaign.
+-- One row per campaign that led into a session.
 with
 
-sessions as (
+session_campaigns as (
 
-    select * from {{ ref('sessions') }}
+    select * from {{ ref('session_campaigns') }}
 
 ),
 
@@ -25,44 +25,43 @@ run as (
 
 ),
 
-find_campaign_sessions as (
+name_channels as (
 
     select
+        message_id,
         session_id,
         profile_id,
         campaign_name,
         campaign_id,
-        started_at,
+        occurred_at as touched_at,
         coalesce(
             nullif(replace(replace(lower(campaign_medium), '-', '_'), ' ', '_'), ''),
             nullif(replace(replace(lower(campaign_source), '-', '_'), ' ', '_'), ''),
             'other'
         ) as channel
-    from sessions
-    where coalesce(campaign_name, campaign_id, campaign_medium, campaign_source)
-        is not null
+    from session_campaigns
 
 ),
 
 add_lookback as (
 
     select
-        {{ surrogate_key(["'session'", 'campaign_sessions.session_id']) }}
+        {{ surrogate_key(["'session'", 'name_channels.message_id']) }}
             as touchpoint_id,
-        campaign_sessions.session_id,
-        campaign_sessions.profile_id,
-        campaign_sessions.channel,
-        campaign_sessions.campaign_name,
-        campaign_sessions.campaign_id,
-        campaign_sessions.started_at as touched_at,
-        {{ add_days('campaign_sessions.started_at', 'coalesce(run.lookback_days, '
+        name_channels.session_id,
+        name_channels.profile_id,
+        name_channels.channel,
+        name_channels.campaign_name,
+        name_channels.campaign_id,
+        name_channels.touched_at,
+        {{ add_days('name_channels.touched_at', 'coalesce(run.lookback_days, '
             ~ 'lookback_windows.lookback_days, attribution_rules.lookback_days)') }}
             as expires_at
-    from find_campaign_sessions as campaign_sessions
+    from name_channels
     cross join attribution_rules
     cross join run
     left join lookback_windows
-        on campaign_sessions.channel = lookback_windows.channel
+        on name_channels.channel = lookback_windows.channel
 
 )
 

@@ -45,14 +45,19 @@ weigh_touches as (
         cast(1 as bigint) as linear,
         cast(round({{ unit }} * case
             when paths_to_conversion.touch_count = 1 then 1
+            when
+                paths_to_conversion.touch_count = 2
+                and attribution_rules.first_touch_share
+                + attribution_rules.last_touch_share = 0
+                then 1
             when paths_to_conversion.position = 1
                 then attribution_rules.first_touch_share
             when paths_to_conversion.position = paths_to_conversion.touch_count
                 then attribution_rules.last_touch_share
-            else (
+            else greatest(0, (
                 1 - attribution_rules.first_touch_share
                 - attribution_rules.last_touch_share
-            ) / (paths_to_conversion.touch_count - 2)
+            ) / (paths_to_conversion.touch_count - 2))
         end) as bigint) as position_based,
         cast(greatest(1, round({{ unit }} * power(
             0.5, {{ age }} / (86400.0 * attribution_rules.half_life_days)

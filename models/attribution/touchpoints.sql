@@ -1,4 +1,4 @@
--- One row per marketing touch: a message, or a session that starts from a campaign.
+-- One row per marketing touch: a message, or a campaign that led into a session.
 with
 
 message_touches as (
@@ -65,8 +65,8 @@ unite_touches as (
         'session' as interaction
     from session_touches
     left join answered_messages
-        on session_touches.session_id = answered_messages.session_id
-    where answered_messages.session_id is null
+        on session_touches.touchpoint_id = answered_messages.session_touchpoint_id
+    where answered_messages.session_touchpoint_id is null
 
 )
 

@@ -8,6 +8,24 @@ profile_events as (
 
 ),
 
+identity_map as (
+
+    select * from {{ ref('identity_map') }}
+
+),
+
+identifier_set_members as (
+
+    select * from {{ ref('identifier_set_members') }}
+
+),
+
+message_identifier_sets as (
+
+    select * from {{ ref('message_identifier_sets') }}
+
+),
+
 sessions as (
 
     select * from {{ ref('sessions') }}
@@ -30,6 +48,31 @@ find_first_messages as (
         }) }}) as first_message
     from profile_events
     group by profile_id
+
+),
+
+-- an address that a limit or a denial keeps apart is named in others' messages only
+find_first_mentions as (
+
+    select
+        identity_map.profile_id,
+        min({{ make_struct({
+            'occurred_at': 'message_identifier_sets.occurred_at',
+            'message_id': 'message_identifier_sets.message_id',
+        }) }}) as first_message
+    from identity_map
+    inner join identifier_set_members
+        on
+            identity_map.identifier_type = identifier_set_members.identifier_type
+            and identity_map.identifier = identifier_set_members.identifier
+    inner join message_identifier_sets
+        on
+            identifier_set_members.identifier_set_id
+            = message_identifier_sets.identifier_set_id
+    left join find_first_messages
+        on identity_map.profile_id = find_first_messages.profile_id
+    where find_first_messages.profile_id is null
+    group by identity_map.profile_id
 
 ),
 
@@ -66,6 +109,15 @@ collect_signals as (
         first_message.message_id,
         first_message.occurred_at
     from find_first_messages
+
+    union all
+
+    select
+        profile_id,
+        'seen' as signal,
+        first_message.message_id,
+        first_message.occurred_at
+    from find_first_mentions
 
     union all
 

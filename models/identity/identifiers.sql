@@ -29,7 +29,13 @@ describe_identifiers as (
         identity_components.link_count,
         identity_components.user_id_count,
         identity_components.hub_reason is not null as is_hub,
-        identity_components.hub_reason
+        case
+            when
+                identifier_sightings.identifier_type = 'user_id'
+                and identity_components.hub_reason = 'several_user_ids'
+                then 'several_persons'
+            else identity_components.hub_reason
+        end as hub_reason
     from identifier_sightings
     inner join identity_components
         on identifier_sightings.identifier_seq = identity_components.identifier_seq

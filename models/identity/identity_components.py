@@ -92,7 +92,7 @@ def solve_all(warehouse):
     nodes, links = warehouse.nodes(), warehouse.links()
     rules, protection = warehouse.rules(), warehouse.protection()
     solution = graph.solve(nodes, links, protection, rules)
-    counts = graph.count_links(nodes.type_codes, protection.user_id_code, links)
+    counts = graph.count_links(nodes.type_codes, protection, links)
     numbers = np.arange(len(nodes))
     former = (np.full(len(numbers), NOTHING),) * 3
     return to_table(
@@ -230,11 +230,17 @@ class Warehouse:
             told = self.types[column].astype(float)
             return np.where(np.isnan(told), graph.UNLIMITED, told).astype(np.int64)
 
+        user_id = self.types["identifier_type"].tolist().index("user_id")
+        max_user_ids = limits("max_user_ids")
+        max_user_ids[user_id] = limits("max_personal_ids")[user_id]
+        is_personal = self.types["strength"] == "strong"
+        is_personal[user_id] = False
         return graph.MergeProtection(
             profile_limits=limits("profile_limit"),
             max_links=limits("max_links"),
-            max_user_ids=limits("max_user_ids"),
-            user_id_code=self.types["identifier_type"].tolist().index("user_id"),
+            max_user_ids=max_user_ids,
+            user_id_code=user_id,
+            personal_codes=tuple(np.flatnonzero(is_personal).tolist()),
         )
 
     def rules(self):

@@ -64,7 +64,10 @@ list_activities as (
         ('stg_cart_events', 'cart_add', "action = 'added'"),
         ('stg_checkout_events', 'checkout', "action = 'started'"),
         ('stg_coupons', 'coupon', 'true'),
-        ('stg_message_events', 'message_click', "interaction = 'clicked'"),
+        (
+            'stg_message_events', 'message_click',
+            "interaction = 'clicked' and not is_machine",
+        ),
         (
             'stg_message_events', 'message_open',
             "interaction = 'opened' and not is_machine",

@@ -14,9 +14,28 @@ profile_events as (
 
 ),
 
+threads as (
+
+    select * from {{ ref('message_threads') }}
+
+),
+
 sessions as (
 
     select * from {{ ref('sessions') }}
+
+),
+
+session_campaigns as (
+
+    select * from {{ ref('session_campaigns') }}
+
+),
+
+coupons as (
+
+    select * from {{ ref('stg_coupons') }}
+    where campaign_id is not null
 
 ),
 
@@ -37,18 +56,12 @@ reporting_channels as (
 gather_messages as (
 
     select
-        profile_events.profile_id,
+        threads.profile_id,
         message_events.channel,
-        coalesce(
-            'send:' || message_events.send_id,
-            'mail:' || message_events.email_id,
-            'campaign:' || message_events.campaign_id || ':'
-            || cast(cast(profile_events.occurred_at as date) as varchar),
-            'message:' || message_events.message_id
-        ) as message,
+        threads.thread_id as message,
         min(message_events.campaign_id) as campaign_id,
         min(message_events.campaign_name) as campaign_name,
-        min(profile_events.occurred_at) as sent_at,
+        min(message_events.occurred_at) as sent_at,
         {%- for name, condition in [
             ('sent', "interaction = 'sent'"),
             ('confirmed', "interaction in ('delivered', 'opened', 'clicked')"),
@@ -57,49 +70,56 @@ gather_messages as (
         coalesce(bool_or(message_events.{{ condition }}), false) as is_{{ name }},
         {%- endfor %}
         {%- for name, condition in [
-            ('fetched', "interaction = 'opened' and message_events.is_machine"),
+            (
+                'fetched',
+                "interaction in ('opened', 'clicked') and message_events.is_machine",
+            ),
             ('opened', "interaction = 'opened' and not message_events.is_machine"),
-            ('clicked', "interaction = 'clicked'"),
+            ('clicked', "interaction = 'clicked' and not message_events.is_machine"),
         ] %}
         max(
             case
                 when message_events.{{ condition }}
-                    then profile_events.occurred_at
+                    then message_events.occurred_at
             end
         ) as {{ name }}_at{{ ',' if not loop.last }}
         {%- endfor %}
     from message_events
-    inner join profile_events on message_events.message_id = profile_events.message_id
-    where message_events.channel is not null
+    inner join threads on message_events.message_id = threads.message_id
     group by 1, 2, 3
 
 ),
 
-follow_messages as (
+find_credited as (
 
     select
         messages.profile_id,
         messages.channel,
         messages.message,
-        min(
-            case
-                when
-                    sessions.campaign_id = messages.campaign_id
-                    or sessions.campaign_name = messages.campaign_name
-                    then sessions.started_at
-            end
-        ) as credited_at,
-        max(
-            case
-                when
-                    sessions.campaign_id is null
-                    and sessions.campaign_name is null
-                    and sessions.started_at <= {{ add_seconds(
-                        'messages.sent_at', '3600 * rules.followed_hours'
-                    ) }}
-                    then 1
-            end
-        ) as is_followed
+        min(session_campaigns.occurred_at) as credited_at
+    from gather_messages as messages
+    cross join rules
+    inner join session_campaigns
+        on
+            messages.profile_id = session_campaigns.profile_id
+            and messages.sent_at < session_campaigns.occurred_at
+            and coalesce(lower(session_campaigns.campaign_medium), messages.channel)
+            = messages.channel
+            and {{ is_same_campaign('session_campaigns', 'messages') }}
+    where
+        session_campaigns.occurred_at <= {{ add_seconds(
+            'messages.sent_at', '3600 * rules.credited_hours'
+        ) }}
+    group by 1, 2, 3
+
+),
+
+find_followed as (
+
+    select distinct
+        messages.profile_id,
+        messages.channel,
+        messages.message
     from gather_messages as messages
     cross join rules
     inner join sessions
@@ -108,11 +128,65 @@ follow_messages as (
             and messages.sent_at < sessions.started_at
             and coalesce(lower(sessions.campaign_medium), messages.channel)
             = messages.channel
+            and sessions.campaign_id is null
+            and sessions.campaign_name is null
     where
         sessions.started_at <= {{ add_seconds(
-            'messages.sent_at', '3600 * rules.credited_hours'
+            'messages.sent_at', '3600 * rules.followed_hours'
         ) }}
+
+),
+
+-- who brings a campaign's coupon, however late, answers its newest message before
+match_coupons as (
+
+    select
+        messages.profile_id,
+        messages.channel,
+        messages.message,
+        coupon_events.occurred_at as redeemed_at
+    from coupons
+    inner join profile_events as coupon_events
+        on coupons.message_id = coupon_events.message_id
+    inner join gather_messages as messages
+        on
+            coupon_events.profile_id = messages.profile_id
+            and lower(coupons.campaign_id) = lower(messages.campaign_id)
+            and coupon_events.occurred_at > messages.sent_at
+    qualify row_number() over (
+        partition by coupons.message_id
+        order by
+            messages.sent_at desc, messages.channel asc, messages.message asc
+    ) = 1
+
+),
+
+find_redeemed as (
+
+    select
+        profile_id,
+        channel,
+        message,
+        min(redeemed_at) as redeemed_at
+    from match_coupons
     group by 1, 2, 3
+
+),
+
+date_answers as (
+
+    select
+        gather_messages.*,
+        least(find_credited.credited_at, find_redeemed.redeemed_at) as answered_at,
+        find_followed.profile_id is not null as is_followed
+    from gather_messages
+    {%- for answer in ['find_credited', 'find_redeemed', 'find_followed'] %}
+    left join {{ answer }}
+        on
+            gather_messages.profile_id = {{ answer }}.profile_id
+            and gather_messages.channel = {{ answer }}.channel
+            and gather_messages.message = {{ answer }}.message
+    {%- endfor %}
 
 ),
 
@@ -123,7 +197,7 @@ judge_messages as (
         messages.channel,
         messages.sent_at,
         messages.opened_at,
-        coalesce(messages.clicked_at, follow_messages.credited_at) as engaged_at,
+        coalesce(messages.clicked_at, messages.answered_at) as engaged_at,
         messages.is_confirmed or (
             messages.is_sent
             and not messages.is_failed
@@ -132,19 +206,14 @@ judge_messages as (
         case
             when
                 messages.clicked_at is not null
-                or follow_messages.credited_at is not null
+                or messages.answered_at is not null
                 then 'engaged'
-            when follow_messages.is_followed = 1 then 'followed'
+            when messages.is_followed then 'followed'
             when messages.opened_at is not null then 'opened'
             when messages.fetched_at is not null then 'machine_opened'
         end as evidence
-    from gather_messages as messages
+    from date_answers as messages
     left join reporting_channels on messages.channel = reporting_channels.channel
-    left join follow_messages
-        on
-            messages.profile_id = follow_messages.profile_id
-            and messages.channel = follow_messages.channel
-            and messages.message = follow_messages.message
 
 ),
 

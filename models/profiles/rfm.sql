@@ -81,17 +81,31 @@ measure_habits as (
 
 ),
 
+cut_quintiles as (
+
+    select
+        *,
+        ntile(5) over (order by recency_days desc, profile_id asc) as recency_quintile,
+        ntile(5) over (order by frequency asc, profile_id asc) as frequency_quintile,
+        ntile(5) over (order by monetary_amount asc, profile_id asc)
+            as monetary_quintile
+    from measure_habits
+
+),
+
+-- equals score alike where a quintile ends among them: whoever bought last is among
+-- the most recent, and one order is few, however many have no more
 score_habits as (
 
     select
         *,
-        cast(ntile(5) over (order by recency_days desc, profile_id asc) as integer)
+        cast(max(recency_quintile) over (partition by recency_days) as integer)
             as recency_score,
-        cast(ntile(5) over (order by frequency asc, profile_id asc) as integer)
+        cast(min(frequency_quintile) over (partition by frequency) as integer)
             as frequency_score,
-        cast(ntile(5) over (order by monetary_amount asc, profile_id asc) as integer)
+        cast(min(monetary_quintile) over (partition by monetary_amount) as integer)
             as monetary_score
-    from measure_habits
+    from cut_quintiles
 
 ),
 

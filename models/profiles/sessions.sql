@@ -19,6 +19,12 @@ events as (
 
 ),
 
+session_campaigns as (
+
+    select * from {{ ref('session_campaigns') }}
+
+),
+
 device_classes as (
 
     select * from {{ ref('device_classes') }}
@@ -75,32 +81,45 @@ find_main_categories as (
 
 ),
 
-first_events as (
+-- what the first event of a visit leaves out, a later one may state
+first_statements as (
 
     select
-        events.message_id,
-        events.campaign_id,
-        events.campaign_name,
-        events.campaign_source,
-        events.campaign_medium,
-        events.campaign_content,
-        events.device_type,
-        events.user_agent,
-        events.timezone,
-        events.country,
-        events.city
-    from events
-    inner join summarise_sessions
-        on events.message_id = summarise_sessions.first_message_id
+        session_events.session_id,
+        {%- for field in ['timezone', 'country', 'city'] %}
+        min_by(
+            events.{{ field }}, (events.occurred_at, events.message_id)
+        ) filter (where events.{{ field }} is not null) as {{ field }},
+        {%- endfor %}
+        min_by(
+            {{ make_struct({
+                'device_type': 'events.device_type', 'user_agent': 'events.user_agent'
+            }) }},
+            (events.occurred_at, events.message_id)
+        ) filter (
+            where coalesce(events.device_type, events.user_agent) is not null
+        ) as device
+    from session_events
+    inner join events on session_events.message_id = events.message_id
+    group by session_events.session_id
+
+),
+
+first_campaigns as (
+
+    select * from session_campaigns
+    qualify row_number() over (
+        partition by session_id order by occurred_at asc, message_id asc
+    ) = 1
 
 ),
 
 list_devices as (
 
     select distinct
-        device_type,
-        user_agent
-    from first_events
+        device.device_type,
+        device.user_agent
+    from first_statements
 
 ),
 
@@ -130,16 +149,16 @@ describe_sessions as (
         summarise_sessions.ended_at,
         summarise_sessions.first_message_id,
         summarise_sessions.last_message_id,
-        first_events.campaign_id,
-        first_events.campaign_name,
-        first_events.campaign_source,
-        first_events.campaign_medium,
-        first_events.campaign_content,
-        first_events.device_type,
+        first_campaigns.campaign_id,
+        first_campaigns.campaign_name,
+        first_campaigns.campaign_source,
+        first_campaigns.campaign_medium,
+        first_campaigns.campaign_content,
+        first_statements.device.device_type,
         classify_devices.device_class,
-        first_events.timezone,
-        first_events.country,
-        first_events.city,
+        first_statements.timezone,
+        first_statements.country,
+        first_statements.city,
         find_main_categories.category as max_category,
         summarise_sessions.event_count,
         summarise_sessions.page_view_count,
@@ -152,12 +171,16 @@ describe_sessions as (
         summarise_sessions.is_app,
         summarise_sessions.is_web
     from summarise_sessions
-    inner join first_events
-        on summarise_sessions.first_message_id = first_events.message_id
+    inner join first_statements
+        on summarise_sessions.session_id = first_statements.session_id
+    left join first_campaigns
+        on summarise_sessions.session_id = first_campaigns.session_id
     left join classify_devices
         on
-            first_events.device_type is not distinct from classify_devices.device_type
-            and first_events.user_agent is not distinct from classify_devices.user_agent
+            first_statements.device.device_type
+            is not distinct from classify_devices.device_type
+            and first_statements.device.user_agent
+            is not distinct from classify_devices.user_agent
     left join find_main_categories
         on summarise_sessions.session_id = find_main_categories.session_id
 

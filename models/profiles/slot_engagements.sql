@@ -12,7 +12,7 @@ sessions as (
 message_events as (
 
     select * from {{ ref('stg_message_events') }}
-    where interaction = 'clicked' or (interaction = 'opened' and not is_machine)
+    where interaction in ('opened', 'clicked') and not is_machine
 
 ),
 

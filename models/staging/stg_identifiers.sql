@@ -78,25 +78,67 @@ name_pairs as (
 
 ),
 
+-- tools that know no more than an address send it as if it were a browser's id
+recognise_emails as (
+
+    select
+        message_id,
+        occurred_at,
+        case
+            when identifier_type = 'anonymous_id' and {{ is_email('identifier') }}
+                then 'email'
+            else identifier_type
+        end as identifier_type,
+        case
+            when identifier_type = 'anonymous_id' and {{ is_email('identifier') }}
+                then lower(identifier)
+            else identifier
+        end as identifier
+    from name_pairs
+    where identifier <> ''
+
+),
+
+-- an email's name stands before its @; no placeholder is as long as most ids
+find_bare_names as (
+
+    select
+        *,
+        case
+            when identifier_type = 'email'
+                then {{ bare_name("split_part(identifier, '@', 1)") }}
+            when length(identifier) <= 20
+                then {{ bare_name('identifier') }}
+        end as bare_name
+    from recognise_emails
+    where not {{ is_placeholder('identifier_type', 'identifier') }}
+
+),
+
 drop_blocked as (
 
     select distinct
-        name_pairs.message_id,
-        name_pairs.occurred_at,
-        name_pairs.identifier_type,
-        name_pairs.identifier
-    from name_pairs
+        find_bare_names.message_id,
+        find_bare_names.occurred_at,
+        find_bare_names.identifier_type,
+        find_bare_names.identifier
+    from find_bare_names
     left join blocked
         on
-            lower(name_pairs.identifier) = blocked.identifier
-            and name_pairs.identifier_type
-            = coalesce(blocked.identifier_type, name_pairs.identifier_type)
+            lower(find_bare_names.identifier) = blocked.identifier
+            and find_bare_names.identifier_type
+            = coalesce(blocked.identifier_type, find_bare_names.identifier_type)
+    left join blocked as blocked_words
+        on
+            find_bare_names.bare_name = blocked_words.identifier
+            and blocked_words.identifier_type is null
     where
-        name_pairs.identifier <> ''
-        and blocked.identifier is null
+        blocked.identifier is null
+        and blocked_words.identifier is null
+        and coalesce(find_bare_names.bare_name, '?') <> ''
         and (
-            name_pairs.identifier_type <> 'email'
-            or {{ is_email('name_pairs.identifier') }}
+            find_bare_names.identifier_type <> 'email'
+            or {{ is_email('find_bare_names.identifier') }}
         )
 
 )

@@ -13,6 +13,14 @@ phone_numbers as (
 
 ),
 
+blocked_names as (
+
+    select lower(identifier) as name
+    from {{ ref('stg_identity_rules') }}
+    where rule = 'block' and identifier_type is null
+
+),
+
 channel_spellings as (
 
     select * from {{ spellings('channel') }}
@@ -85,7 +93,12 @@ name_traits as (
         anonymous_id,
         user_id,
         occurred_at,
-        lower(nullif(trim(fields[1]), '')) as email,
+        case
+            when
+                blocked_names.name is null
+                and {{ bare_name("split_part(read_traits.fields[1], '@', 1)") }} <> ''
+                then lower(trim(fields[1]))
+        end as email,
         phone_numbers.phone,
         nullif(trim(fields[3]), '') as first_name,
         nullif(trim(fields[4]), '') as last_name,
@@ -128,6 +141,10 @@ name_traits as (
     left join phone_numbers on read_traits.fields[2] = phone_numbers.spelling
     left join channel_spellings
         on {{ spelled('fields[14]') }} = channel_spellings.spelled
+    left join blocked_names
+        on
+            {{ bare_name("split_part(read_traits.fields[1], '@', 1)") }}
+            = blocked_names.name
 
 )
 

@@ -49,7 +49,11 @@ read_properties as (
             as interaction,
         action = 'soft_bounced' as is_soft_bounce,
         implied_channel,
-        user_agent,
+        coalesce(
+            user_agent,
+            {{ json_text('properties', '$.user_agent') }},
+            {{ json_text('properties', '$.userAgent') }}
+        ) as user_agent,
         campaign_id as context_campaign_id,
         campaign_name as context_campaign_name,
         {{ json_texts('properties', [
@@ -64,6 +68,14 @@ read_properties as (
             '$.bounce_type',
             '$.type',
             '$.status',
+            '$.machine_click',
+            '$.is_machine',
+            '$.is_bot',
+            '$.bot',
+            '$.method',
+            '$.request_method',
+            '$.http_method',
+            '$.purpose',
         ]) }} as fields
     from events
     where kind = 'message'
@@ -91,27 +103,66 @@ emails as (
             nullif(fields[6], ''),
             nullif(fields[3], ''),
             context_campaign_id
-        ) as email
+        ) as email,
+        nullif(fields[7], '') as link_url
     from read_properties
-    where implied_channel = 'email' and interaction in ('delivered', 'opened')
+    where
+        implied_channel = 'email'
+        and interaction in ('sent', 'delivered', 'opened', 'clicked')
 
 ),
 
--- nobody opens an email seconds after it arrived; what does may hide its user agent
-list_instant_opens as (
+-- nobody answers an email seconds after it arrived; what does may hide its user agent
+list_instant_answers as (
 
-    select distinct opens.message_id
-    from emails as opens
-    inner join emails as deliveries
-        on opens.person = deliveries.person and opens.email = deliveries.email
+    select answers.message_id
+    from emails as answers
+    inner join emails as arrivals
+        on answers.person = arrivals.person and answers.email = arrivals.email
     cross join reach_rules
     where
-        opens.interaction = 'opened'
-        and deliveries.interaction = 'delivered'
-        and opens.occurred_at >= deliveries.occurred_at
-        and opens.occurred_at < {{ add_seconds(
-            'deliveries.occurred_at', 'reach_rules.machine_open_seconds'
+        answers.interaction in ('opened', 'clicked')
+        and arrivals.interaction in ('sent', 'delivered')
+        and answers.occurred_at < {{ add_seconds(
+            'arrivals.occurred_at', 'reach_rules.machine_open_seconds'
         ) }}
+        -- a gateway looks at the links before it delivers
+        and answers.occurred_at >= case arrivals.interaction
+            when 'sent' then arrivals.occurred_at
+            else {{ add_seconds(
+                'arrivals.occurred_at', '-reach_rules.machine_open_seconds'
+            ) }}
+        end
+
+),
+
+-- nor does anybody follow many links of one email at once
+list_click_bursts as (
+
+    select clicks.message_id
+    from emails as clicks
+    inner join emails as others
+        on clicks.person = others.person and clicks.email = others.email
+    cross join reach_rules
+    where
+        clicks.interaction = 'clicked'
+        and others.interaction = 'clicked'
+        and others.occurred_at >= {{ add_seconds(
+            'clicks.occurred_at', '-reach_rules.machine_click_seconds'
+        ) }}
+        and others.occurred_at <= {{ add_seconds(
+            'clicks.occurred_at', 'reach_rules.machine_click_seconds'
+        ) }}
+    group by clicks.message_id
+    having count(distinct others.link_url) >= max(reach_rules.machine_click_links)
+
+),
+
+list_machine_answers as (
+
+    select message_id from list_instant_answers
+    union
+    select message_id from list_click_bursts
 
 ),
 
@@ -142,10 +193,17 @@ name_fields as (
             or bounce_types.meaning is not null
             or coalesce(fields[11] like '4._%', false)
         ) as is_temporary,
-        interaction = 'opened' and (
-            coalesce(lower(fields[8]) = 'true', false)
+        interaction in ('opened', 'clicked') and (
+            'true' in (
+                {%- for place in [8, 12, 13, 14, 15] %}
+                lower(coalesce(fields[{{ place }}], ''))
+                {{- ', ' if not loop.last }}
+                {%- endfor %}
+            )
+            or upper(coalesce(fields[16], fields[17], fields[18], 'GET')) = 'HEAD'
+            or coalesce(lower(fields[19]) like '%prefetch%', false)
             or list_machine_agents.user_agent is not null
-            or list_instant_opens.message_id is not null
+            or list_machine_answers.message_id is not null
         ) as is_machine
     from read_properties
     left join sends on fields[2] = sends.send_id
@@ -157,8 +215,8 @@ name_fields as (
             and read_properties.interaction in ('bounced', 'failed')
     left join list_machine_agents
         on read_properties.user_agent = list_machine_agents.user_agent
-    left join list_instant_opens
-        on read_properties.message_id = list_instant_opens.message_id
+    left join list_machine_answers
+        on read_properties.message_id = list_machine_answers.message_id
 
 )
 
