@@ -1,5 +1,7 @@
 -- Spellings are compared by letters and digits alone: two that are alike there would
 -- make two rows of each message that holds one.
+{{ config(meta={'dagster': {'ref': {'name': 'spellings'}}}) }}
+
 with
 
 list_spellings as (
