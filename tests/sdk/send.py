@@ -1,13 +1,13 @@
 """A shopper's day, sent with the Python clients of Segment and RudderStack."""
 
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import rudderstack.analytics as rudder
 import segment.analytics as segment
 
-AT = datetime(2026, 6, 10, 8, tzinfo=timezone.utc)
+AT = datetime(2026, 6, 10, 8, tzinfo=UTC)
 URL = sys.argv[1]
 
 
