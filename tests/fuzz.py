@@ -53,13 +53,17 @@ class World:
     good_ids: set[str] = field(default_factory=set)
     line_counts: dict[str, int] = field(default_factory=dict)
     paths: set[str] = field(default_factory=set)
+    contents: set[bytes] = field(default_factory=set)
 
     def put(self, path: str, content: bytes) -> None:
         """Write one file."""
         target = self.landing / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
-        self.paths.add(path)
+        # The same content is one file, known by one of its paths.
+        if content not in self.contents:
+            self.paths.add(path)
+        self.contents.add(content)
 
 
 def make_world(landing: Path, *, lines: int, files: int, seed: int) -> World:

@@ -143,14 +143,15 @@ def test_whatever_lies_unread_is_recorded_until_it_is_read_or_gone(
     house.put("tables.gz", gzip.compress(b"a,b\n1,2\n"))
     house.put("kept.ndjson", [track("kept")])
     os.mkfifo(house.landing / "pipe.ndjson")
-    for name, target in {
+    links: dict[str, str | Path] = {
         "dangling.ndjson": "nowhere",
         "inside.ndjson": "kept.ndjson",
         "outside.ndjson": outside,
         "round.ndjson": "round.ndjson",
         "up": "..",
         "same": ".",
-    }.items():
+    }
+    for name, target in links.items():
         (house.landing / name).symlink_to(target)
     house.land()
     unread = {str(path): str(reason) for path, _, reason in house.rejects()}
@@ -263,7 +264,7 @@ def test_what_no_text_can_hold_is_replaced(house: House) -> None:
     notes = house.rows(
         "select message_id, properties ->> '$.note' from raw.events order by all"
     )
-    assert dict(notes) == {
+    assert {str(name): note for name, note in notes} == {
         "half": "caf\ufffd",
         "reversed": "\ufffd\ufffd",
         "nul": "a\ufffd\ufffdb",

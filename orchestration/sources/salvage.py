@@ -93,7 +93,7 @@ def read_lines(path: Path) -> Iterator[Line]:
     begin, rest = begin_of(line for group in groups for line in group.raw_lines())
     if begin is None:
         return iter(())
-    lines = chain([begin], rest)
+    lines: Iterator[RawLine] = chain([begin], rest)
     if begin.raw.lstrip().startswith(b"{") and opens_document(begin):
         laid_out, lines = laid_out_lines(lines)
         if laid_out:
