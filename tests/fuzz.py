@@ -30,6 +30,7 @@ AS_OF = "2026-07-01"
 START = datetime(2026, 6, 1)
 GOOD_PER_FILE = 5
 LINES_PER_FILE = 500
+PERSONS = 50
 
 DEEP = 2_000
 TEXTS = (
@@ -96,7 +97,7 @@ def make_world(landing: Path, *, lines: int, files: int, seed: int) -> World:
 def message(message_id: str, number: int) -> dict[str, Any]:
     """A good message of one of some shoppers, with every field that models read."""
     at = START + timedelta(minutes=number % 40_000)
-    person = number % 50
+    person = number % PERSONS
     kinds: tuple[tuple[str, str | None], ...] = (
         *(("track", "Product Viewed"), ("track", "Product Added")),
         *(("track", "Checkout Started"), ("track", "Order Completed")),
