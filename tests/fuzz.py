@@ -30,6 +30,7 @@ AS_OF = "2026-07-01"
 START = datetime(2026, 6, 1)
 GOOD_PER_FILE = 5
 LINES_PER_FILE = 500
+PERSONS = 50
 
 DEEP = 2_000
 TEXTS = (
@@ -53,13 +54,17 @@ class World:
     good_ids: set[str] = field(default_factory=set)
     line_counts: dict[str, int] = field(default_factory=dict)
     paths: set[str] = field(default_factory=set)
+    contents: set[bytes] = field(default_factory=set)
 
     def put(self, path: str, content: bytes) -> None:
         """Write one file."""
         target = self.landing / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
-        self.paths.add(path)
+        # The same content is one file, known by one of its paths.
+        if content not in self.contents:
+            self.paths.add(path)
+        self.contents.add(content)
 
 
 def make_world(landing: Path, *, lines: int, files: int, seed: int) -> World:
@@ -92,7 +97,7 @@ def make_world(landing: Path, *, lines: int, files: int, seed: int) -> World:
 def message(message_id: str, number: int) -> dict[str, Any]:
     """A good message of one of some shoppers, with every field that models read."""
     at = START + timedelta(minutes=number % 40_000)
-    person = number % 50
+    person = number % PERSONS
     kinds: tuple[tuple[str, str | None], ...] = (
         *(("track", "Product Viewed"), ("track", "Product Added")),
         *(("track", "Checkout Started"), ("track", "Order Completed")),

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Iterable
 from datetime import datetime
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestration.settings import Settings
+from orchestration.sources import folder, landing, salvage
 from orchestration.sources.landing import (
     Landed,
     land,
@@ -25,6 +27,7 @@ from orchestration.sources.landing import (
 from orchestration.sources.receipts import land_receipts
 from orchestration.sources.run_inputs import begin_run
 from orchestration.warehouse import Warehouse, fetch_frame
+from tests import fuzz
 
 LANDED_AT = datetime(2026, 7, 1)
 
@@ -124,10 +127,202 @@ def test_every_format_lands_at_any_depth(house: House) -> None:
 
 
 def test_unfinished_names_are_not_read(house: House) -> None:
-    for name in (".hidden.ndjson", "a.ndjson.tmp", "b.ndjson.part", "notes.txt"):
+    for name in (".hidden.ndjson", "a.ndjson.tmp", "b.ndjson.PART"):
         house.put(name, [track("a")])
     house.put(".work/c.ndjson", [track("c")])
     assert house.land() == Landed(0, 0, 0, 0)
+    assert house.rejects() == []
+
+
+def test_whatever_lies_unread_is_recorded_until_it_is_read_or_gone(
+    house: House, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside.ndjson"
+    outside.write_bytes(ndjson(track("outside")))
+    house.put("notes.txt", [track("notes")])
+    house.put("tables.gz", gzip.compress(b"a,b\n1,2\n"))
+    house.put("kept.ndjson", [track("kept")])
+    os.mkfifo(house.landing / "pipe.ndjson")
+    links: dict[str, str | Path] = {
+        "dangling.ndjson": "nowhere",
+        "inside.ndjson": "kept.ndjson",
+        "outside.ndjson": outside,
+        "round.ndjson": "round.ndjson",
+        "up": "..",
+        "same": ".",
+    }
+    for name, target in links.items():
+        (house.landing / name).symlink_to(target)
+    house.land()
+    unread = {str(path): str(reason) for path, _, reason in house.rejects()}
+    assert {path: reason.split(":")[0] for path, reason in unread.items()} == {
+        "dangling.ndjson": "a link to nothing",
+        "notes.txt": "not read",
+        "outside.ndjson": "a link that leads out of the landing folder is not followed",
+        "pipe.ndjson": "no regular file",
+        "round.ndjson": "cannot be opened",
+        "tables.gz": "not read",
+        "up": "a link that leads out of the landing folder is not followed",
+    }
+    assert house.land() == Landed(0, 0, 0, 0)
+    with house.warehouse.connect(read_only=True) as connection:
+        assert set(unreadable_files(connection)["path"]) == unread.keys()
+    assert house.message_ids() == ["kept"]
+    (house.landing / "notes.txt").rename(house.landing / "notes.ndjson")
+    (house.landing / "outside.ndjson").unlink()
+    house.put("outside.ndjson", outside.read_bytes())
+    (house.landing / "pipe.ndjson").unlink()
+    house.land()
+    assert house.message_ids() == ["kept", "notes", "outside"]
+    assert {path for path, _, _ in house.rejects()} == {
+        *("dangling.ndjson", "round.ndjson", "tables.gz", "up"),
+    }
+
+
+def test_folder_that_cannot_be_entered_is_recorded(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.put("shut/a.ndjson", [track("a")])
+    house.put("b.ndjson", [track("b")])
+    scan = os.scandir
+
+    def refuse(path: str | int) -> object:
+        if str(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refuse)
+        house.land()
+    [(path, line_number, reason)] = house.rejects()
+    assert (path, line_number) == ("shut", None)
+    assert str(reason).startswith("cannot be entered")
+    house.land()
+    assert house.message_ids() == ["a", "b"]
+    assert house.rejects() == []
+
+
+def test_file_that_vanishes_before_it_is_read_lands_when_it_is_back(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = house.put("a.ndjson", [track("a")])
+    house.put("b.ndjson", [track("b")])
+    looked = folder.inspect
+
+    def look_and_lose(file: folder.FoundFile, prefix_bytes: int) -> folder.Content:
+        content = looked(file, prefix_bytes)
+        if file.path == "a.ndjson":
+            away.rename(away.with_suffix(".tmp"))
+        return content
+
+    with monkeypatch.context() as patch:
+        patch.setattr(landing, "inspect", look_and_lose)
+        house.land()
+    assert house.message_ids() == ["b"]
+    assert [row[0] for row in house.rejects()] == ["a.ndjson"]
+    away.with_suffix(".tmp").rename(house.landing / "again.ndjson")
+    house.land()
+    assert house.message_ids() == ["a", "b"]
+    assert house.rejects() == []
+
+
+def test_name_is_a_name_and_no_pattern(house: House) -> None:
+    names = (
+        *("a1.ndjson", "a[1].ndjson", "a*.ndjson", "a?.ndjson", "{a,b}.jsonl"),
+        *("a b.ndjson", "a'\"%s.ndjson", "a\nb.ndjson", "back\\slash.json"),
+        *("type=identify/userId=x.ndjson", "**/deep.ndjson", "1780.0b43c5f7.gz"),
+    )
+    for name in names:
+        house.put(name, [track(name)])
+    bytes_name = os.fsencode(house.landing) + b"/caf\xe9.ndjson"
+    Path(os.fsdecode(bytes_name)).write_bytes(ndjson(track("latin")))
+    pq.write_table(
+        pa.Table.from_pylist([track("t", filename="mine")]),
+        house.landing / "type=[x]?.parquet",
+    )
+    house.land()
+    assert house.message_ids() == sorted([*names, "latin", "t"])
+    assert house.rejects() == []
+    paths = {path for path, _, _ in house.counts()}
+    assert paths == {*names, "caf\\xe9.ndjson", "type=[x]?.parquet"}
+
+
+def test_what_no_text_can_hold_is_replaced(house: House) -> None:
+    texts = {
+        "half": r"caf\ud83d",
+        "reversed": r"\udd8a\ud83e",
+        "nul": r"a\u0000\u0000b",
+        "whole": r"\ud83e\udd8a",
+        "spelt": r"\\u0000\\ud83d",
+    }
+    lines = "".join(
+        json.dumps(track(name, properties={"note": "@"})).replace("@", text) + "\n"
+        for name, text in texts.items()
+    )
+    house.put("a.ndjson", lines)
+    house.land()
+    notes = house.rows(
+        "select message_id, properties ->> '$.note' from raw.events order by all"
+    )
+    assert {str(name): note for name, note in notes} == {
+        "half": "caf\ufffd",
+        "reversed": "\ufffd\ufffd",
+        "nul": "a\ufffd\ufffdb",
+        "whole": "🦊",
+        "spelt": r"\u0000\ud83d",
+    }
+
+
+def test_time_that_no_event_can_have_is_rejected(house: House) -> None:
+    absurd = (
+        "0001-01-01T00:00:00Z",
+        "9999-12-31T23:59:59Z",
+        "1969-12-31",
+        "2200-01-01",
+    )
+    house.put("a.ndjson", [track(at, timestamp=at) for at in absurd])
+    house.put("b.ndjson", [track(at, receivedAt=at) for at in absurd])
+    # Sent by a clock of the next century, long before it was received.
+    odd = {"receivedAt": "1970-01-02", "sentAt": "2199-01-01"}
+    clock = track("clock", timestamp=None, originalTimestamp="1970-01-01", **odd)
+    house.put("c.ndjson", [clock])
+    house.put("d.ndjson", [track("unused", sentAt=absurd[0])])
+    house.land()
+    assert {reason for _, _, reason in house.rejects()} == {
+        f'{name}: "{at}" is not between 1970-01-01 and 2200-01-01'
+        for name in ("timestamp", "receivedAt")
+        for at in absurd
+    }
+    assert house.rows(
+        "select message_id, occurred_at from raw.events order by all"
+    ) == [
+        ("clock", datetime(1970, 1, 1)),
+        ("unused", datetime(2026, 6, 1, 10)),
+    ]
+
+
+def test_parquet_texts_may_be_bytes_and_columns_of_any_type(house: House) -> None:
+    table = pa.table(
+        {
+            "messageId": pa.array([b"a", b"b\xff"], pa.binary()),
+            "type": ["track"] * 2,
+            "userId": [1, 2],
+            "timestamp": pa.array([0, 1], pa.timestamp("ns")),
+            "properties": pa.array([b'{"a": 1}', b"\xff"], pa.binary()),
+            "context": pa.array(
+                [[("sessionId", "s")]] * 2, pa.map_(pa.string(), pa.string())
+            ),
+            "traits": [{"on": [datetime(2026, 1, 2)], "raw": b"x"}] * 2,
+        }
+    )
+    pq.write_table(table, house.landing / "a.parquet")
+    house.land()
+    assert house.rows(
+        "select message_id, properties, context, traits ->> '$.raw' from raw.events"
+    ) == [("a", '{"a":1}', '{"sessionId":"s"}', "x")]
+    assert house.rejects() == [
+        ("a.parquet", 2, "properties is a string, not an object")
+    ]
 
 
 def test_same_content_lands_once(house: House) -> None:
@@ -395,6 +590,27 @@ def test_very_long_line_lands(house: House, name: str) -> None:
     assert house.rejects() == []
 
 
+def test_line_longer_than_the_readers_buffer_lands(house: House) -> None:
+    note = {"note": "x" * 33_000_000}
+    content = ndjson(track("a"), track("long", properties=note), track("b"))
+    house.put("a.ndjson", content)
+    house.put("b.ndjson.gz", gzip.compress(content.replace(b"long", b"zipped"), 1))
+    house.land()
+    assert house.message_ids() == ["a", "b", "long", "zipped"]
+    assert house.rejects() == []
+
+
+def test_line_beyond_all_measure_is_rejected(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(salvage, "LONGEST", 3_000_000)
+    long = track("long", properties={"note": "x" * 4_000_000})
+    house.put("a.ndjson", [track("a"), long, track("b")])
+    house.land()
+    assert house.message_ids() == ["a", "b"]
+    assert house.rejects() == [("a.ndjson", 2, salvage.TOO_LONG)]
+
+
 def test_separator_bytes_inside_a_line_cut_nothing_off(house: House) -> None:
     odd = b'{"a": "\x1f"}\n\x1e\n{"b":\r' + ndjson(track("x"))[1:]
     house.put("a.ndjson", odd + ndjson(track("a")))
@@ -522,6 +738,58 @@ def test_json_document_lands_by_its_elements(house: House) -> None:
     house.land()
     assert house.message_ids() == ["a", "b", "c"]
     assert house.rejects() == [("array.json", 2, "messageId is missing")]
+
+
+def test_messages_that_share_a_line_are_read_one_by_one(house: House) -> None:
+    batch = [track("a"), {"type": "track"}, track("b")]
+    house.put("batches.ndjson", json.dumps(batch) + "\n" + json.dumps([track("c")]))
+    house.put("row.json", ndjson(track("d"), track("e")).replace(b"\n", b""))
+    house.put("returns.ndjson", ndjson(track("f"), track("g")).replace(b"\n", b"\r"))
+    house.put("objects.json", json.dumps(track("h"), indent=2) * 2)
+    cut = json.dumps([track("i"), track("j")])[:-20]
+    house.put("cut.json", cut)
+    house.land()
+    assert house.message_ids() == list("abcdefghi")
+    assert house.rejects() == [
+        ("batches.ndjson", 1, "messageId is missing"),
+        ("cut.json", 2, "not JSON: the last line is cut off"),
+    ]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_broken_element_takes_no_other_with_it(
+    house: House, indent: int | None
+) -> None:
+    texts = [json.dumps(track(name), indent=indent) for name in "abcd"]
+    for name, broken in {
+        "unclosed": texts[1][:-1],
+        "closed twice": texts[1] + "}",
+        "open text": texts[1].replace('"b"', '"b'),
+    }.items():
+        laid_out = ",\n".join([texts[0], broken, *texts[2:]])
+        house.put(f"{name}.json", f"[\n{laid_out}\n]\n")
+    house.land()
+    assert {*"acd"} <= set(house.message_ids())
+    assert {path for path, _, _ in house.rejects()} == {
+        *("unclosed.json", "closed twice.json", "open text.json"),
+    }
+
+
+def test_first_line_that_is_broken_takes_no_other_with_it(house: House) -> None:
+    house.put("a.ndjson", b'{"type": {"a": 1}\n' + ndjson(track("a"), track("b")))
+    house.land()
+    assert house.message_ids() == ["a", "b"]
+    assert house.rejects() == [("a.ndjson", 1, "not JSON")]
+
+
+def test_malformed_input_costs_no_good_message(house: House) -> None:
+    world = fuzz.make_world(house.landing, lines=300, files=40, seed=0)
+    house.land()
+    assert fuzz.complaints(world, house.warehouse.path) == []
+    before = [house.rows(f"from raw.{name} order by all") for name in RAW_TABLES]
+    assert house.land(datetime(2027, 1, 1)) == Landed(0, 0, 0, 0)
+    after = [house.rows(f"from raw.{name} order by all") for name in RAW_TABLES]
+    assert after == before
 
 
 def test_grown_file_replaces_its_old_rejects(house: House) -> None:

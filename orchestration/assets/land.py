@@ -33,8 +33,11 @@ from orchestration.warehouse import fetch_frame
 OWNERS = ["data@example.com"]
 
 FILES = {
-    "file_id": ("varchar", "Key: the SHA-256 of its content."),
-    "path": ("varchar", "Where it was first found, relative to the landing folder."),
+    "file_id": ("varchar", "Key: SHA-256 of its content; of its path if unread."),
+    "path": (
+        "varchar",
+        "Where it was first found; bytes that are not UTF-8 are escaped.",
+    ),
     "sha256": ("varchar", "The same hash, under its own name."),
     "row_count": ("bigint", "Lines read, good and bad; blank lines are none."),
     "rejected_count": ("bigint", "How many of them are in rejected_events."),
@@ -55,9 +58,12 @@ EVENTS = {
 }
 REJECTED_EVENTS = {
     "file_id": ("varchar", "The file that holds the line."),
-    "line_number": ("bigint", "Physical line from 1; null: the file as a whole."),
+    "line_number": (
+        "bigint",
+        "Physical line, or element, from 1; null: the whole file.",
+    ),
     "reason": ("varchar", "What is wrong with it."),
-    "raw": ("varchar", "The line; bytes that are not UTF-8 are escaped."),
+    "raw": ("varchar", "The line, of one too long its begin; escaped if not UTF-8."),
 }
 CURRENT_RUN = {
     "as_of": ("timestamp", "The moment the run looks from, UTC."),
@@ -259,10 +265,11 @@ def every_journey_is_usable(home: Home) -> dg.AssetCheckResult:
 
 @dg.asset_check(asset=dg.AssetKey(["raw", "rejected_events"]))
 def every_file_is_readable(home: Home) -> dg.AssetCheckResult:
-    """Warns of each landed file of which nothing could be read."""
+    """Warns of all that lies in the landing folder and could not be read."""
     with home.warehouse.connect(read_only=True) as connection:
         files = unreadable_files(connection)
-    listing = "\n".join(f"- `{path}`: {reason}" for path, reason in files.rows())
+    # A name may hold line feeds.
+    listing = "\n".join(f"- `{path!r}`: {reason}" for path, reason in files.rows())
     return dg.AssetCheckResult(
         passed=files.is_empty(),
         severity=dg.AssetCheckSeverity.WARN,

@@ -93,7 +93,7 @@ def read_lines(path: Path) -> Iterator[Line]:
     begin, rest = begin_of(line for group in groups for line in group.raw_lines())
     if begin is None:
         return iter(())
-    lines = chain([begin], rest)
+    lines: Iterator[RawLine] = chain([begin], rest)
     if begin.raw.lstrip().startswith(b"{") and opens_document(begin):
         laid_out, lines = laid_out_lines(lines)
         if laid_out:
@@ -215,13 +215,13 @@ def laid_out_lines(
     for line in lines:
         taken.append(line)
         length += len(line.raw)
-        tokens = TOKEN.findall(line.raw)
-        depth += sum(DEPTHS.get(token, 0) for token in tokens)
-        if line.problem or b'"' in tokens or length > LONGEST_LAID_OUT:
-            break
-        if depth <= 0:
-            if is_json(b"\n".join(line.raw for line in taken)):
-                return taken, lines
+        for token in TOKEN.finditer(line.raw):
+            depth += DEPTHS.get(token.group(), 0)
+            if depth == 0:
+                whole = [*(part.raw for part in taken[:-1]), line.raw[: token.end()]]
+                is_whole = is_json(b"\n".join(whole))
+                return (taken, lines) if is_whole else ([], chain(taken, lines))
+        if line.problem or length > LONGEST_LAID_OUT:
             break
     return [], chain(taken, lines)
 
