@@ -121,14 +121,13 @@ class KeptEventLog(SqliteEventLogStorage):
         checked = select(func.max(checks.id)).group_by(
             checks.asset_key, checks.check_name
         )
+        shown = (
+            select(events.run_id).where(events.id.in_(materialized)),
+            select(checks.run_id).where(checks.id.in_(checked)),
+        )
         with self.index_connection() as index:
             return {
-                run_id
-                for query in (
-                    select(events.run_id).where(events.id.in_(materialized)),
-                    select(checks.run_id).where(checks.id.in_(checked)),
-                )
-                for (run_id,) in index.execute(query)
+                str(run_id) for query in shown for (run_id,) in index.execute(query)
             }
 
     def delete_events(self, run_id: str) -> None:

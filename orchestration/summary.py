@@ -159,7 +159,7 @@ def read_warnings(instance: "DagsterInstance", run_id: str) -> list[Warned]:
     import dagster as dg
 
     evaluations = [
-        entry.get_dagster_event().event_specific_data
+        entry.get_dagster_event().asset_check_evaluation_data
         for entry in instance.all_logs(
             run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION
         )
