@@ -18,7 +18,7 @@ from orchestration.dbt import (
     served_dbt,
     start_server,
 )
-from orchestration.recovery import fail_dead_runs, home_lock, run_at_work
+from orchestration.recovery import fail_dead_runs, home_lock, show_at_work
 from orchestration.settings import Settings
 from orchestration.warehouse import Warehouse
 
@@ -48,7 +48,8 @@ class Home(dg.ConfigurableResource):  # type: ignore[type-arg]
         run_id = context.run_id
         if instance is None or run_id is None:
             raise ValueError("a home is held by a run")
-        with run_at_work(settings, run_id), home_lock(settings):
+        show_at_work(settings, run_id)
+        with home_lock(settings):
             fail_dead_runs(settings, instance)
             yield self
 
