@@ -1,7 +1,7 @@
 """A whole run killed twice, and a home of which parts were put back, lost or damaged.
 
-`make crash` kills thirty. What else may be put back or lost is tried on ledgers alone in
-`test_reconcile`.
+`make crash` kills thirty. What else may be put back or lost is tried in
+`test_reconcile`, on ledgers alone.
 """
 
 import random
