@@ -68,11 +68,7 @@ def recover(known: pl.DataFrame, witnesses: Sequence[pl.DataFrame]) -> pl.DataFr
     merged = (
         said.group_by("send_id", maintain_order=True)
         .agg(
-            *(
-                pl.col(name).drop_nulls().first()
-                for name in about
-                if name != "attempts"
-            ),
+            pl.col(*about).drop_nulls().first(),
             pl.col("attempts").max(),
         )
         .join(fates, on="send_id", how="left")

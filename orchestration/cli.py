@@ -317,7 +317,7 @@ def retry(
     from rich.console import Console
 
     from activations.ledger import Ledger, LedgerError
-    from orchestration.resources import home_lock
+    from orchestration.recovery import home_lock
     from orchestration.terminal import print_frame
     from orchestration.warehouse import DatabaseError, Warehouse
 

@@ -5,6 +5,7 @@ however the process ends. So a run that Dagster holds for unfinished is dead exa
 when its lock is free.
 """
 
+import atexit
 import fcntl
 import os
 import shutil
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from filelock import FileLock
 
@@ -50,20 +51,25 @@ def home_lock(settings: Settings) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def run_at_work(settings: Settings, run_id: str) -> Iterator[None]:
-    """Show as long as the block lasts that the process of a run lives."""
+def show_at_work(settings: Settings, run_id: str) -> None:
+    """Show until this process ends that the process of a run lives.
+
+    Longer than the run holds the home: Dagster records only then that it has ended.
+    """
     folder = settings.runs_at_work
     folder.mkdir(parents=True, exist_ok=True)
     mark, unlocked = folder / run_id, folder / f".{run_id}"
-    with unlocked.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        # it appears locked: nobody sees it free before the process is gone
-        unlocked.replace(mark)
-        try:
-            yield
-        finally:
-            mark.unlink(missing_ok=True)
+    stream = unlocked.open("w")
+    fcntl.flock(stream, fcntl.LOCK_EX)
+    # it appears locked: nobody sees it free before the process is gone
+    unlocked.replace(mark)
+    atexit.register(leave_work, mark, stream)
+
+
+def leave_work(mark: Path, stream: IO[str]) -> None:
+    """Take away the mark of a run whose process ends in order."""
+    mark.unlink(missing_ok=True)
+    stream.close()
 
 
 def is_locked(path: Path) -> bool:

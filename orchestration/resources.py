@@ -20,7 +20,7 @@ from orchestration.dbt import (
     start_server,
 )
 from orchestration.event_log import prune_runs
-from orchestration.recovery import fail_dead_runs, home_lock, run_at_work
+from orchestration.recovery import fail_dead_runs, home_lock, show_at_work
 from orchestration.settings import Settings, wall_clock
 from orchestration.warehouse import Warehouse
 
@@ -50,7 +50,8 @@ class Home(dg.ConfigurableResource):  # type: ignore[type-arg]
         run_id = context.run_id
         if instance is None or run_id is None:
             raise ValueError("a home is held by a run")
-        with run_at_work(settings, run_id), home_lock(settings):
+        show_at_work(settings, run_id)
+        with home_lock(settings):
             fail_dead_runs(settings, instance)
             kept = timedelta(days=settings.keep_runs_days)
             prune_runs(instance, wall_clock() - kept)

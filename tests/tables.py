@@ -6,7 +6,7 @@ import polars as pl
 
 from orchestration.warehouse import Warehouse, fetch_frame
 
-WALL_CLOCK_COLUMNS = ("landed_at", "latency")
+WALL_CLOCK_COLUMNS = ("landed_at", "latency", "modified_ns")
 # identity's own numbers, given in order of arrival
 INTERNAL_COLUMNS = ("_seq",)
 TABLES = """

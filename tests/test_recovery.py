@@ -23,8 +23,8 @@ from orchestration.jobs import dead_runs
 from orchestration.recovery import (
     fail_dead_runs,
     home_lock,
-    run_at_work,
     server_folder,
+    show_at_work,
 )
 from orchestration.resources import Home
 from orchestration.run import prepare_instance
@@ -106,7 +106,9 @@ def test_a_run_killed_at_work_is_failed_by_the_next_run_and_the_next_one_by_hand
     died = instance.get_runs()[1]
     messages = [event.message for event in instance.all_logs(died.run_id)]
     assert any("died" in message for message in messages if message)
-    assert list(home.settings.runs_at_work.iterdir()) == []
+    # its own process is still there
+    marks = [mark.name for mark in home.settings.runs_at_work.iterdir()]
+    assert marks == [after.run_id]
 
     # nor does a command that takes the home leave a dead run started
     mark = home.settings.runs_at_work / begin(instance, DagsterRunStatus.STARTED)
@@ -127,14 +129,14 @@ def test_only_runs_without_a_living_process_are_failed(
     (home.settings.runs_at_work).mkdir()
     (home.settings.runs_at_work / dead).touch()
     sensor = dead_runs(home.settings)
-    with run_at_work(home.settings, alive):
-        look = sensor.evaluate_tick(dg.build_sensor_context(instance))
-        assert dead in str(look.skip_message)
-        # a process is on its way to the run that was launched last
-        assert fail_dead_runs(home.settings, instance) == []
-        later = wall_clock() + timedelta(minutes=10)
-        monkeypatch.setattr(recovery, "wall_clock", lambda: later)
-        assert fail_dead_runs(home.settings, instance) == [starting]
+    show_at_work(home.settings, alive)
+    look = sensor.evaluate_tick(dg.build_sensor_context(instance))
+    assert dead in str(look.skip_message)
+    # a process is on its way to the run that was launched last
+    assert fail_dead_runs(home.settings, instance) == []
+    later = wall_clock() + timedelta(minutes=10)
+    monkeypatch.setattr(recovery, "wall_clock", lambda: later)
+    assert fail_dead_runs(home.settings, instance) == [starting]
     kept = {run.run_id: run.status for run in instance.get_runs()}
     assert kept[alive] == DagsterRunStatus.STARTED
     assert kept[finished] == DagsterRunStatus.SUCCESS
