@@ -148,7 +148,7 @@ def text_mistakes(
     try:
         analysis = text.template.analyze()
     except LiquidError as error:
-        yield mistake(error.message)
+        yield mistake(str(error.message))
         return
     environment = text.template.env
     for name, spans in analysis.filters.items():

@@ -280,7 +280,8 @@ class Source:
             raise BlueprintError([problem]) from None
         # a date that is none is a ValueError, as are bytes that are not UTF-8
         except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
-            said = "nested too deeply" if isinstance(error, RecursionError) else error
+            is_deep = isinstance(error, RecursionError)
+            said = "nested too deeply" if is_deep else str(error)
             raise BlueprintError([self.problem((), _no_yaml(said))]) from None
         if twice:
             raise BlueprintError(

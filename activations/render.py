@@ -178,7 +178,7 @@ class Renderer:
             root = yaml.compose(head, yaml.SafeLoader)
             twice = next(keys_twice(root), None)
             fields = yaml.safe_load(head)
-        except (yaml.YAMLError, ValueError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             mark = getattr(error, "problem_mark", None)
             line = mark.line + 2 if mark else None
             said = getattr(error, "problem", error)
@@ -196,8 +196,9 @@ class Renderer:
                     name, reason, line=lines.get(field), field=str(field)
                 )
         for field in FIELDS[channel]:
-            if field not in fields:
-                raise ContentError(name, "is missing; add it", field=field)
+            if fields.get(field) is None:
+                line = lines.get(field)
+                raise ContentError(name, "is missing; add it", line=line, field=field)
         # keeps the line numbers of errors those of the file
         body = "\n" * (head.count("\n") + 2) + body
         escaping = self._escaping if channel == "email" else self._plain
@@ -244,7 +245,8 @@ class Renderer:
         except LiquidError as error:
             line = line_of(error)
             line = line and first_line + line - 1
-            raise ContentError(name, error.message, line=line, field=field) from None
+            said = in_one_line(error.message)
+            raise ContentError(name, said, line=line, field=field) from None
         return Text(text, first_line, template)
 
     def render(self, send: Send) -> Message:

@@ -253,11 +253,13 @@ def every_journey_is_usable(home: Home) -> dg.AssetCheckResult:
     with home.warehouse.connect(read_only=True) as connection:
         problems = fetch_frame(connection, "from raw.journey_problems")
     listing = "\n".join(f"- {Problem(**row)}" for row in problems.to_dicts())
+    count = problems["journey"].n_unique()
     return dg.AssetCheckResult(
         passed=problems.is_empty(),
         severity=dg.AssetCheckSeverity.WARN,
+        description=f"journeys set aside until they are mended: {count}",
         metadata={
-            "journey_count": problems["journey"].n_unique(),
+            "journey_count": count,
             "problems": dg.MetadataValue.md(listing),
         },
     )
