@@ -50,7 +50,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Trial:
-    """What an estimator and the baseline foretold at one cutoff, and what came.
+    """What an estimator and the baseline predicted at one cutoff, and the outcome.
 
     `profiles` says whose outcome each is: the same ones come again at other cutoffs.
     """
@@ -168,7 +168,7 @@ def judge(
 def find_no_gain(comparison: Comparison) -> Refusal | None:
     """Refuse what does not beat the baseline's log-loss beyond chance, or costs else.
 
-    Chance is told by a bootstrap of profiles, each with all its cutoffs.
+    Chance is measured by a bootstrap of profiles, each with all its cutoffs.
     """
     if comparison.least_gain <= 0:
         return Refusal("not_better_than_rfm", str(comparison))

@@ -293,7 +293,7 @@ def set_aside_reasons(folder: Path) -> dict[str, str]:
 def summarize(folder: Path, until: datetime, in_use: str) -> pl.DataFrame:
     """One row per estimator and target trained at a cutoff up to `until`.
 
-    And one per estimator that was set aside, as none of it can be told.
+    And one per estimator that was set aside, of which nothing can be read.
     """
     rows = [
         {

@@ -123,11 +123,17 @@ def markdown_table(frame: pl.DataFrame) -> dg.MarkdownMetadataValue:
         "| " + " | ".join(frame.columns) + " |",
         "|" + "---|" * frame.width,
         *(
-            "| " + " | ".join("" if cell is None else str(cell) for cell in row) + " |"
+            "| " + " | ".join(map(table_cell, row)) + " |"
             for row in frame.head(TABLE_ROWS).iter_rows()
         ),
     ]
     return dg.MetadataValue.md("\n".join(rows))
+
+
+def table_cell(value: object) -> str:
+    """A value within one cell, whatever it holds."""
+    text = "" if value is None else " ".join(str(value).split())
+    return text.replace("|", "\\|")
 
 
 PORTRAITS = {

@@ -5,7 +5,7 @@ was compiled before, and each close copies the log back into the file. Kept open
 of the loop takes a fifth less time. Tables, files and locks stay Dagster's.
 
 Nor does each event wait for the disk: a crash of the machine may lose the last of them,
-never the log. What was sent is told by the ledger in the warehouse, not by this log.
+never the log. What was sent is stored by the ledger in the warehouse, not by this log.
 
 A run of the loop leaves megabytes here, so runs are forgotten by age, except those that
 an asset or a check shows as its latest.
@@ -99,11 +99,11 @@ class KeptEventLog(SqliteEventLogStorage):
 
     def store_event(self, event: EventLogEntry) -> None:
         """Store an event; an output leaves what it says to its materialization."""
-        told = event.dagster_event
-        if told and told.event_type == DagsterEventType.STEP_OUTPUT:
-            slim = told.step_output_data._replace(metadata={})
+        stored = event.dagster_event
+        if stored and stored.event_type == DagsterEventType.STEP_OUTPUT:
+            slim = stored.step_output_data._replace(metadata={})
             event = event._replace(
-                dagster_event=told._replace(event_specific_data=slim)
+                dagster_event=stored._replace(event_specific_data=slim)
             )
         super().store_event(event)
 

@@ -1,4 +1,4 @@
-"""How a command ends: when it is told to, with all that it started."""
+"""How a command ends: on a signal, with all that it started."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ def heed_signals() -> None:
 def run_to_the_end(command: Sequence[str]) -> int:
     """Run a program and return its exit code; nothing that it started outlives it."""
     with subprocess.Popen(command, start_new_session=True) as program:
-        # who tells this process to end tells the program and its children
+        # a signal to this process goes on to the program and its children
         with contextlib.suppress(KeyboardInterrupt):
             program.wait()
         end_group(program)

@@ -28,7 +28,7 @@ class ProgressHandler(logging.Handler):
         self.told_at = 0.0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line if the record tells of a step's end, or of what went amiss."""
+        """Write a line for a step's end and for each warning."""
         meta = getattr(record, "dagster_meta", None) or {}
         event = meta.get("dagster_event")
         if event is None and record.levelno >= logging.WARNING:

@@ -22,7 +22,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 EPOCH = datetime(1970, 1, 1)
 PREFIX = "REKINDLE_"
 ENV_FILE = Path(".env")
-# Not settings: what dbt is told of the home, and what tests are given.
+# No settings: what dbt is given of the home, and what tests are given.
 OTHER_NAMES = ("WAREHOUSE", "TEST_")
 
 

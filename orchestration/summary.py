@@ -203,10 +203,10 @@ def print_summary(console: Console, summary: Summary) -> None:
         say("A newer run exists: nothing was decided, nothing sent.")
     for reason, count in summary.rejected.iter_rows():
         say(f"Warning: raw.rejected_events: {reason}: lines rejected: {count:,}")
-    for told in summary.warnings:
-        about = told.description or told.check.replace("_", " ")
-        say(f"Warning: {told.table}: {about}")
-        for name, value in told.found.items():
+    for warning in summary.warnings:
+        about = warning.description or warning.check.replace("_", " ")
+        say(f"Warning: {warning.table}: {about}")
+        for name, value in warning.found.items():
             title = name.rpartition("/")[2].replace("_", " ")
             text = str(value)
             say(f"  {title}: {text}" if "\n" not in text else f"  {title}:\n{text}")

@@ -29,7 +29,7 @@
     end
 {%- endmacro %}
 
-{# An ISO 4217 code, as far as its form tells. #}
+{# A text in the form of an ISO 4217 code. #}
 {% macro is_currency(code) -%}
     {{ return(adapter.dispatch('is_currency')(code)) }}
 {%- endmacro %}

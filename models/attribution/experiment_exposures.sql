@@ -125,7 +125,7 @@ match_controls as (
 
 ),
 
--- of two that are called control, neither can be told to be it
+-- of two that are called control, it is unknown which is
 choose_controls as (
 
     select

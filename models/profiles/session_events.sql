@@ -64,7 +64,7 @@ find_activities as (
     left join orders on events.message_id = orders.message_id
     where
         events.kind in ('page_view', 'product_view', 'cart', 'checkout')
-        -- an order that is told again is no other order
+        -- a second message about an order is no second order
         or orders.message_id is not null
         or (
             coalesce(events.kind, 'activity') = 'activity'

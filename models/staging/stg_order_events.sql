@@ -90,7 +90,7 @@ name_fields as (
 
 ),
 
--- without an id, what a browser tells again within a day is a page that was reloaded
+-- without an id, the same from one browser within a day is a page that was reloaded
 mark_reloads as (
 
     select

@@ -35,7 +35,7 @@ DuckDB leaves out a line that is longer than its buffer (32 MB), without a word.
 
 
 class Form(Enum):
-    """How a file is read, told by its first bytes and never by its name."""
+    """How a file is read: by its first bytes, never by its name."""
 
     TABLE = ".parquet"
     TEXT = ".ndjson"

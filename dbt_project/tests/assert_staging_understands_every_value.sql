@@ -1,4 +1,0 @@
--- Whatever arrived was understood; if not, the table says what it was, and how often.
-{{ config(severity='warn') }}
-
-select * from {{ ref('not_understood') }}
