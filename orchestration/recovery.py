@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SERVER_FOLDERS = "rekindle-dbt-"
 SOCKET = "dbt"
+# The address of a socket has about a hundred bytes, of which its folder takes 25.
+MAX_SOCKET_PARENT = 75
 DIED = (
     "The process of this run died: it was killed, or the machine stopped. "
     "The next run goes on from what it left; nothing is sent twice."
@@ -153,13 +155,19 @@ def clear_leftovers(settings: Settings) -> None:
     clear_server_folders()
 
 
+def socket_parent() -> Path:
+    """The temp folder, or the system's where a socket in it could not be addressed."""
+    folder = tempfile.gettempdir()
+    return Path(folder if len(os.fsencode(folder)) <= MAX_SOCKET_PARENT else "/tmp")
+
+
 @contextmanager
 def server_folder() -> Iterator[tuple[Path, int]]:
     """A new folder for a dbt server's socket, and the lock that the server inherits.
 
     The folder appears under its name when it is locked.
     """
-    unlocked = Path(tempfile.mkdtemp(prefix="rekindle-"))
+    unlocked = Path(tempfile.mkdtemp(prefix="rekindle-", dir=socket_parent()))
     with open_for_lock(unlocked) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         folder = unlocked.rename(
@@ -170,7 +178,7 @@ def server_folder() -> Iterator[tuple[Path, int]]:
 
 def clear_server_folders() -> None:
     """Remove the sockets of dbt servers that were killed, of whatever home."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{SERVER_FOLDERS}*"):
+    for folder in socket_parent().glob(f"{SERVER_FOLDERS}*"):
         # what is another user's, or holds anything else, stays
         with suppress(OSError):
             if is_locked(folder):

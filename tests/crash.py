@@ -5,6 +5,7 @@ started. A killed run takes all its processes with it, as a power cut would.
 """
 
 import argparse
+import contextlib
 import os
 import random
 import shutil
@@ -66,10 +67,10 @@ def kill_all(pid: int) -> None:
     """Kill a process and all that came from it, all at once."""
     parent = psutil.Process(pid)
     doomed = [*parent.children(recursive=True), parent]
-    for process in doomed:
-        process.suspend()
-    for process in doomed:
-        process.kill()
+    for act in (psutil.Process.suspend, psutil.Process.kill):
+        for process in doomed:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                act(process)
     psutil.wait_procs(doomed, timeout=30)
 
 

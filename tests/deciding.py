@@ -58,6 +58,12 @@ PARENTS = {
     "identity.profile_events": """
         message_id varchar, profile_id varchar, occurred_at timestamp
     """,
+    "identity.message_identifier_sets": """
+        message_id varchar, occurred_at timestamp, identifier_set_id uhugeint
+    """,
+    "identity.identifier_set_members": """
+        identifier_set_id uhugeint, identifier_type varchar, identifier varchar
+    """,
     "profiles.profiles": """
         profile_id varchar, is_hub boolean, identifier_type varchar, identifier varchar,
         user_id varchar, email varchar, phone varchar, first_name varchar,

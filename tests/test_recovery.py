@@ -182,20 +182,35 @@ def test_a_half_written_message_goes_when_its_send_is_recalled(home: TestHome) -
 
 
 def test_the_socket_of_a_dead_server_is_removed_and_no_living_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with tempfile.TemporaryDirectory() as temp:
+        monkeypatch.setattr(tempfile, "tempdir", temp)
+        foreign = Path(temp) / "rekindle-dbt-mine"
+        foreign.mkdir()
+        (foreign / "notes").write_text("mine")
+        with socket.socket(socket.AF_UNIX) as listening:
+            with server_folder() as (living, _lock):
+                assert living.parent == Path(temp)
+                listening.bind(str(living / "dbt"))
+                recovery.clear_server_folders()
+                assert (living / "dbt").exists()
+            recovery.clear_server_folders()
+            assert not living.exists()
+        assert (foreign / "notes").exists()
+
+
+def test_a_temp_folder_of_a_long_name_has_its_sockets_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    foreign = tmp_path / "rekindle-dbt-mine"
-    foreign.mkdir()
-    (foreign / "notes").write_text("mine")
+    long = tmp_path / ("long" * 20)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
     with socket.socket(socket.AF_UNIX) as listening:
-        with server_folder() as (living, _lock):
-            listening.bind(str(living / "dbt"))
-            recovery.clear_server_folders()
-            assert (living / "dbt").exists()
+        with server_folder() as (folder, _lock):
+            listening.bind(str(folder / "dbt"))
         recovery.clear_server_folders()
-        assert not living.exists()
-    assert (foreign / "notes").exists()
+        assert not folder.exists()
 
 
 def test_an_invocation_of_dbt_dies_with_its_run(tmp_path: Path) -> None:
