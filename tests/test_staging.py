@@ -206,6 +206,15 @@ def go_shopping(journal: Journal) -> None:
             "phone": "call me",
         },
     )
+    for number, stated in enumerate(({}, {"traits": {}})):
+        user = f"ursa-{number}"
+        journal.write(
+            START,
+            type="identify",
+            user=user,
+            context={"traits": {"email": f"{user}@example.com", "firstName": "Ursa"}},
+            **stated,
+        )
     # consents in several spellings
     for user, channel, status in (
         ("vera", "in-app", "denied"),
@@ -676,6 +685,16 @@ def test_traits_are_read_under_any_of_their_keys(home: TestHome) -> None:
     assert found.rows()[3][1] == "uma-3@example.com"
     assert "99/99/9999" in reported(home, "birthday")
     assert "aaaa aa" in reported(home, "phone")
+
+
+def test_traits_of_an_identify_call_may_stand_in_its_context(home: TestHome) -> None:
+    found = home.read("""
+        select user_id, email, first_name from staging.stg_identify_calls
+        where user_id like 'ursa-%' order by 1
+    """)
+    assert found.rows() == [
+        (f"ursa-{n}", f"ursa-{n}@example.com", "Ursa") for n in range(2)
+    ]
 
 
 def test_consent_is_read_in_any_spelling_and_doubt_is_a_no(home: TestHome) -> None:

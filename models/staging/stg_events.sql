@@ -72,7 +72,14 @@ read_context as (
             '$.page.search',
         ]) }} as fields,
         case
-            when events.type = 'identify' then events.traits
+            -- some clients write the traits of an identify call into its context
+            when
+                events.type = 'identify'
+                and (
+                    events.traits <> '{}'
+                    or {{ json_object_at('events.context', '$.traits') }} is null
+                )
+                then events.traits
             else {{ json_object_at('events.context', '$.traits') }}
         end as stated_traits,
         {{ json_object_at('events.context', '$.consent.categoryPreferences') }}
