@@ -162,19 +162,7 @@ RECEIPT_SCHEMA: Schema = {
     "identifier": pl.String,
     "sent_at": TIMESTAMP,
 }
-ROW_COLUMNS = (
-    "send_id",
-    "enrollment_id",
-    "journey",
-    "step",
-    "channel",
-    "profile_id",
-    "identifier_type",
-    "identifier",
-    "content_id",
-    "message_class",
-    "address",
-)
+ROW_COLUMNS = tuple(name for name in ENQUEUED if name not in ("payload", "as_of"))
 ROWS_BEFORE_SCHEMA: Schema = {
     **dict.fromkeys(ROW_COLUMNS, pl.String),
     "state": pl.String,
