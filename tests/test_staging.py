@@ -326,6 +326,39 @@ def close_channels(journal: Journal) -> None:
             )
 
 
+def say_no(journal: Journal) -> None:
+    """Noes to email and SMS as tools tell them that name no opt-out."""
+    for number, (user, call) in enumerate((NOES | YESES).items()):
+        meet_reachable(journal, f"no-{user}", 1000 + number)
+        known = {} if call.get("browser") else {"user": f"no-{user}"}
+        call = {"type": "track", **known, **call}
+        journal.write(START + timedelta(days=1), **call)
+
+
+NOES: dict[str, dict[str, Any]] = {
+    "trait": {"type": "identify", "traits": {"Email-Opt-Out": 1, "smsOptOut": "yes"}},
+    "permission": {"type": "identify", "traits": {"acceptsMarketing": False}},
+    "state": {
+        "type": "identify",
+        "traits": {
+            "email_marketing_consent": {"state": "unsubscribed"},
+            "sms_marketing_consent": {"state": "not_subscribed"},
+        },
+    },
+    "stamp": {
+        "event": "Product Viewed",
+        "context": {"consent": {"categoryPreferences": {"Marketing": False}}},
+    },
+}
+YESES: dict[str, dict[str, Any]] = {
+    "kept": {
+        "type": "identify",
+        "traits": {"email_opt_out": False, "unsubscribed": None, "newsletter": "yes"},
+        "context": {"consent": {"categoryPreferences": {"Analytics": False}}},
+    },
+}
+
+
 # --- any value in any field -----------------------------------------------------------
 
 VALUES: tuple[Any, ...] = (
@@ -520,6 +553,7 @@ def world(new_home: Callable[[str], TestHome]) -> tuple[TestHome, Told]:
     shoppers, closers, oddities = Journal("shop"), Journal("close"), Journal("odd")
     go_shopping(shoppers)
     close_channels(closers)
+    say_no(closers)
     told = state_anything(oddities)
     for journal in (shoppers, closers, oddities):
         home.land(journal.events, f"{journal.prefix}.ndjson")
@@ -778,6 +812,25 @@ def test_every_opt_out_of_every_vendor_closes_its_channel(home: TestHome) -> Non
             others = set(CHANNELS) - {row["channel"]}
             assert all(mailable[f"closes-{number}", other] for other in others), row
     assert kept == []
+
+
+def test_no_that_is_told_in_passing_is_one(home: TestHome) -> None:
+    found = home.read("""
+        select distinct map.identifier as user_id
+        from profiles.contact_points as points
+        inner join identity.identity_map as map using (profile_id)
+        where map.identifier_type = 'user_id' and map.identifier like 'no-%'
+                and points.channel in ('email', 'sms')
+            and points.is_reachable and points.unsubscribe_message_id is null
+            and not exists (
+                from profiles.consents
+                where consents.profile_id = points.profile_id
+                    and consents.channel in (points.channel, 'all')
+                    and consents.purpose = 'marketing'
+                    and consents.status = 'denied'
+            )
+    """)
+    assert set(found["user_id"]) == {f"no-{user}" for user in YESES}
 
 
 def test_any_value_in_a_money_field_is_an_amount_or_reported(

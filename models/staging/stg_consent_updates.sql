@@ -40,6 +40,17 @@ purpose_spellings as (
 
 ),
 
+consent_traits as (
+
+    select
+        field,
+        {{ spelled('spelling') }} as spelled,
+        meaning
+    from {{ ref('spellings') }}
+    where field in ('permitting_trait', 'denying_trait')
+
+),
+
 read_properties as (
 
     select
@@ -174,6 +185,121 @@ list_preference_updates as (
 
 ),
 
+-- the state of a person, as some tools tell it with every identify call
+list_trait_keys as (
+
+    select
+        distinct_keys.keys,
+        {{ json_pointer('distinct_keys.trait') }} as place,
+        consent_traits.field = 'denying_trait' as is_denying,
+        consent_traits.meaning as channel
+    from (
+        select
+            keys,
+            {{ unnest_items('keys') }} as trait
+        from (
+            select distinct json_keys(traits) as keys
+            from events
+            where type = 'identify'
+        ) as key_lists
+    ) as distinct_keys
+    inner join consent_traits
+        on {{ spelled('distinct_keys.trait') }} = consent_traits.spelled
+
+),
+
+read_consent_traits as (
+
+    select
+        events.message_id,
+        events.anonymous_id,
+        events.user_id,
+        events.occurred_at,
+        list_trait_keys.channel,
+        list_trait_keys.is_denying,
+        json_extract(events.traits, list_trait_keys.place) as stated,
+        {{ spelled(
+            "coalesce("
+            ~ json_text('json_extract(events.traits, list_trait_keys.place)', '$.state')
+            ~ ", "
+            ~ json_text('json_extract(events.traits, list_trait_keys.place)', '$.status')
+            ~ ", json_extract_string(events.traits, list_trait_keys.place))"
+        ) }} as spelled
+    from events
+    inner join list_trait_keys on json_keys(events.traits) = list_trait_keys.keys
+    where events.type = 'identify'
+
+),
+
+-- a trait takes a permission back and gives none
+list_trait_denials as (
+
+    select
+        read_consent_traits.message_id,
+        read_consent_traits.anonymous_id,
+        read_consent_traits.user_id,
+        read_consent_traits.occurred_at,
+        read_consent_traits.channel as stated_channel,
+        cast(null as varchar) as implied_channel,
+        'marketing' as stated_purpose,
+        'denied' as stated_status,
+        false as is_reply,
+        'consent' as lawful_basis,
+        cast(null as varchar) as policy_version
+    from read_consent_traits
+    left join status_spellings
+        on read_consent_traits.spelled = status_spellings.spelled
+    where
+        case
+            when json_type(read_consent_traits.stated) = 'NULL' then false
+            when read_consent_traits.is_denying
+                then read_consent_traits.spelled
+                not in ('', 'false', 'no', 'n', '0', 'off', 'never', 'null')
+            else status_spellings.meaning = 'denied'
+        end
+
+),
+
+-- Segment stamps what was chosen on every message; a no counts on each
+list_stamped_denials as (
+
+    select
+        stamped.message_id,
+        stamped.anonymous_id,
+        stamped.user_id,
+        stamped.occurred_at,
+        cast(null as varchar) as stated_channel,
+        'all' as implied_channel,
+        'marketing' as stated_purpose,
+        'denied' as stated_status,
+        false as is_reply,
+        'consent' as lawful_basis,
+        cast(null as varchar) as policy_version
+    from (
+        select
+            message_id,
+            anonymous_id,
+            user_id,
+            occurred_at,
+            unnest(json_keys(consent_preferences)) as stated_purpose,
+            unnest(json_extract_string(consent_preferences, '$.*')) as stated_status
+        from events
+        where
+            consent_preferences is not null
+            and action is distinct from 'preferences'
+    ) as stamped
+    inner join purpose_spellings
+        on {{ spelled('stamped.stated_purpose') }} = purpose_spellings.spelled
+    left join status_spellings
+        on {{ spelled('stamped.stated_status') }} = status_spellings.spelled
+    where
+        purpose_spellings.meaning = 'marketing'
+        and coalesce(status_spellings.meaning, 'denied') = 'denied'
+    group by
+        stamped.message_id, stamped.anonymous_id, stamped.user_id, stamped.occurred_at
+
+),
+
 name_updates as (
 
     select
@@ -224,6 +350,10 @@ name_updates as (
         select * from list_opt_outs
         union all
         select * from list_preference_updates
+        union all
+        select * from list_trait_denials
+        union all
+        select * from list_stamped_denials
     ) as updates
     left join channel_spellings
         on {{ spelled('updates.stated_channel') }} = channel_spellings.spelled
