@@ -331,8 +331,8 @@ def say_no(journal: Journal) -> None:
     for number, (user, call) in enumerate((NOES | YESES).items()):
         meet_reachable(journal, f"no-{user}", 1000 + number)
         known = {} if call.get("browser") else {"user": f"no-{user}"}
-        call = {"type": "track", **known, **call}
-        journal.write(START + timedelta(days=1), **call)
+        told = {"type": "track", **known, **call}
+        journal.write(START + timedelta(days=1), **told)
 
 
 NOES: dict[str, dict[str, Any]] = {
@@ -350,6 +350,21 @@ NOES: dict[str, dict[str, Any]] = {
         "context": {"consent": {"categoryPreferences": {"Marketing": False}}},
     },
 }
+EMAIL = "no-{}@example.com"
+ADDRESSES: dict[str, dict[str, Any]] = {
+    "recipient": {"properties": {"Recipient": EMAIL.format("recipient")}},
+    "to": {"properties": {"to": f"Pat <{EMAIL.format('to')}>"}},
+    "object": {"properties": {"customer": {"email": EMAIL.format("object")}}},
+    "list": {"properties": {"email": [EMAIL.format("list")]}},
+    "link": {"properties": {"email": f"mailto:{EMAIL.format('link')}"}},
+    "top": {"traits": {"email": EMAIL.format("top")}},
+    "id": {"user": EMAIL.format("id"), "browser": "x-id"},
+}
+NOES |= {
+    name: {"event": "Email Bounced", "browser": f"x-{name}", **call}
+    for name, call in ADDRESSES.items()
+}
+
 YESES: dict[str, dict[str, Any]] = {
     "kept": {
         "type": "identify",

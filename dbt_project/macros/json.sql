@@ -67,3 +67,11 @@
             then json_extract({{ column }}, '{{ path }}')
     end
 {%- endmacro %}
+
+{# Many values as one text, each with a space after it. #}
+{% macro joined_texts(column, paths) -%}
+    {%- for path in paths -%}
+    coalesce({{ json_text(column, path) }} || ' ', '')
+    {%- if not loop.last %} || {% endif -%}
+    {%- endfor -%}
+{%- endmacro %}

@@ -9,7 +9,16 @@
 
 {# Whether a text, in lower case and trimmed, has the form of an email. #}
 {% macro is_email(identifier) -%}
-    ({{ identifier }} like '%_@_%._%' and {{ identifier }} not like '%/%')
+    (
+        {{ identifier }} like '%_@_%._%'
+        and translate({{ identifier }}, '/<>" ', '') = {{ identifier }}
+    )
+{%- endmacro %}
+
+{# The first email in a text that says more, such as a name; empty where there is none. #}
+{% macro email_in(text) -%}
+    {%- set sign = '[^ <>"(){}\\[\\],;:/]' -%}
+    regexp_extract({{ text }}, '{{ sign }}+@{{ sign }}+[.]{{ sign }}+', 0)
 {%- endmacro %}
 
 {# Signs that stand around a word or fill a form, and name nobody. #}

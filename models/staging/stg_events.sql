@@ -72,13 +72,12 @@ read_context as (
             '$.page.search',
         ]) }} as fields,
         case
-            -- some clients write the traits of an identify call into its context
+            -- some clients write the traits of an identify call into its context, others
+            -- those of a track call beside it
             when
-                events.type = 'identify'
-                and (
-                    events.traits <> '{}'
-                    or {{ json_object_at('events.context', '$.traits') }} is null
-                )
+                events.type = 'identify' and events.traits <> '{}'
+                or events.type <> 'group'
+                and {{ json_object_at('events.context', '$.traits') }} is null
                 then events.traits
             else {{ json_object_at('events.context', '$.traits') }}
         end as stated_traits,

@@ -34,7 +34,30 @@ read_fields as (
         device_id,
         {{ json_texts('traits', ['$.email', '$.phone', '$.loyaltyId']) }} as traits,
         {{ json_texts('properties', ['$.email', '$.loyalty_id', '$.previousId']) }}
-            as properties
+            as properties,
+        -- whom a message went to, as its tool calls them
+        case
+            when kind in ('message', 'consent')
+                then {{ email_in(joined_texts('properties', [
+                    '$.email',
+                    '$.recipient',
+                    '$.recipient.email',
+                    '$.to',
+                    '$.customer.email',
+                    '$.profile.email',
+                    '$.user.email',
+                ]) ~ " || coalesce(user_id, '')") }}
+        end as recipient_email,
+        case
+            when kind in ('message', 'consent')
+                then coalesce(
+                    {{ json_text('properties', '$.phone') }},
+                    case
+                        when action = 'reply' then {{ json_text('properties', '$.from') }}
+                        else {{ json_text('properties', '$.to') }}
+                    end
+                )
+        end as recipient_phone
     from events
 
 ),
@@ -49,8 +72,9 @@ list_identifiers as (
             ('loyalty_id', 'traits[3]'),
             ('loyalty_id', 'properties[2]'),
             ('email', 'traits[1]'),
-            ('email', 'properties[1]'),
+            ('email', "coalesce(nullif(recipient_email, ''), properties[1])"),
             ('phone', 'traits[2]'),
+            ('phone', 'recipient_phone'),
             ('anonymous_id', 'anonymous_id'),
             ('anonymous_id', "case when type = 'alias' then properties[3] end"),
             ('device_id', 'device_id'),

@@ -18,6 +18,12 @@ def model(dbt, session):
         """
         select json_extract_string(traits, '$.phone') as spelling from events
         union
+        select distinct unnest(json_extract_string(
+            properties, ['$.phone', '$.to', '$.from']
+        )) as spelling
+        from events
+        where kind in ('message', 'consent')
+        union
         select unnest([identifier, linked_identifier]) as spelling from rules
         where 'phone' in (identifier_type, linked_identifier_type)
         """
@@ -25,7 +31,7 @@ def model(dbt, session):
     if dbt.is_incremental:
         known = session.table(str(dbt.this))
         spellings = session.sql("from spellings anti join known using (spelling)")
-    texts = spellings.filter("spelling is not null").pl()["spelling"].sort()
+    texts = spellings.filter("spelling not like '%@%'").pl()["spelling"].sort()
     return pl.DataFrame(
         {
             "spelling": texts,
