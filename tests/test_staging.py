@@ -361,6 +361,20 @@ ADDRESSES: dict[str, dict[str, Any]] = {
     "id": {"user": EMAIL.format("id"), "browser": "x-id"},
 }
 NOES |= {
+    f"name-{number}": {"event": event}
+    for number, event in enumerate(
+        (
+            "Newsletter Abgemeldet",
+            "Désabonnement",
+            "Consent Declined",
+            "Revoked Consent",
+            "Email Abuse Report",
+            "Email Bounced Permanently",
+            "Account Deleted",
+        )
+    )
+}
+NOES |= {
     name: {"event": "Email Bounced", "browser": f"x-{name}", **call}
     for name, call in ADDRESSES.items()
 }
