@@ -375,6 +375,10 @@ NOES |= {
     )
 }
 NOES |= {
+    f"reply-{number}": {"event": "SMS Received", "properties": {"body": body}}
+    for number, body in enumerate(("Please STOP!", "stop,thanks", "Arrêt", "Stop\nPat"))
+}
+NOES |= {
     name: {"event": "Email Bounced", "browser": f"x-{name}", **call}
     for name, call in ADDRESSES.items()
 }

@@ -12,6 +12,19 @@
     regexp_replace(lower({{ text }}), '[^\\p{L}\\p{N}]', '')
 {%- endmacro %}
 
+{# The words of a text in lower case, one space between them. #}
+{% macro words_in(text) -%}
+    {{ return(adapter.dispatch('words_in')(text)) }}
+{%- endmacro %}
+
+{% macro default__words_in(text) -%}
+    regexp_replace(lower({{ text }}), '[^\pL\pN]+', ' ', 'g')
+{%- endmacro %}
+
+{% macro spark__words_in(text) -%}
+    regexp_replace(lower({{ text }}), '[^\\p{L}\\p{N}]+', ' ')
+{%- endmacro %}
+
 {# The known spellings of a field's values, as they are compared. #}
 {% macro spellings(field) -%}
     (

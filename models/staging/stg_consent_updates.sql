@@ -73,11 +73,36 @@ read_properties as (
 
 ),
 
--- an answer by SMS is a no or a yes by its first word, or about something else
-list_channel_updates as (
+reply_words as (
+
+    select * from {{ spellings('reply_word') }}
+
+),
+
+list_words as (
 
     select
         message_id,
+        {{ unnest_items("split(" ~ words_in('fields[6]') ~ ", ' ')") }} as word
+    from read_properties
+    where action = 'reply'
+
+),
+
+find_refusals as (
+
+    select distinct list_words.message_id
+    from list_words
+    inner join reply_words on list_words.word = reply_words.spelled
+
+),
+
+-- an answer by SMS is a no by any word that asks to stop, else a no or a yes by its
+-- first word, or about something else
+list_channel_updates as (
+
+    select
+        read_properties.message_id,
         anonymous_id,
         user_id,
         occurred_at,
@@ -85,6 +110,7 @@ list_channel_updates as (
         implied_channel,
         nullif(lower(trim(fields[2])), '') as stated_purpose,
         case
+            when find_refusals.message_id is not null then 'denied'
             when action = 'reply' then split_part(trim(fields[6]), ' ', 1)
             when action in ('denied', 'granted') then action
             else fields[3]
@@ -93,6 +119,8 @@ list_channel_updates as (
         fields[4] as lawful_basis,
         fields[5] as policy_version
     from read_properties
+    left join find_refusals
+        on read_properties.message_id = find_refusals.message_id
 
 ),
 
