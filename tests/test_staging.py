@@ -378,6 +378,10 @@ NOES |= {
     f"reply-{number}": {"event": "SMS Received", "properties": {"body": body}}
     for number, body in enumerate(("Please STOP!", "stop,thanks", "Arrêt", "Stop\nPat"))
 }
+NOES["hard"] = {
+    "event": "Email Bounced",
+    "properties": {"bounce_type": "Permanent", "status": "4.4.7"},
+}
 NOES |= {
     name: {"event": "Email Bounced", "browser": f"x-{name}", **call}
     for name, call in ADDRESSES.items()

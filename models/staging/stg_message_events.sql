@@ -190,8 +190,11 @@ name_fields as (
         nullif(fields[7], '') as link_url,
         interaction in ('bounced', 'failed') and (
             is_soft_bounce
-            or bounce_types.meaning is not null
-            or coalesce(fields[11] like '4._%', false)
+            or coalesce(
+                bounce_types.meaning = 'temporary',
+                fields[11] like '4._%',
+                false
+            )
         ) as is_temporary,
         interaction in ('opened', 'clicked') and (
             'true' in (
