@@ -72,7 +72,14 @@ name_fields as (
         nullif(fields[10], '') as stated_store_id,
         nullif(fields[11], '') as affiliation,
         lower(nullif(fields[12], '')) as sales_channel,
-        nullif(fields[13], '') as refund_id,
+        case
+            when
+                no_refund_ids.spelled is null
+                and replace({{ spelled('fields[13]') }}, '0', '') <> ''
+                and fields[13] not like '%' || '{' || '%'
+                and left(fields[13], 1) <> '['
+                then trim(fields[13])
+        end as refund_id,
         coalesce(nullif(fields[2], ''), nullif(fields[3], ''), nullif(fields[4], ''))
             is not null as states_amount,
         md5(cast(read_properties.properties as varchar)) as content,
@@ -87,6 +94,8 @@ name_fields as (
     from read_properties
     left join no_order_ids
         on {{ spelled('fields[1]') }} = no_order_ids.spelled
+    left join no_order_ids as no_refund_ids
+        on {{ spelled('fields[13]') }} = no_refund_ids.spelled
 
 ),
 

@@ -37,15 +37,31 @@ first_refund_messages as (
     select * from order_events
     where action = 'refunded'
     qualify row_number() over (
-        partition by refund_id order by occurred_at asc, message_id asc
+        partition by refund_id, order_id order by occurred_at asc, message_id asc
     ) = 1
+
+),
+
+-- some shops count the refunds of each order on their own
+name_refunds as (
+
+    select
+        *,
+        case
+            when row_number() over (
+                partition by refund_id order by occurred_at asc, message_id asc
+            ) = 1
+                then refund_id
+            else 'message:' || message_id
+        end as known_refund_id
+    from first_refund_messages
 
 ),
 
 link_orders as (
 
     select
-        refunds.refund_id,
+        refunds.known_refund_id as refund_id,
         refunds.message_id,
         completions.order_id,
         completions.message_id as order_message_id,
@@ -56,7 +72,7 @@ link_orders as (
         coalesce(refunds.currency, completions.currency, run.base_currency)
             as currency,
         coalesce(completions.currency, run.base_currency) as order_currency
-    from first_refund_messages as refunds
+    from name_refunds as refunds
     cross join run
     left join completions on refunds.order_id = completions.order_id
 
