@@ -87,7 +87,9 @@ list_machine_agents as (
     select distinct read_properties.user_agent
     from read_properties
     inner join machine_user_agents
-        on read_properties.user_agent like machine_user_agents.user_agent_pattern
+        on
+            lower(read_properties.user_agent)
+            like lower(machine_user_agents.user_agent_pattern)
 
 ),
 
@@ -197,15 +199,13 @@ name_fields as (
             )
         ) as is_temporary,
         interaction in ('opened', 'clicked') and (
-            'true' in (
-                {%- for place in [8, 12, 13, 14, 15] %}
-                lower(coalesce(fields[{{ place }}], ''))
-                {{- ', ' if not loop.last }}
-                {%- endfor %}
-            )
+            {%- for place in [8, 12, 13, 14, 15] %}
+            lower(trim(coalesce(fields[{{ place }}], ''))) in ('true', '1', 'yes')
+            or
+            {%- endfor %}
+            list_machine_agents.user_agent is not null
             or upper(coalesce(fields[16], fields[17], fields[18], 'GET')) = 'HEAD'
             or coalesce(lower(fields[19]) like '%prefetch%', false)
-            or list_machine_agents.user_agent is not null
             or list_machine_answers.message_id is not null
         ) as is_machine
     from read_properties
