@@ -369,7 +369,7 @@ ADDRESSES: dict[str, dict[str, Any]] = {
     "list": {"properties": {"email": [EMAIL.format("list")]}},
     "link": {"properties": {"email": f"mailto:{EMAIL.format('link')}"}},
     "top": {"traits": {"email": EMAIL.format("top")}},
-    "id": {"user": EMAIL.format("id"), "browser": "x-id"},
+    "id": {"user": EMAIL.format("id"), "browser": "browser-id"},
 }
 NOES |= {
     f"name-{number}": {"event": event}
@@ -394,7 +394,7 @@ NOES["hard"] = {
     "properties": {"bounce_type": "Permanent", "status": "4.4.7"},
 }
 NOES |= {
-    name: {"event": "Email Bounced", "browser": f"x-{name}", **call}
+    name: {"event": "Email Bounced", "browser": f"browser-{name}", **call}
     for name, call in ADDRESSES.items()
 }
 
