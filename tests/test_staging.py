@@ -344,6 +344,16 @@ def say_no(journal: Journal) -> None:
         known = {} if call.get("browser") else {"user": f"no-{user}"}
         told = {"type": "track", **known, **call}
         journal.write(START + timedelta(days=1), **told)
+    # the same address under an older account
+    email = {"email": "no-account@example.com"}
+    meet_reachable(journal, "no-account", 999)
+    journal.identify(START, user="older-account", traits=email)
+    journal.add(
+        START + timedelta(days=1),
+        "Channel Consent Updated",
+        {"channel": "email", "status": "denied"},
+        user="older-account",
+    )
 
 
 NOES: dict[str, dict[str, Any]] = {
