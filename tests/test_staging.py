@@ -378,6 +378,7 @@ ADDRESSES: dict[str, dict[str, Any]] = {
     "object": {"properties": {"customer": {"email": EMAIL.format("object")}}},
     "list": {"properties": {"email": [EMAIL.format("list")]}},
     "link": {"properties": {"email": f"mailto:{EMAIL.format('link')}"}},
+    "nested": {"context": {"traits": {"email": {"address": EMAIL.format("nested")}}}},
     "top": {"traits": {"email": EMAIL.format("top")}},
     "id": {"user": EMAIL.format("id"), "browser": "browser-id"},
 }

@@ -46,7 +46,8 @@ read_fields as (
                     '$.customer.email',
                     '$.profile.email',
                     '$.user.email',
-                ]) ~ " || coalesce(user_id, '')") }}
+                ]) ~ ' || ' ~ joined_texts('traits', ['$.email'])
+                ~ " || coalesce(user_id, '')") }}
         end as recipient_email,
         case
             when kind in ('message', 'consent')
