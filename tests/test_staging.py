@@ -366,6 +366,10 @@ NOES: dict[str, dict[str, Any]] = {
             "sms_marketing_consent": {"state": "not_subscribed"},
         },
     },
+    "empty": {
+        "event": "Segment Consent Preference Updated",
+        "context": {"consent": {"categoryPreferences": {}}},
+    },
     "stamp": {
         "event": "Product Viewed",
         "context": {"consent": {"categoryPreferences": {"Marketing": False}}},

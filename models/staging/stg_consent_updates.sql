@@ -210,6 +210,7 @@ list_preference_updates as (
     where
         keep_purposes.message_id is not null
         or find_preferences.preferences is null
+        or cast(find_preferences.preferences as varchar) = '{}'
 
 ),
 
