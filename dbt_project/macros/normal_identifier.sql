@@ -15,7 +15,7 @@
     )
 {%- endmacro %}
 
-{# The first email in a text that says more, such as a name; empty where there is none. #}
+{# The first email in a text that says more, such as a name; empty without one. #}
 {% macro email_in(text) -%}
     {%- set sign = '[^ <>"(){}\\[\\],;:/]' -%}
     regexp_extract({{ text }}, '{{ sign }}+@{{ sign }}+[.]{{ sign }}+', 0)

@@ -1,5 +1,5 @@
--- One row per profile, channel and purpose: the permission stated last. A no to marketing
--- holds for everybody who has the address that said it.
+-- One row per profile, channel and purpose: the permission stated last. A no to
+-- marketing holds for everybody who has the address that said it.
 {%- set addresses = {'email': 'email', 'phone': 'sms'} %}
 with
 

@@ -72,7 +72,7 @@ read_context as (
             '$.page.search',
         ]) }} as fields,
         case
-            -- some clients write the traits of an identify call into its context, others
+            -- some clients write the traits of an identify call into its context, or
             -- those of a track call beside it
             when
                 events.type = 'identify' and events.traits <> '{}'

@@ -54,7 +54,8 @@ read_fields as (
                 then coalesce(
                     {{ json_text('properties', '$.phone') }},
                     case
-                        when action = 'reply' then {{ json_text('properties', '$.from') }}
+                        when action = 'reply'
+                            then {{ json_text('properties', '$.from') }}
                         else {{ json_text('properties', '$.to') }}
                     end
                 )
