@@ -102,13 +102,26 @@ def restore(
     settings.root.mkdir(parents=True, exist_ok=True)
     with home_lock(settings):
         refuse_harm(settings, source, manifest["files"])
+        # first of all: a run after a restore that broke off must know of the doubt
+        if not (settings.ledger.exists() and nothing_sent_since):
+            put_back_ledger(settings, source, is_doubtful=not nothing_sent_since)
         for name in manifest["files"]:
             if not (settings.root / name).exists():
                 copy_file(source / name, settings.root / name)
-        if not nothing_sent_since:
-            with Ledger(settings.ledger) as ledger:
-                ledger.begin_doubt(MAY_HAVE_BEEN_SENT)
     return summarize(manifest)
+
+
+def put_back_ledger(settings: Settings, source: Path, *, is_doubtful: bool) -> None:
+    """Copy the ledger, which appears together with its doubt."""
+    ledger = source / settings.ledger.name
+    partial = settings.root / "ledger.part"
+    if ledger.exists():
+        copy_file(ledger, partial)
+    if is_doubtful:
+        with Ledger(partial) as opened:
+            opened.begin_doubt(MAY_HAVE_BEEN_SENT)
+    if partial.exists():
+        partial.replace(settings.ledger)
 
 
 def refuse_harm(settings: Settings, source: Path, files: Manifest) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from activations.ledger import Ledger, StaleLedgerError
-from orchestration.backup import BackupError, back_up, restore
+from orchestration import backup
+from orchestration.backup import BackupError, back_up, copy_file, restore
 from orchestration.settings import Settings
 from orchestration.sources.receipts import land_receipts
 from tests.conftest import TestHome
@@ -105,6 +106,24 @@ def test_what_was_sent_since_the_backup_is_not_repeated(
         assert ledger.inflight("email") == []
         assert ledger.doubt(FOURTH) == FOURTH
     assert not try_to_send(home, "bob", FOURTH)
+
+
+def test_a_restore_that_breaks_off_repeats_no_message(
+    used: TestHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back_up(used.settings, tmp_path / "safe")
+
+    def break_off(path: Path, target: Path) -> dict[str, object]:
+        if path.name == "warehouse.duckdb":
+            raise KeyboardInterrupt
+        return copy_file(path, target)
+
+    monkeypatch.setattr(backup, "copy_file", break_off)
+    home = new_home(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        restore(home.settings, tmp_path / "safe")
+    with Ledger(home.settings.ledger) as ledger:
+        assert ledger.doubt(FOURTH) == FOURTH
 
 
 def test_receipts_that_outlived_the_home_make_the_restored_ledger_refuse(
