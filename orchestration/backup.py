@@ -67,7 +67,11 @@ def back_up(settings: Settings, target: Path, *, with_dagster: bool = False) -> 
         files = {}
         for path in files_of(settings, with_dagster=with_dagster):
             name = path.relative_to(settings.root).as_posix()
-            files[name] = copy_file(path, target / name)
+            try:
+                files[name] = copy_file(path, target / name)
+            except sqlite3.DatabaseError as error:
+                reason = f"{path} is damaged ({error}): no backup was made"
+                raise BackupError(reason) from None
     made_at = f"{wall_clock().isoformat()}Z"
     manifest = {
         "format": FORMAT,
@@ -151,7 +155,9 @@ def files_of(settings: Settings, *, with_dagster: bool) -> Iterator[Path]:
         if top.name in left_out or top.name.startswith("."):
             continue
         for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
-            is_finished = not path.name.endswith(AT_WORK)
+            # the landing is read no further either
+            is_within = path.resolve().is_relative_to(top.resolve())
+            is_finished = is_within and not path.name.endswith(AT_WORK)
             if path.is_file() and is_finished and ".damaged-" not in path.name:
                 if path.parent == settings.runs_at_work:
                     continue
@@ -208,6 +214,7 @@ def read_manifest(source: Path) -> Manifest:
         manifest: Manifest = json.loads(path.read_text())
         names, number = list(manifest["files"]), manifest["format"]
         hashes = [about["sha256"] for about in manifest["files"].values()]
+        summarize(manifest)
     except FileNotFoundError:
         raise BackupError(f"{source} is no backup: it has no {MANIFEST}") from None
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -162,6 +162,10 @@ def test_a_backup_that_is_not_whole_is_refused_and_nothing_is_written(
     (safe / "ledger.sqlite").write_bytes(ledger)
     (safe / "manifest.json").write_text(manifest[:100])
     refused("cannot be read")
+    undated = json.loads(manifest)
+    del undated["made_at"]
+    (safe / "manifest.json").write_text(json.dumps(undated))
+    refused("cannot be read")
     (safe / "manifest.json").write_text(json.dumps(outside))
     refused("outside")
     (safe / "manifest.json").unlink()
@@ -184,6 +188,18 @@ def test_neither_a_home_nor_a_folder_in_use_is_overwritten(
     with pytest.raises(BackupError, match="is in use"):
         restore(used.settings, safe)
     assert contents(used.settings.root) == before
+
+
+def test_a_link_out_of_the_landing_is_left_out_and_damage_is_named(
+    used: TestHome, tmp_path: Path
+) -> None:
+    (tmp_path / "secret.json").write_text("{}")
+    (used.settings.landing / "link.json").symlink_to(tmp_path / "secret.json")
+    back_up(used.settings, tmp_path / "safe")
+    assert "landing/link.json" not in contents(tmp_path / "safe")
+    used.settings.ledger.write_bytes(b"no database")
+    with pytest.raises(BackupError, match=r"ledger.sqlite is damaged"):
+        back_up(used.settings, tmp_path / "other")
 
 
 def test_both_are_commands(used: TestHome, tmp_path: Path) -> None:
