@@ -51,6 +51,10 @@ ExitEvent = Literal["order", "misstep", "resolved"]
 
 PHASES: tuple[Phase, ...] = get_args(Phase)
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+# No table of moments holds much more, and no customer waits as long.
+LONGEST = timedelta(days=3653)
+MOST = 1_000_000
+MOST_BYTES = 1_000_000
 SUFFIXES = (".yml", ".yaml")
 
 Location = tuple[int | str, ...]
@@ -86,12 +90,25 @@ def parse_duration(value: object) -> object:
     written = re.fullmatch(r"(\d+)([mhd])", value)
     if written is None:
         raise ValueError(f"'{value}' is no duration; write 30m, 4h or 2d")
-    return timedelta(**{UNITS[written[2]]: int(written[1])})
+    try:
+        duration = timedelta(**{UNITS[written[2]]: int(written[1])})
+    except OverflowError:
+        duration = timedelta.max
+    if duration > LONGEST:
+        raise ValueError(f"{value} is longer than ten years; write a shorter one")
+    return duration
 
 
 def parse_re_eligibility(value: object) -> object:
     """Turn `never` into None, anything else into a timedelta."""
     return None if value == "never" else parse_duration(value)
+
+
+def refuse_yes(value: object) -> object:
+    """Keep YAML's `yes` and `on` from being taken for the number 1."""
+    if isinstance(value, bool):
+        raise ValueError("expected a number, not yes or no")
+    return value
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
@@ -119,7 +136,8 @@ Content = Annotated[
 ]
 # What pydantic puts into a location that no author wrote.
 INSERTED = {"by_name", "by_phase", "[key]"}
-Rate = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, BeforeValidator(refuse_yes), Field(le=MOST)]
+Rate = Annotated[float, BeforeValidator(refuse_yes), Field(ge=0, le=1)]
 
 
 class Part(BaseModel):
@@ -134,7 +152,7 @@ class Entry(Part):
     intent: tuple[Intent, ...] = ()
     phase: tuple[Phase, ...] = ()
     misstep: Literal["open"] | None = None
-    minimum_orders: int = Field(default=0, ge=0)
+    minimum_orders: Count = Field(default=0, ge=0)
     within: Duration | None = None
 
     @model_validator(mode="after")
@@ -168,7 +186,7 @@ class Incentive(Part):
     """A timed offer; nobody who would buy anyway needs one."""
 
     code: Annotated[str, Field(pattern=CODE_FORM)]
-    percent: int = Field(gt=0, lt=100)
+    percent: Count = Field(gt=0, lt=100)
     valid_for: Duration
     maximum_purchase_propensity: Rate = 1.0
 
@@ -209,9 +227,9 @@ class Journey(Part):
 
     journey: Name
     description: str = Field(min_length=1)
-    version: int = Field(ge=1)
+    version: Count = Field(ge=1)
     message_class: Literal["marketing", "transactional"]
-    priority: int = Field(ge=1)
+    priority: Count = Field(ge=1)
     holdout: Rate = 0.0
     entry: Entry
     exit: Exit
@@ -238,6 +256,8 @@ PARTS: dict[str, type[Part]] = {
 # What pydantic says of these would not help an author.
 MENDS = {
     "missing": "is missing; add it",
+    "invalid_key": "expected a name; put a number, yes or no in quotes",
+    "string_type": "expected words; put a number, a date, yes or no in quotes",
     "model_type": "expected fields, as `name: value`",
     "dict_type": "expected fields, as `name: value`",
     "tuple_type": "expected a list, as `[one, two]`",
@@ -249,12 +269,14 @@ class Source:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.name = path.name
+        self._root: yaml.Node | None = None
+        self.name = printable(path.name)
+        self.journey = printable(path.stem)
 
     def problem(self, location: Location, reason: str, **changes: str) -> Problem:
         """A problem of what stands at `location`."""
         return Problem(
-            **{"journey": self._path.stem, "file": self.name, **changes},
+            **{"journey": self.journey, "file": self.name, **changes},
             line=self._line(location),
             field=_field(location),
             reason=reason,
@@ -266,9 +288,8 @@ class Source:
         Raises:
             BlueprintError: if it is no YAML, or gives a key twice.
         """
-        self._root: yaml.Node | None = None
         try:
-            text = self._path.read_text("utf-8-sig")
+            text = read_text(self._path)
             self._root = yaml.compose(text, yaml.SafeLoader)
             twice = list(keys_twice(self._root))
             value = yaml.safe_load(text)
@@ -276,7 +297,7 @@ class Source:
             mark = error.problem_mark or error.context_mark
             line = mark.line + 1 if mark else None
             said = ", ".join(filter(None, (error.context, error.problem)))
-            problem = Problem(self._path.stem, self.name, line, "file", _no_yaml(said))
+            problem = Problem(self.journey, self.name, line, "file", _no_yaml(said))
             raise BlueprintError([problem]) from None
         # a date that is none is a ValueError, as are bytes that are not UTF-8
         except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
@@ -286,7 +307,7 @@ class Source:
         if twice:
             raise BlueprintError(
                 [
-                    Problem(self._path.stem, self.name, line, _field(key), reason)
+                    Problem(self.journey, self.name, line, _field(key), reason)
                     for key, line, reason in twice
                 ]
             )
@@ -309,16 +330,31 @@ class Source:
         return line
 
 
+def read_text(path: Path) -> str:
+    """What an author's file says, in whatever editor it was written.
+
+    Raises:
+        OSError: if it is no file, as a pipe that nobody will ever write to.
+        ValueError: if it is not UTF-8, or too large to be written by hand.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError("it is no file")
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError("it is larger than 1 MB")
+    return path.read_text("utf-8-sig")
+
+
 def keys_twice(
     root: yaml.Node | None,
     location: Location = (),
-    seen: frozenset[int] = frozenset(),
+    seen: set[int] | None = None,
 ) -> Iterator[tuple[Location, int, str]]:
     """Each key that a mapping gives twice: YAML takes the last of them in silence."""
-    # an alias may lead back to where it stands
+    # what an alias repeats is looked at once: it may lead back to where it stands
+    seen = set() if seen is None else seen
     if root is None or id(root) in seen:
         return
-    seen |= {id(root)}
+    seen.add(id(root))
     if isinstance(root, yaml.SequenceNode):
         for index, item in enumerate(root.value):
             yield from keys_twice(item, (*location, index), seen)
@@ -360,7 +396,7 @@ def read_journey(path: Path) -> Journey:
         # either name may be the wrong one, and people may be in a journey of either
         problems += [
             source.problem(("journey",), reason, journey=name)
-            for name in (path.stem, journey.journey)
+            for name in (source.journey, journey.journey)
         ]
     if problems:
         raise BlueprintError(problems)
@@ -439,6 +475,11 @@ def _reason(location: Location, error: ErrorDetails) -> str:
     return MENDS.get(kind) or error["msg"].removeprefix("Value error, ")
 
 
+def printable(name: str) -> str:
+    """A file's name as tables and terminals can hold it."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name)
+
+
 def nearest(word: object, words: Sequence[str]) -> str:
     """The mend of a word that does not exist: the one that was meant, and all."""
     close = get_close_matches(str(word), words, n=1, cutoff=0.65)
@@ -480,9 +521,10 @@ def read_journeys(folder: Path) -> tuple[list[Journey], list[Problem]]:
     stems = Counter(path.stem for path in paths)
     for path in paths:
         if stems[path.stem] > 1:
+            source = Source(path)
             others = [p.name for p in paths if p.stem == path.stem and p != path]
-            reason = f"{others[0]} is the same journey; keep one file"
-            problems.append(Problem(path.stem, path.name, None, "file", reason))
+            reason = f"{printable(others[0])} is the same journey; keep one file"
+            problems.append(source.problem((), reason))
             continue
         try:
             journeys.append(read_journey(path))

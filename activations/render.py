@@ -21,13 +21,13 @@ from zoneinfo import ZoneInfo
 import mrml
 import yaml
 from liquid import Environment, FalsyStrictUndefined, RenderContext
-from liquid.exceptions import LiquidError, UndefinedError
+from liquid.exceptions import LiquidError, ResourceLimitError, UndefinedError
 from liquid.filter import with_context
 from liquid.template import BoundTemplate
 from liquid.undefined import is_undefined
 from markupsafe import Markup
 
-from activations.blueprint import keys_twice, nearest
+from activations.blueprint import keys_twice, nearest, read_text
 from activations.ledger import Send
 
 CONTENT = Path(__file__).parent / "content"
@@ -147,8 +147,8 @@ class Renderer:
         """Who speaks: name, promises, postal address and look, from `brand.yml`."""
         path = self._content / "brand.yml"
         try:
-            brand = yaml.safe_load(path.read_text("utf-8-sig"))
-        except (yaml.YAMLError, ValueError, OSError) as error:
+            brand = yaml.safe_load(read_text(path))
+        except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
             raise ContentError(path.name, in_one_line(error)) from None
         if not isinstance(brand, dict):
             raise ContentError(path.name, "expected fields, as `name: The Shop`")
@@ -181,8 +181,9 @@ class Renderer:
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             mark = getattr(error, "problem_mark", None)
             line = mark.line + 2 if mark else None
-            said = getattr(error, "problem", error)
-            raise ContentError(name, in_one_line(said), line=line) from None
+            said = in_one_line(getattr(error, "problem", error))
+            reason = f"{said}; words with a colon or braces stand in quotes"
+            raise ContentError(name, reason, line=line) from None
         if twice:
             (field, *_), line, reason = twice
             raise ContentError(name, reason, line=line + 1, field=str(field))
@@ -195,10 +196,14 @@ class Renderer:
                 raise ContentError(
                     name, reason, line=lines.get(field), field=str(field)
                 )
+        written = {key.value: value for key, value in root.value}
         for field in FIELDS[channel]:
-            if fields.get(field) is None:
-                line = lines.get(field)
+            line = lines.get(field)
+            if fields.get(field) in (None, ""):
                 raise ContentError(name, "is missing; add it", line=line, field=field)
+            if not isinstance(written[field], yaml.ScalarNode):
+                reason = "expected words; write them in quotes"
+                raise ContentError(name, reason, line=line, field=field)
         # keeps the line numbers of errors those of the file
         body = "\n" * (head.count("\n") + 2) + body
         escaping = self._escaping if channel == "email" else self._plain
@@ -207,9 +212,14 @@ class Renderer:
             {
                 **{
                     field: self._parse(
-                        str(text), name, field, self._plain, lines[field]
+                        # as it is written: YAML reads Yes as true, and 1.50 as 1.5
+                        written[field].value,
+                        name,
+                        field,
+                        self._plain,
+                        lines[field],
                     )
-                    for field, text in fields.items()
+                    for field in FIELDS[channel]
                 },
                 "body": self._parse(body, name, "body", escaping),
             },
@@ -217,7 +227,7 @@ class Renderer:
 
     def _read(self, name: str) -> str:
         try:
-            return (self._content / name).read_text("utf-8-sig")
+            return read_text(self._content / name)
         except FileNotFoundError:
             raise ContentError(name, self._no_such_file(name)) from None
         except (OSError, ValueError) as error:
@@ -267,6 +277,9 @@ class Renderer:
         fields["link"] = self._tracked(fields["link"], send)
         context["link"] = fields["link"]
         body = fill(template.fields["body"], context).strip()
+        for name, text in {**fields, "body": body}.items():
+            if not text:
+                raise RenderError(f"{template.name}: {name} is empty")
         if send.channel == "email":
             fields |= self._email(send, body, {**context, **fields})
         elif send.channel == "sms":
@@ -377,9 +390,17 @@ class Renderer:
         return self._templates[name].fields["body"]
 
 
+class Limited(Environment):
+    """Liquid that ends: a slip in a loop must not keep every other message waiting."""
+
+    loop_iteration_limit = 10_000
+    local_namespace_limit = 1_000_000
+    output_stream_limit = 1_000_000
+
+
 def make_environment(*, autoescape: bool) -> Environment:
     """Strict Liquid: unknown filters, loose syntax and missing variables are errors."""
-    environment = Environment(undefined=Missing, autoescape=autoescape)
+    environment = Limited(undefined=Missing, autoescape=autoescape)
     environment.filters |= {
         "money": money,
         "local_date": local_date,
@@ -459,6 +480,10 @@ def fill(text: Text, context: Mapping[str, Any]) -> str:
     except UndefinedError as error:
         name = str(template.name)
         raise GapError(f"{place(error, name)} {error.message}") from None
+    except ResourceLimitError as error:
+        raise RenderError(
+            f"{place(error, str(template.name))} {error.message}"
+        ) from None
     except LiquidError as error:
         # other messages of Liquid may quote values, and so a person
         kind = type(error).__name__

@@ -67,7 +67,11 @@ def back_up(settings: Settings, target: Path, *, with_dagster: bool = False) -> 
         files = {}
         for path in files_of(settings, with_dagster=with_dagster):
             name = path.relative_to(settings.root).as_posix()
-            files[name] = copy_file(path, target / name)
+            try:
+                files[name] = copy_file(path, target / name)
+            except sqlite3.DatabaseError as error:
+                reason = f"{path} is damaged ({error}): no backup was made"
+                raise BackupError(reason) from None
     made_at = f"{wall_clock().isoformat()}Z"
     manifest = {
         "format": FORMAT,
@@ -102,13 +106,26 @@ def restore(
     settings.root.mkdir(parents=True, exist_ok=True)
     with home_lock(settings):
         refuse_harm(settings, source, manifest["files"])
+        # first of all: a run after a restore that broke off must know of the doubt
+        if not (settings.ledger.exists() and nothing_sent_since):
+            put_back_ledger(settings, source, is_doubtful=not nothing_sent_since)
         for name in manifest["files"]:
             if not (settings.root / name).exists():
                 copy_file(source / name, settings.root / name)
-        if not nothing_sent_since:
-            with Ledger(settings.ledger) as ledger:
-                ledger.begin_doubt(MAY_HAVE_BEEN_SENT)
     return summarize(manifest)
+
+
+def put_back_ledger(settings: Settings, source: Path, *, is_doubtful: bool) -> None:
+    """Copy the ledger, which appears together with its doubt."""
+    ledger = source / settings.ledger.name
+    partial = settings.root / "ledger.part"
+    if ledger.exists():
+        copy_file(ledger, partial)
+    if is_doubtful:
+        with Ledger(partial) as opened:
+            opened.begin_doubt(MAY_HAVE_BEEN_SENT)
+    if partial.exists():
+        partial.replace(settings.ledger)
 
 
 def refuse_harm(settings: Settings, source: Path, files: Manifest) -> None:
@@ -138,7 +155,9 @@ def files_of(settings: Settings, *, with_dagster: bool) -> Iterator[Path]:
         if top.name in left_out or top.name.startswith("."):
             continue
         for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
-            is_finished = not path.name.endswith(AT_WORK)
+            # the landing is read no further either
+            is_within = path.resolve().is_relative_to(top.resolve())
+            is_finished = is_within and not path.name.endswith(AT_WORK)
             if path.is_file() and is_finished and ".damaged-" not in path.name:
                 if path.parent == settings.runs_at_work:
                     continue
@@ -195,6 +214,7 @@ def read_manifest(source: Path) -> Manifest:
         manifest: Manifest = json.loads(path.read_text())
         names, number = list(manifest["files"]), manifest["format"]
         hashes = [about["sha256"] for about in manifest["files"].values()]
+        summarize(manifest)
     except FileNotFoundError:
         raise BackupError(f"{source} is no backup: it has no {MANIFEST}") from None
     except (ValueError, KeyError, TypeError, AttributeError):

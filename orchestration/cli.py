@@ -363,7 +363,9 @@ def dbt(context: typer.Context) -> None:
 
 @app.command()
 def ui(
-    port: Annotated[int, typer.Option(help="port on this machine")] = 3000,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, help="port on this machine")
+    ] = 3000,
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     read_only: Annotated[
         bool, typer.Option("--read-only", help="show only: no run, no scheduler")

@@ -21,6 +21,7 @@ from pydantic_settings import (
 PROJECT = Path(__file__).resolve().parent.parent
 EPOCH = datetime(1970, 1, 1)
 PREFIX = "REKINDLE_"
+MOST_DAYS = 36_500
 ENV_FILE = Path(".env")
 # No settings: what dbt is given of the home, and what tests are given.
 OTHER_NAMES = ("WAREHOUSE", "TEST_")
@@ -65,6 +66,7 @@ class Settings(BaseSettings):
     lookback_days: int | None = Field(
         default=None,
         ge=1,
+        le=MOST_DAYS,
         description="attribution look-back in days, over every channel's own",
     )
     base_currency: str | None = Field(
@@ -78,11 +80,15 @@ class Settings(BaseSettings):
         description="days ahead that purchase propensity looks, 30,90; the first leads",
     )
     retrain_days: int = Field(
-        default=7, ge=1, description="days after which an estimator is trained anew"
+        default=7,
+        ge=1,
+        le=MOST_DAYS,
+        description="days after which an estimator is trained anew",
     )
     estimator_days: int = Field(
         default=60,
         ge=1,
+        le=MOST_DAYS,
         description="days that a good estimator stays in use while newer ones fail",
     )
     phone_region: str = Field(
@@ -104,7 +110,7 @@ class Settings(BaseSettings):
         default=False, description="send for real; off: only files are written"
     )
     smtp_host: str | None = Field(default=None, description="SMTP server for email")
-    smtp_port: int = Field(default=587, description="its port")
+    smtp_port: int = Field(default=587, ge=1, le=65535, description="its port")
     smtp_user: str | None = Field(default=None, description="its user")
     smtp_password: SecretStr | None = Field(default=None, description="its password")
     smtp_starttls: bool = Field(default=True, description="encrypt with STARTTLS")
@@ -112,11 +118,21 @@ class Settings(BaseSettings):
         default="Rekindle <hello@example.com>", description="sender of emails"
     )
     keep_runs_days: int = Field(
-        default=7, ge=1, description="days that Dagster remembers a run"
+        default=7, ge=1, le=MOST_DAYS, description="days that Dagster remembers a run"
     )
     shop_url: str = Field(
-        default="https://shop.example", description="where links in messages lead"
+        default="https://shop.example",
+        pattern=r"^https?://[^\s/]",
+        description="where links in messages lead",
     )
+
+    @field_validator("home", mode="before")
+    @classmethod
+    def refuse_nowhere(cls, value: object) -> object:
+        """Keep an empty home from being the folder that one happens to be in."""
+        if value == "":
+            raise ValueError("is empty; name a folder")
+        return value
 
     @field_validator("horizon_days", mode="before")
     @classmethod

@@ -136,6 +136,17 @@ def test_shipped_journeys_and_content_have_no_mistake(home: TestHome) -> None:
             "takes utm_source by itself",
         ),
         ("<mj-text>never closed", None, "MJML"),
+        ("{% for n in (1..9000000000) %}x{% endfor %}", None, "loop iteration limit"),
+        (
+            "{% assign x = 'ab' %}{% for n in (1..99) %}"
+            "{% assign x = x | append: x %}{% endfor %}{{ x }}",
+            None,
+            "limit reached",
+        ),
+        ("---\nsubject: [s]\npreheader: p\nlink: /\n---\nx\n", 2, "expected words"),
+        ("---\nsubject: {{ s }}\npreheader: p\nlink: /\n---\nx\n", 2, "in quotes"),
+        ("---\nsubject: ''\npreheader: p\nlink: /\n---\nx\n", 2, "is missing"),
+        (" ", None, "body is empty"),
         ("{{ incentive_ends_at | local_date: 7 }}", None, "message:"),
         ("{{ first_name | money }}", None, "money: not a number"),
     ],
@@ -166,6 +177,17 @@ def test_a_mistake_in_content_is_named_by_file_line_and_mend(
 )
 def test_what_can_be_meant_is_no_mistake(find: Find, text: str) -> None:
     assert find(f"<mj-text>{text}</mj-text>") == []
+
+
+def test_a_subject_is_what_is_written(authored: Path) -> None:
+    path = authored / "content" / "hello" / "welcome.email.liquid"
+    path.write_text("---\nsubject: Yes\npreheader: 1.50\nlink: /\n---\nx\n")
+    renderer = Renderer(
+        shop_url="https://shop.example", currency="USD", content=authored / "content"
+    )
+    fields = renderer.template("hello", "welcome", "email").fields
+    assert fields["subject"].written == "Yes"
+    assert fields["preheader"].written == "1.50"
 
 
 def test_a_missing_file_is_named_with_the_one_that_was_meant(authored: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from activations.ledger import Ledger, StaleLedgerError
-from orchestration.backup import BackupError, back_up, restore
+from orchestration import backup
+from orchestration.backup import BackupError, back_up, copy_file, restore
 from orchestration.settings import Settings
 from orchestration.sources.receipts import land_receipts
 from tests.conftest import TestHome
@@ -107,6 +108,24 @@ def test_what_was_sent_since_the_backup_is_not_repeated(
     assert not try_to_send(home, "bob", FOURTH)
 
 
+def test_a_restore_that_breaks_off_repeats_no_message(
+    used: TestHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back_up(used.settings, tmp_path / "safe")
+
+    def break_off(path: Path, target: Path) -> dict[str, object]:
+        if path.name == "warehouse.duckdb":
+            raise KeyboardInterrupt
+        return copy_file(path, target)
+
+    monkeypatch.setattr(backup, "copy_file", break_off)
+    home = new_home(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        restore(home.settings, tmp_path / "safe")
+    with Ledger(home.settings.ledger) as ledger:
+        assert ledger.doubt(FOURTH) == FOURTH
+
+
 def test_receipts_that_outlived_the_home_make_the_restored_ledger_refuse(
     used: TestHome, tmp_path: Path
 ) -> None:
@@ -143,6 +162,10 @@ def test_a_backup_that_is_not_whole_is_refused_and_nothing_is_written(
     (safe / "ledger.sqlite").write_bytes(ledger)
     (safe / "manifest.json").write_text(manifest[:100])
     refused("cannot be read")
+    undated = json.loads(manifest)
+    del undated["made_at"]
+    (safe / "manifest.json").write_text(json.dumps(undated))
+    refused("cannot be read")
     (safe / "manifest.json").write_text(json.dumps(outside))
     refused("outside")
     (safe / "manifest.json").unlink()
@@ -165,6 +188,18 @@ def test_neither_a_home_nor_a_folder_in_use_is_overwritten(
     with pytest.raises(BackupError, match="is in use"):
         restore(used.settings, safe)
     assert contents(used.settings.root) == before
+
+
+def test_a_link_out_of_the_landing_is_left_out_and_damage_is_named(
+    used: TestHome, tmp_path: Path
+) -> None:
+    (tmp_path / "secret.json").write_text("{}")
+    (used.settings.landing / "link.json").symlink_to(tmp_path / "secret.json")
+    back_up(used.settings, tmp_path / "safe")
+    assert "landing/link.json" not in contents(tmp_path / "safe")
+    used.settings.ledger.write_bytes(b"no database")
+    with pytest.raises(BackupError, match=r"ledger.sqlite is damaged"):
+        back_up(used.settings, tmp_path / "other")
 
 
 def test_both_are_commands(used: TestHome, tmp_path: Path) -> None:

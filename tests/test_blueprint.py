@@ -1,5 +1,6 @@
 """Journeys are read from YAML, and a mistake in one is named by file and field."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,11 @@ STEP = {"step": "first", "channels": ["email"], "content": "hello"}
             "entry.intent[0]: 'buying' is not allowed; it is",
         ),
         ({"re_eligibility": "2d"}, "must not be shorter than exit.after"),
+        ({"holdout": True}, "holdout: expected a number, not yes or no"),
+        ({"version": 10**30}, "version: Input should be less than"),
+        ({"exit": {"after": "99999999999d"}}, "exit.after: 99999999999d is longer"),
+        ({"exit": {"after": "999999d"}}, "exit.after: 999999d is longer than ten"),
+        ({"description": False}, "description: expected words; put"),
         ({"steps": []}, "steps: Tuple should have at least 1 item"),
         ({"steps": None}, "steps: is missing; add it"),
         ({"steps": [STEP, STEP]}, "steps[1].step: two steps are called first"),
@@ -275,6 +281,7 @@ def test_one_journey_in_two_files_is_set_aside_with_both(tmp_path: Path) -> None
         "steps: [",
         "a: b\n---\nc: d",
         "on: 2026-13-45",
+        "on: x",
         "x: !!python/name:os.a",
     ],
 )
@@ -287,6 +294,22 @@ def test_a_file_that_is_no_journey_sets_only_itself_aside(
     assert [journey.journey for journey in journeys] == ["hello"]
     assert {(problem.journey, problem.file) for problem in problems} == {
         ("broken", "broken.yml")
+    }
+
+
+def test_what_would_never_be_read_to_its_end_sets_only_itself_aside(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path)
+    os.mkfifo(tmp_path / "pipe.yml")
+    (tmp_path / "large.yml").write_text("# x\n" * 300_000)
+    layers = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    (tmp_path / "layers.yml").write_text("\n".join(["a0: &a0 x", *layers]))
+    (tmp_path / "two\nlines.yml").write_text("")
+    journeys, problems = read_journeys(tmp_path)
+    assert [journey.journey for journey in journeys] == ["hello"]
+    assert {problem.file for problem in problems} == {
+        *("pipe.yml", "large.yml", "layers.yml", "two?lines.yml")
     }
 
 

@@ -46,6 +46,12 @@ def refusal() -> str:
         ("HORIZON_DAYS", f"30,{SECRET}"),
         ("BASE_CURRENCY", SECRET),
         ("LOOKBACK_DAYS", "0"),
+        ("LOOKBACK_DAYS", "9" * 20),
+        ("KEEP_RUNS_DAYS", "9" * 20),
+        ("HOME", ""),
+        ("SMTP_PORT", "-5"),
+        ("SHOP_URL", ""),
+        ("SHOP_URL", "shop.example"),
         ("MATCH_THRESHOLD", "nan"),
     ],
 )
