@@ -170,8 +170,9 @@ def copy_file(path: Path, target: Path) -> dict[str, object]:
     write_private(target, b"")
     if path.suffix in SQLITE:
         # as of one moment, whatever is written meanwhile
+        source = f"{path.resolve().as_uri()}?mode=ro"
         with (
-            closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as opened,
+            closing(sqlite3.connect(source, uri=True)) as opened,
             closing(sqlite3.connect(target)) as copy,
         ):
             opened.backup(copy)

@@ -297,8 +297,7 @@ class WorldMaker:
                 occurred_at=happened_at,
                 channel=channel,
                 interaction=interaction,
-                # what another tool calls a send may be one to everybody
-                send_id=name if is_ours else f"{campaign}-to-all",
+                send_id=name if is_ours else None,
                 campaign_id=f"{campaign}-id",
                 campaign_name=campaign,
                 step="first" if is_ours else None,

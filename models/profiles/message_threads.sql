@@ -15,19 +15,12 @@ profile_events as (
 
 ),
 
-sends as (
-
-    select * from {{ ref('stg_sends') }}
-
-),
-
 rules as (
 
     select * from {{ ref('reach_rules') }}
 
 ),
 
--- what another tool calls a send may be one campaign to everybody
 name_messages as (
 
     select
@@ -36,17 +29,15 @@ name_messages as (
         message_events.channel,
         message_events.occurred_at,
         message_events.interaction,
-        sends.send_id,
+        message_events.send_id,
         coalesce(
             message_events.email_id,
-            message_events.send_id,
             message_events.campaign_id,
             message_events.campaign_name
         ) as message_name
     from message_events
     inner join profile_events
         on message_events.message_id = profile_events.message_id
-    left join sends on message_events.send_id = sends.send_id
     where message_events.channel is not null
 
 ),

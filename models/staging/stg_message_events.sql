@@ -19,12 +19,6 @@ reach_rules as (
 
 ),
 
-sends as (
-
-    select * from {{ ref('stg_sends') }}
-
-),
-
 channel_spellings as (
 
     select * from {{ spellings('channel') }}
@@ -79,6 +73,16 @@ read_properties as (
         ]) }} as fields
     from events
     where kind = 'message'
+
+),
+
+-- what was sent by us has a message of that very id; what another tool calls a send may
+-- be one campaign to everybody
+sends as (
+
+    select message_id as send_id
+    from read_properties
+    where interaction = 'sent' and fields[2] = message_id
 
 ),
 

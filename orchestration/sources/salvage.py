@@ -460,5 +460,5 @@ def begins_as_json(block: bytes) -> bool:
 
 
 def is_text(block: bytes) -> bool:
-    """Whether a file that begins so may hold lines."""
-    return begins_as_json(block) or b"\0" not in block
+    """Whether a file that begins so may hold lines, be it after one of noise."""
+    return begins_as_json(block) or b"\0" not in block or b'\n{"' in block
