@@ -420,16 +420,16 @@ def try_out(
     past: pl.DataFrame, future: pl.DataFrame, target: Target, columns: Sequence[str]
 ) -> Trial:
     """What blend and baseline learn from the past and foretell of the future."""
-    foretold = []
+    forecasts = []
     for learners in (LEARNERS, BASELINE):
         classifier = fit(past, target, columns, learners)
         log_odds = classifier.log_odds(encoding.encode(future, classifier.columns))
-        foretold.append(expit(log_odds if target.is_purchase else -log_odds))
+        forecasts.append(expit(log_odds if target.is_purchase else -log_odds))
     return Trial(
         future["cutoff_at"][0],
         future["profile_id"].to_list(),
         to_outcomes(future),
-        *foretold,
+        *forecasts,
     )
 
 

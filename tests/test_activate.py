@@ -405,8 +405,8 @@ def test_retry_has_a_dead_send_tried_again_by_the_next_run(world):
         runs = pl.DataFrame({"as_of": [FIRST]})
         replace_table(connection, "raw.runs", runs)
     assert "render_failed: no address" in home.rekindle("retry").stdout
-    told = home.rekindle("retry", "ada-email").stdout
-    assert told.startswith("1 to be tried again by the next run")
+    printed = home.rekindle("retry", "ada-email").stdout
+    assert printed.startswith("1 to be tried again by the next run")
     again = home.rekindle("retry", "ada-email", check=False)
     assert again.returncode == 1
     assert "no dead send" in again.stderr

@@ -283,10 +283,10 @@ def test_check_names_each_mistake_or_says_that_there_is_none(
     monkeypatch.setattr(run_inputs, "CONTENT", authored / "content")
     assert "2 journeys, no mistakes" in CliRunner().invoke(app, ["check"]).output
     (authored / "content" / "hello" / "welcome.push.liquid").unlink()
-    told = CliRunner().invoke(app, ["check"])
-    assert told.exit_code == 1
-    assert "hello/welcome.push.liquid: file: no such content file" in told.output
-    assert "rekindle: set aside until mended: hello" in told.output
+    checked = CliRunner().invoke(app, ["check"])
+    assert checked.exit_code == 1
+    assert "hello/welcome.push.liquid: file: no such content file" in checked.output
+    assert "rekindle: set aside until mended: hello" in checked.output
 
 
 def test_the_words_that_are_known_are_those_that_messages_are_given() -> None:

@@ -214,7 +214,7 @@ list_preference_updates as (
 
 ),
 
--- the state of a person, as some tools tell it with every identify call
+-- the state of a person, which some tools send with every identify call
 list_trait_keys as (
 
     select
