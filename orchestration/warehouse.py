@@ -82,6 +82,8 @@ class Warehouse:
                         "preserve_insertion_order": False,
                         # as it was created, so a file stays
                         "storage_compatibility_version": STORAGE,
+                        # what is left of freed metadata, DuckDBs before 1.4.2 follow
+                        "experimental_metadata_reuse": False,
                     },
                 )
             except duckdb.Error as error:

@@ -103,6 +103,33 @@ def test_an_older_duckdb_reads_every_kind_of_column(
     assert left == {"warehouse.duckdb"}
 
 
+def test_an_older_duckdb_reads_tables_that_grew_while_others_went(
+    reader: Path, tmp_path: Path
+) -> None:
+    warehouse = Warehouse(tmp_path / "warehouse.duckdb")
+
+    def wide(rows: int) -> str:
+        columns = ", ".join(f"(range // 1000)::int as c{i}" for i in range(220))
+        return f"select {columns} from range({rows})"
+
+    with warehouse.connect() as connection:
+        for table in ("growing", "slowly_growing"):
+            connection.execute(f"create table raw.{table} as {wide(400_000)}")
+    for _ in range(4):
+        with warehouse.connect() as connection:
+            for table, rows in (("growing", 50_000), ("slowly_growing", 10)):
+                connection.execute(f"insert into raw.{table} {wide(rows)}")
+            for i in range(0, 20, 2):
+                connection.execute(f"create or replace table raw.b{i} as {wide(100)}")
+    with warehouse.connect() as connection:
+        connection.execute(f"insert into raw.growing {wide(50_000)}")
+        for i in range(0, 20, 2):
+            connection.execute(f"drop table raw.b{i}")
+    warehouse.publish(tmp_path / "published" / "warehouse.duckdb")
+    counts = counted(reader, tmp_path / "published" / "warehouse.duckdb")
+    assert counts == {"raw.growing": 650_000, "raw.slowly_growing": 400_040}
+
+
 def test_an_older_duckdb_reads_all_that_the_demo_published(
     demo_home: TestHome, reader: Path
 ) -> None:
