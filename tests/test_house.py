@@ -3,6 +3,8 @@
 import ast
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,24 @@ def test_only_orchestration_knows_dagster_the_warehouse_and_the_others() -> None
 def test_only_the_warehouse_module_imports_duckdb() -> None:
     importers = [str(path) for path, tree in modules() if "duckdb" in imported(tree)]
     assert importers == ["orchestration/warehouse.py"]
+
+
+def test_what_dagster_loads_imports_no_learner() -> None:
+    loaded = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys\n"
+            "from orchestration import checks, jobs\n"
+            "from orchestration.assets import activate, land, publish, reach, score\n"
+            "print(*{name.split('.')[0] for name in sys.modules})",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    seconds_each = {"sklearn", "scipy", "skops", "pandas", "splink"}
+    assert not seconds_each & set(loaded.stdout.split())
 
 
 def reads_environment(tree: ast.Module) -> bool:

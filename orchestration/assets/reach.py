@@ -1,7 +1,7 @@
 """Through which channel and at which hours each profile answers.
 
 Reads what messages met with and when people engage, lets `ml` score it, writes the `ml`
-tables.
+tables. `ml` is imported by what scores, as in `score`.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,6 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
-from ml import channel_propensity, send_time
 from orchestration.assets.score import asset_spec, result_of
 from orchestration.charts import bar_chart, markdown_table
 from orchestration.resources import Home
@@ -71,6 +70,8 @@ MOMENT_SCORES = {
 )
 def reach(home: Home) -> Iterator[dg.MaterializeResult[None]]:
     """Score everybody's channels and moments, write the `ml` tables."""
+    from ml import channel_propensity, send_time
+
     with home.warehouse.connect(read_only=True) as connection:
         profiles = fetch_frame(connection, REACH_FEATURES)
         messages = fetch_frame(connection, "select * from profiles.channel_engagements")

@@ -1,21 +1,23 @@
 """What each profile is likely to do.
 
-Reads features, lets `ml` train and score, writes the `ml` tables.
+Reads features, lets `ml` train and score, writes the `ml` tables. `ml` is imported by
+what scores: scikit-learn and SciPy would cost every process of Dagster its seconds.
 """
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import polars as pl
 
-from ml import drift, encoding, propensity, reasons, store
-from ml.propensity import Estimator
 from orchestration.charts import bar_chart, line_chart, markdown_table
 from orchestration.fingerprint import code_version
 from orchestration.resources import Home
 from orchestration.warehouse import Connection, fetch_frame, replace_table
+
+if TYPE_CHECKING:
+    from ml.propensity import Estimator
 
 OWNERS = ["data@example.com"]
 
@@ -256,6 +258,8 @@ def asset_spec(
 )
 def score(home: Home) -> Iterator[dg.MaterializeResult[None]]:
     """Train when due, score everybody, write the `ml` tables."""
+    from ml import drift, propensity, reasons, store
+
     with home.warehouse.connect(read_only=True) as connection:
         run = fetch_frame(connection, RUN).row(0, named=True)
         features = fetch_frame(connection, FEATURES)
@@ -298,8 +302,10 @@ def score(home: Home) -> Iterator[dg.MaterializeResult[None]]:
 
 def choose_estimator(
     home: Home, connection: Connection, run: Mapping[str, Any], features: pl.DataFrame
-) -> Estimator:
+) -> "Estimator":
     """The stored estimator of this run's training cutoff, else a new one, stored."""
+    from ml import encoding, propensity, store
+
     settings, trained_at = home.settings, run["training_cutoff_at"]
     horizons = tuple(run["horizons_days"])
     columns = encoding.feature_columns(features)
