@@ -54,7 +54,7 @@ UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 # No table of moments holds much more, and no customer waits as long.
 LONGEST = timedelta(days=3653)
 MOST = 1_000_000
-MOST_BYTES = 1_000_000
+MAX_BYTES = 1_000_000
 SUFFIXES = (".yml", ".yaml")
 
 Location = tuple[int | str, ...]
@@ -339,7 +339,7 @@ def read_text(path: Path) -> str:
     """
     if path.exists() and not path.is_file():
         raise OSError("it is no file")
-    if path.stat().st_size > MOST_BYTES:
+    if path.stat().st_size > MAX_BYTES:
         raise ValueError("it is larger than 1 MB")
     return path.read_text("utf-8-sig")
 

@@ -87,7 +87,7 @@ def activate(
     same address for somebody else, makes a send a repetition; without one, any does.
     `others` are destinations of earlier runs that can say what they took.
     """
-    recall(ledger, channel, (destination, *others), as_of=as_of)
+    reconcile(ledger, channel, (destination, *others), as_of=as_of)
     withdraw(ledger, channel, send_list, as_of=as_of, policy=policy)
     enqueue(ledger, send_list, destination=destination.name, as_of=as_of)
     ledger.refresh(send_list.filter("is_wanted").to_dicts())
@@ -104,7 +104,7 @@ def activate(
     )
 
 
-def recall(
+def reconcile(
     ledger: Ledger,
     channel: str,
     destinations: Sequence[Destination],
@@ -116,7 +116,7 @@ def recall(
     outcomes = []
     for send in ledger.inflight(channel):
         destination = known.get(send.destination)
-        fate = destination.recall(send) if destination else "unknown"
+        fate = destination.reconcile(send) if destination else "unknown"
         if fate == "sent":
             outcomes.append(Outcome(send.send_id, "sent", receipt="recalled"))
         elif fate == "not_sent":
@@ -223,17 +223,19 @@ def deliver(
         for send_ids in in_batches(waiting, destination.batch_size):
             claimed = ledger.claim(send_ids, destination=destination.name)
             try:
-                outcomes = hand_over(claimed, destination, renderer)
+                outcomes = send_batch(claimed, destination, renderer)
             except DestinationDownError as error:
                 outcomes = [
                     Outcome(send.send_id, "pending", str(error)) for send in claimed
                 ]
-                ledger.complete(give_up(outcomes, claimed, policy), as_of=as_of)
+                outcomes = apply_retry_limit(outcomes, claimed, policy)
+                ledger.complete(outcomes, as_of=as_of)
                 break
-            ledger.complete(give_up(outcomes, claimed, policy), as_of=as_of)
+            outcomes = apply_retry_limit(outcomes, claimed, policy)
+            ledger.complete(outcomes, as_of=as_of)
 
 
-def hand_over(
+def send_batch(
     sends: Sequence[Send], destination: Destination, renderer: Renderer
 ) -> list[Outcome]:
     """Render and send; who cannot be rendered is settled without being contacted.
@@ -262,7 +264,7 @@ def hand_over(
     return [replace(outcome, delivery_latency=seconds) for outcome in outcomes]
 
 
-def give_up(
+def apply_retry_limit(
     outcomes: Sequence[Outcome], sends: Sequence[Send], policy: RetryPolicy
 ) -> list[Outcome]:
     """Turn the last allowed failure of a row into its end."""

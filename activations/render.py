@@ -51,8 +51,8 @@ OWN_TRACKING = re.compile(r"\b(utm_\w+|send_id)=")
 UNSEEN = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-MOST_SMS_SEGMENTS = 3
-MOST_PUSH_BYTES = 2_000
+MAX_SMS_SEGMENTS = 3
+MAX_PUSH_BYTES = 2_000
 SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥"}
 WITHOUT_MINOR_UNIT = {"JPY", "KRW", "CLP"}
 
@@ -372,7 +372,7 @@ class Renderer:
         layout = self.layout("sms")
         text = " ".join(fill(layout, {**context, "content": body}).split())
         segments = sms_segments(text)
-        if segments > MOST_SMS_SEGMENTS:
+        if segments > MAX_SMS_SEGMENTS:
             raise RenderError(f"{send.content_id}: {segments} SMS segments")
         return {"body": text, "segments": str(segments)}
 
@@ -526,7 +526,7 @@ def is_short(send: Send) -> bool:
 def check_push(send: Send, fields: Mapping[str, str]) -> None:
     """Refuse what push services would: Apple and Google take 4 KB, ours and theirs."""
     size = sum(len(text.encode()) for text in fields.values())
-    if size > MOST_PUSH_BYTES:
+    if size > MAX_PUSH_BYTES:
         raise RenderError(f"{send.content_id}: {size} bytes are too many for a push")
 
 

@@ -30,12 +30,12 @@ GUESSED_RATE = 0.05
 GUESSED_STRENGTH = 20.0
 # Bounds on how many messages the prior weighs for one profile: below, one click would
 # decide; above, no history could. The guess is trusted to a factor of e either way.
-LEAST_STRENGTH = 2.0
-MOST_STRENGTH = 1_000.0
+MIN_STRENGTH = 2.0
+MAX_STRENGTH = 1_000.0
 # How far a feature of usual size is expected to move the log-odds of an answer.
 USUAL_EFFECT = 0.5
 # Rates stay clear of 0 and 1, however sure few messages look.
-LEAST_RATE = 1e-4
+MIN_RATE = 1e-4
 # A channel's prior is as well known from so many profiles as from all of them.
 LEARNED_FROM = 50_000
 ROUNDS = 3
@@ -237,7 +237,7 @@ def fit_prior(
 def predict(features: Floats, effects: Floats, rate: float) -> Floats:
     """The chance that the features give, around the channel's rate."""
     chance: Floats = expit(logit(rate) + effects[0] + features @ effects[1:])
-    return np.clip(chance, LEAST_RATE, 1 - LEAST_RATE)
+    return np.clip(chance, MIN_RATE, 1 - MIN_RATE)
 
 
 def fit_effects(
@@ -274,7 +274,7 @@ def fit_strength(trials: Floats, answers: Floats, prior: Floats) -> float:
 
     found = minimize_scalar(
         loss,
-        bounds=(np.log(LEAST_STRENGTH), np.log(MOST_STRENGTH)),
+        bounds=(np.log(MIN_STRENGTH), np.log(MAX_STRENGTH)),
         method="bounded",
         options={"xatol": 1e-2},
     )
@@ -296,7 +296,7 @@ def update(trials: Trials, at: int, prior: Floats, strength: float) -> Floats:
         tried = tried + worth * usual / rate * delivered
         answers = answers + worth * counts[:, at]
     score: Floats = (answers + strength * prior) / (tried + strength)
-    return np.clip(score, LEAST_RATE, 1 - LEAST_RATE)
+    return np.clip(score, MIN_RATE, 1 - MIN_RATE)
 
 
 def weigh_evidence(trials: Trials, at: int, name: str) -> float:

@@ -17,7 +17,7 @@ BINS = 10
 # The usual thresholds of credit scoring: below 0.1 nothing, from 0.25 much.
 DRIFTED = 0.25
 # A bin that was, or is, empty counts as this share.
-LEAST_SHARE = 1e-4
+MIN_SHARE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,6 @@ def drift_table(
 
 def stability_index(then: Sequence[float], now: Sequence[float]) -> float:
     """How far shares have moved: the sum of differences times log-ratios."""
-    before = np.maximum(then, LEAST_SHARE)
-    after = np.maximum(now, LEAST_SHARE)
+    before = np.maximum(then, MIN_SHARE)
+    after = np.maximum(now, MIN_SHARE)
     return float(((after - before) * np.log(after / before)).sum())

@@ -27,7 +27,7 @@ RESAMPLES = 2000
 CONFIDENCE = 0.95
 # Promise and outcome may differ by this beyond what chance explains: seasons do that.
 # They may differ as much as the baseline's, which would be used instead.
-MOST_MISCALIBRATION = 0.05
+MAX_MISCALIBRATION = 0.05
 # A single feature that ranks the future so well, and better by a margin than recency,
 # frequency and value do together, has seen it.
 LEAK_AUC = 0.95
@@ -36,7 +36,7 @@ LEAK_MARGIN = 0.03
 # what had not happened yet.
 INFORMATIVE_AUC = 0.6
 # Fewer values than this may well differ by chance.
-FEWEST_IDS = 100
+MIN_IDS = 100
 ID_SUFFIXES = ("_id", "_key", "_number", "_code")
 
 
@@ -207,7 +207,7 @@ def find_miscalibration(
     ):
         error = abs(getattr(comparison.metrics, measure))
         usual = abs(getattr(comparison.baseline_metrics, measure))
-        if error > max(MOST_MISCALIBRATION, usual) + by_chance:
+        if error > max(MAX_MISCALIBRATION, usual) + by_chance:
             return Refusal(
                 "miscalibrated",
                 f"off by {error:.3f} {name}, the baseline by {usual:.3f}, where "
@@ -262,7 +262,7 @@ def find_id(tested: pl.DataFrame, columns: Sequence[str]) -> Refusal | None:
     for column, values in zip(columns, encode(tested, columns).T, strict=True):
         known = values[~np.isnan(values)]
         if (
-            known.size >= FEWEST_IDS
+            known.size >= MIN_IDS
             and not column.endswith("_amount")
             and np.array_equal(known, known.round())
             and np.unique(known).size == known.size

@@ -217,7 +217,7 @@ def resolve(
         degrees=now.degrees[is_changed],
         user_id_counts=now.user_id_counts[is_changed],
         hub_reasons=hubs[is_changed],
-        merges=tell_merges(members, anchors, places, ordered),
+        merges=find_merges(members, anchors, places, ordered),
         separated=nodes[is_new_anchor],
         separated_from=members.anchors[is_new_anchor],
         examined=Refusals(nodes[seen.left], nodes[seen.right], reasons, type_codes),
@@ -325,7 +325,7 @@ def together_with(some: Edges, others: Edges) -> Edges:
     )
 
 
-def tell_merges(
+def find_merges(
     members: Members, anchors: Int32s, places: Int32s, ordered: Ordered
 ) -> Merges:
     """Tell which former anchors are none any more, and which edge ended each profile.

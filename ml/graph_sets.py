@@ -20,7 +20,7 @@ KEY_BITS = 63
 WORTH_A_THREAD = 1 << 18
 THREADS = 2
 COUNTER_BITS = 31
-MOST_COUNTERS = 15
+MAX_COUNTERS = 15
 
 
 def in_parts(count: int, work: Callable[[int, int], Any], size: int = 1) -> None:
@@ -96,7 +96,7 @@ class SmallCounters:
         max_user_ids = np.delete(protection.max_user_ids, user_id)
         caps[user_id] = min(caps[user_id], max_user_ids.min(initial=UNLIMITED))
         # the first types have a counter each, all others share the last
-        fields = np.minimum(np.arange(len(caps)), MOST_COUNTERS - 1)
+        fields = np.minimum(np.arange(len(caps)), MAX_COUNTERS - 1)
         least = np.full(fields[-1] + 1, UNLIMITED)
         np.minimum.at(least, fields, caps)
         widths = [int(cap + 1).bit_length() - 1 for cap in least.tolist()]

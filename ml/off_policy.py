@@ -12,7 +12,7 @@ from ml.channel_propensity import CHANNELS
 LOGGED, BEST = "logged", "best_channel"
 POLICIES = (LOGGED, BEST, *(f"always_{channel}" for channel in CHANNELS))
 #: what the estimate of fewer sends would rest on is too little to be told
-FEWEST_SENDS = 50
+MIN_SENDS = 50
 #: the normal quantile of an interval that holds 95 times in 100
 QUANTILE = 1.96
 
@@ -91,7 +91,7 @@ def estimate(policy: str, trials: pl.DataFrame) -> dict[str, object]:
         "send_count": count,
         "effective_send_count": round(effective, 1),
     }
-    if effective < FEWEST_SENDS:
+    if effective < MIN_SENDS:
         return told | {"reason": "too_few_sends"}
     robust = sends["expected"] + weight * sends["surprise"]
     rate = float(robust.mean())  # type: ignore[arg-type]

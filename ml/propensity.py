@@ -32,18 +32,18 @@ ScoredBy = Literal["estimator", "rfm_fallback"]
 
 # An estimator is tried only where both outcomes occur this often, before the test
 # cutoff and after it: about ten for each coefficient that carries weight.
-FEWEST_OUTCOMES = 50
+MIN_OUTCOMES = 50
 # Cutoffs that an estimator is tried at; each costs a fit on what was known by then.
-MOST_TESTED = 3
+MAX_TESTED = 3
 # The RFM baseline has three coefficients.
-FEWEST_BASELINE_OUTCOMES = 10
+MIN_BASELINE_OUTCOMES = 10
 # Beyond this, more examples cost time and change no digit that matters.
-MOST_EXAMPLES = 400_000
+MAX_EXAMPLES = 400_000
 FOLDS = 3
 # Four weights need fewer examples than what they weigh.
-MOST_WEIGHED = 100_000
+MAX_WEIGHED = 100_000
 # Purchases of so many profiles tell how the population spends.
-FEWEST_BUYERS = 50
+MIN_BUYERS = 50
 # Scored at once: so that memory does not grow with the number of profiles.
 CHUNK = 100_000
 # Another version of one of these fits and stores another estimator.
@@ -379,10 +379,10 @@ def train_target(
     table = evaluation.calibration(np.empty(0, bool), np.empty(0))
     refusal: Refusal | None = Refusal(
         "too_few_outcomes",
-        f"fewer than {FEWEST_OUTCOMES} of either outcome before a cutoff or after it",
+        f"fewer than {MIN_OUTCOMES} of either outcome before a cutoff or after it",
     )
-    splits = list(islice(out_of_time_splits(examples), MOST_TESTED))
-    trials = [try_out(past, future, target, columns) for past, future in splits]
+    splits = list(islice(out_of_time_splits(examples), MAX_TESTED))
+    trials = [backtest(past, future, target, columns) for past, future in splits]
     if trials:
         comparison = gate.compare(trials)
         refusal = gate.judge(trials, comparison, splits[0][1], current, columns)
@@ -395,7 +395,7 @@ def train_target(
     outcomes = to_outcomes(examples)
     learners = LEARNERS if refusal is None else BASELINE
     classifier = None
-    if refusal is None or has_outcomes(outcomes, FEWEST_BASELINE_OUTCOMES):
+    if refusal is None or has_outcomes(outcomes, MIN_BASELINE_OUTCOMES):
         classifier = fit(examples, target, columns, learners)
     return Predictor(
         target=target,
@@ -416,7 +416,7 @@ def train_target(
     )
 
 
-def try_out(
+def backtest(
     past: pl.DataFrame, future: pl.DataFrame, target: Target, columns: Sequence[str]
 ) -> Trial:
     """What blend and baseline learn from the past and foretell of the future."""
@@ -457,8 +457,8 @@ def examples_of(
     """
     wanted = labels.filter(pl.col("target") == target.name).drop("target")
     examples = features.join(wanted, on=encoding.KEYS, how="inner")
-    if examples.height > MOST_EXAMPLES:
-        last = examples["profile_id"].sort()[MOST_EXAMPLES]
+    if examples.height > MAX_EXAMPLES:
+        last = examples["profile_id"].sort()[MAX_EXAMPLES]
         examples = examples.filter(pl.col("profile_id") < last)
     return examples.sort("cutoff_at", "profile_id")
 
@@ -477,7 +477,7 @@ def out_of_time_splits(
         past = examples.filter(pl.col("known_at") <= cutoff_at)
         future = examples.filter(pl.col("cutoff_at") == cutoff_at)
         if all(
-            has_outcomes(to_outcomes(side), FEWEST_OUTCOMES) for side in (past, future)
+            has_outcomes(to_outcomes(side), MIN_OUTCOMES) for side in (past, future)
         ):
             yield past, future
 
@@ -493,7 +493,7 @@ def fit(
     classifier = Blend(columns=(*read, HORIZON), learners=tuple(learners))
     bought = to_outcomes(examples) == target.is_purchase
     profiles = examples["profile_id"].rank("dense").cast(pl.Int64).to_numpy()
-    weighed = profiles.max(initial=0) * MOST_WEIGHED / max(examples.height, 1)
+    weighed = profiles.max(initial=0) * MAX_WEIGHED / max(examples.height, 1)
     folds = np.where(profiles <= weighed, profiles % FOLDS, -1)
     matrix = encoding.encode(examples, classifier.columns)
     with threadpool_limits(1):
@@ -523,7 +523,7 @@ def fit_spending(features: pl.DataFrame) -> Spending | None:
     buyers = features.filter(
         pl.col("order_day_count") > 0, pl.col("average_order_amount") > 0
     )
-    if buyers.height < FEWEST_BUYERS:
+    if buyers.height < MIN_BUYERS:
         return None
     days, repeats_until, since = encoding.encode(buyers, encoding.TIMING).T
     average, orders = encoding.encode(buyers, ("average_order_amount", "order_count")).T

@@ -15,7 +15,7 @@ from ml.propensity import CHUNK, Estimator, Predictor
 
 REASONS = 3
 # Less than this changes no score that anybody would tell apart.
-LEAST_EFFECT = 0.005
+MIN_EFFECT = 0.005
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "profile_id": pl.String,
@@ -301,7 +301,7 @@ def explain_chunk(
                     for subject in subjects
                 ).alias("reason")
             )
-            .filter(pl.col("effect").abs() >= LEAST_EFFECT)
+            .filter(pl.col("effect").abs() >= MIN_EFFECT)
             .select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
         )
     return pl.concat(parts)

@@ -16,8 +16,8 @@ SLOTS = 12
 #: slots of each weekday group that are told of a profile
 BEST_SLOTS = 3
 # Bounds on how many engagements what is usual weighs for one profile.
-LEAST_STRENGTH = 1.0
-MOST_STRENGTH = 1_000.0
+MIN_STRENGTH = 1.0
+MAX_STRENGTH = 1_000.0
 # Fewer profiles than this tell the strength as well as all of them.
 LEARNED_FROM = 20_000
 
@@ -26,14 +26,14 @@ SCHEMA = {
     "weekday_group": pl.String,
     "slot": pl.Int64,
     "slot_rank": pl.Int64,
-    "moment_propensity": pl.Float64,
+    "send_time_propensity": pl.Float64,
     "engagement_weight": pl.Float64,
 }
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 
-def score_moments(profile_ids: pl.Series, engagements: pl.DataFrame) -> pl.DataFrame:
+def score_send_times(profile_ids: pl.Series, engagements: pl.DataFrame) -> pl.DataFrame:
     """One row per profile, weekday group and each of its best slots, best first.
 
     The propensity is the share of the profile's engagements in that group of days that
@@ -48,7 +48,7 @@ def score_moments(profile_ids: pl.Series, engagements: pl.DataFrame) -> pl.DataF
         raise ValueError("profiles hold two rows of one profile_id")
     profiles = profiles.sort("profile_id")
     counts = spread_engagements(profiles, engagements)
-    shares = share_moments(counts)
+    shares = share_send_times(counts)
     best = np.argsort(-shares, axis=2, kind="stable")[:, :, :BEST_SLOTS]
     names = np.repeat(np.arange(profiles.height), len(WEEKDAY_GROUPS) * BEST_SLOTS)
     groups = np.tile(
@@ -61,7 +61,7 @@ def score_moments(profile_ids: pl.Series, engagements: pl.DataFrame) -> pl.DataF
             "weekday_group": pl.Series(WEEKDAY_GROUPS).gather(groups),
             "slot": best.ravel(),
             "slot_rank": ranks,
-            "moment_propensity": np.take_along_axis(shares, best, axis=2)
+            "send_time_propensity": np.take_along_axis(shares, best, axis=2)
             .ravel()
             .round(6),
             "engagement_weight": np.repeat(counts.sum(axis=2).ravel(), BEST_SLOTS),
@@ -84,7 +84,7 @@ def spread_engagements(profiles: pl.DataFrame, engagements: pl.DataFrame) -> Flo
     return counts
 
 
-def share_moments(counts: Floats) -> Floats:
+def share_send_times(counts: Floats) -> Floats:
     """Each profile's share of every slot, per weekday group."""
     usual = counts.sum(axis=0) + 1
     usual /= usual.sum(axis=1, keepdims=True)
@@ -110,7 +110,7 @@ def fit_strength(counts: Floats, prior: Floats) -> float:
     """What the prior weighs, by maximum likelihood of the Dirichlet-multinomial."""
     learned = np.flatnonzero(counts.sum(axis=1) > 0)[:LEARNED_FROM]
     if len(learned) == 0:
-        return MOST_STRENGTH
+        return MAX_STRENGTH
     seen, expected = counts[learned], prior[learned]
     row, slot = np.nonzero(seen)
     hits, shares, totals = seen[row, slot], expected[row, slot], seen.sum(axis=1)
@@ -124,7 +124,7 @@ def fit_strength(counts: Floats, prior: Floats) -> float:
 
     found = minimize_scalar(
         loss,
-        bounds=(np.log(LEAST_STRENGTH), np.log(MOST_STRENGTH)),
+        bounds=(np.log(MIN_STRENGTH), np.log(MAX_STRENGTH)),
         method="bounded",
         options={"xatol": 1e-3},
     )

@@ -24,7 +24,7 @@ from orchestration.warehouse import Warehouse
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-LEFT_OUT = {"dbt", "published", "run.lock", "dagster"}
+EXCLUDED = {"dbt", "published", "run.lock", "dagster"}
 AT_WORK = ("-wal", "-shm", ".wal", ".tmp", ".part", ".lock")
 SQLITE = (".sqlite", ".db")
 BLOCK = 1 << 20
@@ -140,7 +140,7 @@ def refuse_harm(settings: Settings, source: Path, files: Manifest) -> None:
             continue
         is_same = name in files and hash_file(path) == hash_file(source / name)
         # landed since, or rebuilt by the next run
-        is_harmless = name.split("/")[0] in {"landing", *LEFT_OUT} and name not in files
+        is_harmless = name.split("/")[0] in {"landing", *EXCLUDED} and name not in files
         if not (is_same or is_harmless):
             raise BackupError(
                 f"{settings.root} is in use ({name}): nothing was restored; "
@@ -150,7 +150,7 @@ def refuse_harm(settings: Settings, source: Path, files: Manifest) -> None:
 
 def files_of(settings: Settings, *, with_dagster: bool) -> Iterator[Path]:
     """Every file of the home that a backup holds."""
-    left_out = LEFT_OUT - ({"dagster"} if with_dagster else set())
+    left_out = EXCLUDED - ({"dagster"} if with_dagster else set())
     for top in sorted(settings.root.iterdir()):
         if top.name in left_out or top.name.startswith("."):
             continue

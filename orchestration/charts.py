@@ -31,9 +31,9 @@ class Portrait:
     series: str | None = None
 
 
-def portray(address: str, connection: Connection) -> dict[str, Any]:
+def chart_metadata(address: str, connection: Connection) -> dict[str, Any]:
     """The chart and table metadata of a warehouse table; empty where none is set."""
-    portrait = PORTRAITS.get(address)
+    portrait = CHARTS.get(address)
     if portrait is None:
         return {}
     frame = fetch_frame(connection, portrait.query)
@@ -60,7 +60,7 @@ def bar_chart(
     """Horizontal bars of `value` by `label`, grouped by `series` where given."""
     names = [label, *([series] if series else [])]
     grouped = {"color": nominal(series), "yOffset": nominal(series)} if series else {}
-    return chart_metadata(
+    return draw_chart(
         frame.select(pl.col(names).cast(pl.String), pl.col(value).cast(pl.Float64)),
         title=title,
         mark={"type": "bar"},
@@ -77,7 +77,7 @@ def line_chart(
 ) -> dg.MarkdownMetadataValue:
     """A line of `y` over the number `x`, one for each `series` where given."""
     names = [series] if series else []
-    return chart_metadata(
+    return draw_chart(
         frame.select(pl.col(names), pl.col(x, y).cast(pl.Float64)),
         title=title,
         mark={"type": "line", "point": True},
@@ -100,7 +100,7 @@ def quantity(column: str) -> dict[str, Any]:
     return {"field": column, "type": "quantitative", "title": title}
 
 
-def chart_metadata(
+def draw_chart(
     frame: pl.DataFrame, *, title: str, mark: dict[str, Any], encoding: dict[str, Any]
 ) -> dg.MarkdownMetadataValue:
     """A chart as an inline SVG image, which the UI shows without any network."""
@@ -136,7 +136,7 @@ def table_cell(value: object) -> str:
     return text.replace("|", "\\|")
 
 
-PORTRAITS = {
+CHARTS = {
     "identity.identity_map": Portrait(
         title="Profiles by number of identifiers",
         query="""

@@ -42,11 +42,11 @@ from orchestration.settings import Settings
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
-MOST_KEPT = 8
+MAX_KEPT = 8
 BUSY_SECONDS = 60
 
 
-class KeptEventLog(SqliteEventLogStorage):
+class PooledSqliteEventLog(SqliteEventLogStorage):
     """The event log of this home, with the last few of its files open."""
 
     def __init__(self, inst_data: ConfigurableClassData | None = None):
@@ -63,7 +63,7 @@ class KeptEventLog(SqliteEventLogStorage):
     @classmethod
     def from_config_value(
         cls, inst_data: ConfigurableClassData | None, config_value: Any
-    ) -> "KeptEventLog":
+    ) -> "PooledSqliteEventLog":
         """As `dagster.yaml` names it."""
         return cls(inst_data=inst_data, **config_value)
 
@@ -80,7 +80,7 @@ class KeptEventLog(SqliteEventLogStorage):
     def _engine(self, shard: str) -> Engine:
         engine = self._engines.pop(shard, None) or self._make_engine(shard)
         self._engines[shard] = engine
-        while len(self._engines) > MOST_KEPT:
+        while len(self._engines) > MAX_KEPT:
             self._engines.pop(next(iter(self._engines))).dispose()
         return engine
 
@@ -167,7 +167,7 @@ def prune_runs(instance: "DagsterInstance", before: datetime) -> int:
     is left alone.
     """
     log = instance.event_log_storage
-    if not isinstance(log, KeptEventLog):
+    if not isinstance(log, PooledSqliteEventLog):
         return 0
     aged = instance.get_run_ids(
         RunsFilter(

@@ -25,7 +25,7 @@ class ProgressHandler(logging.Handler):
         super().__init__()
         self.started_at: dict[str, float] = {}
         self.step = ""
-        self.told_at = 0.0
+        self.reported_at = 0.0
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line for a step's end and for each warning."""
@@ -38,7 +38,7 @@ class ProgressHandler(logging.Handler):
         name = VERBS.get(event.step_key, event.step_key.replace("__", "/"))
         if event.event_type == dg.DagsterEventType.STEP_START:
             self.step = name
-            self.started_at[event.step_key] = self.told_at = time.monotonic()
+            self.started_at[event.step_key] = self.reported_at = time.monotonic()
         elif event.event_type in ENDINGS:
             begun = self.started_at.get(event.step_key, time.monotonic())
             mark = ENDINGS[event.event_type]
@@ -50,8 +50,8 @@ class ProgressHandler(logging.Handler):
         line = f"  … {self.step}: {done} of {total}"
         if sys.stderr.isatty():
             self.show(line)
-        elif time.monotonic() - self.told_at >= SECONDS_BETWEEN_LINES:
-            self.told_at = time.monotonic()
+        elif time.monotonic() - self.reported_at >= SECONDS_BETWEEN_LINES:
+            self.reported_at = time.monotonic()
             self.show(f"{line}\n")
 
     def show(self, text: str) -> None:

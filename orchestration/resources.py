@@ -70,7 +70,7 @@ def dbt_project(settings: Settings) -> DbtProject:
     )
 
 
-class ServedDbt(DbtCliResource):
+class ForkServerDbtCli(DbtCliResource):
     """dbt as a process, which lets go of the warehouse when it ends."""
 
     @cached_property
@@ -90,7 +90,7 @@ def dbt_resource(project: DbtProject) -> dg.ResourceDefinition:
     @dg.resource
     def dbt() -> DbtCliResource:
         python, *flags = served_dbt(start_server(), dbt_executable())
-        return ServedDbt(
+        return ForkServerDbtCli(
             project_dir=str(project.project_dir),
             dbt_executable=python,
             global_config_flags=flags,

@@ -29,7 +29,7 @@ concurrency:
     max_concurrent_runs: 1
 event_log_storage:
   module: orchestration.event_log
-  class: KeptEventLog
+  class: PooledSqliteEventLog
 """
 
 

@@ -21,7 +21,7 @@ from pydantic_settings import (
 PROJECT = Path(__file__).resolve().parent.parent
 EPOCH = datetime(1970, 1, 1)
 PREFIX = "REKINDLE_"
-MOST_DAYS = 36_500
+MAX_DAYS = 36_500
 ENV_FILE = Path(".env")
 # No settings: what dbt is given of the home, and what tests are given.
 OTHER_NAMES = ("WAREHOUSE", "TEST_")
@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     lookback_days: int | None = Field(
         default=None,
         ge=1,
-        le=MOST_DAYS,
+        le=MAX_DAYS,
         description="attribution look-back in days, over every channel's own",
     )
     base_currency: str | None = Field(
@@ -82,13 +82,13 @@ class Settings(BaseSettings):
     retrain_days: int = Field(
         default=7,
         ge=1,
-        le=MOST_DAYS,
+        le=MAX_DAYS,
         description="days after which an estimator is trained anew",
     )
     estimator_days: int = Field(
         default=60,
         ge=1,
-        le=MOST_DAYS,
+        le=MAX_DAYS,
         description="days that a good estimator stays in use while newer ones fail",
     )
     phone_region: str = Field(
@@ -118,7 +118,7 @@ class Settings(BaseSettings):
         default="Rekindle <hello@example.com>", description="sender of emails"
     )
     keep_runs_days: int = Field(
-        default=7, ge=1, le=MOST_DAYS, description="days that Dagster remembers a run"
+        default=7, ge=1, le=MAX_DAYS, description="days that Dagster remembers a run"
     )
     shop_url: str = Field(
         default="https://shop.example",

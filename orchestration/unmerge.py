@@ -42,13 +42,13 @@ MEMBERS = """
         sightings.identifier_type,
         sightings.identifier,
         epoch_us(sightings.first_seen_at) as first_seen,
-        sightings.half_key,
+        sightings.identifier_hash64,
         components.hub_reason is not null as is_hub,
         identity_map.profile_id,
         substr(md5(sightings.identifier_type || '␟' || sightings.identifier), 1, 8)
             as own_profile
     from identity.identity_components as components
-    inner join identity.identifier_sightings as sightings
+    inner join identity.identifier_activity as sightings
         on components.identifier_seq = sightings.identifier_seq
     inner join identity.identity_map as identity_map
         on components.identifier_seq = identity_map.identifier_seq
@@ -312,7 +312,7 @@ def divide(cluster: Cluster, one: Identifier, other: Identifier) -> pl.DataFrame
             )
             .to_numpy(),
             first_seen=members["first_seen"].to_numpy(),
-            keys=members["half_key"].to_numpy(),
+            keys=members["identifier_hash64"].to_numpy(),
         ),
         graph.Edges(
             *cluster.ends(links),

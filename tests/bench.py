@@ -23,7 +23,7 @@ from orchestration.sources.sample import write_sample
 
 END = date(2026, 6, 30)
 AS_OF = "2026-07-01T00:00:00Z"
-MOST_STEPS = 5
+MAX_STEPS = 5
 FLOOR = """
 import duckdb, sys
 landing, target = sys.argv[1:]
@@ -176,7 +176,7 @@ def main() -> None:
     print(f"loop / floor, wall          {full.wall / floor.wall:>12.1f} ×")
     print(f"loop / floor, CPU           {full.cpu / floor.cpu:>12.1f} ×")
     print(f"orchestration share of wall {idle.wall / full.wall:>12.1%}")
-    for step, seconds in steps.most_common(MOST_STEPS):
+    for step, seconds in steps.most_common(MAX_STEPS):
         print(f"{step + ' share of wall':28}{seconds / full.wall:>12.1%}")
     for layer, seconds in layers.most_common():
         print(f"{layer + ' share of tables':28}{seconds / layers.total():>12.1%}")

@@ -283,7 +283,7 @@ def warehouse_of(connection: duckdb.DuckDBPyConnection) -> Any:
     """The graph as the product's own model finds it."""
     tables = (
         ("identifier_types", "identifier_types"),
-        ("sightings", "identifier_sightings"),
+        ("sightings", "identifier_activity"),
         ("edges", "identity_edges"),
         ("rule_pairs", "identity_rule_pairs"),
         ("former", "identity_components"),
@@ -298,10 +298,10 @@ def create_tables(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(
         f"""
         create table identifier_types as from '{TYPES_SEED}';
-        create table identifier_sightings (
+        create table identifier_activity (
             identifier_seq bigint, identifier_type varchar, identifier varchar,
             type_rank integer, strength varchar, first_seen_at timestamp,
-            last_seen_at timestamp, message_count bigint, half_key ubigint,
+            last_seen_at timestamp, message_count bigint, identifier_hash64 ubigint,
             moved_seq bigint, batch_seq bigint
         );
         create table identity_edges (
@@ -345,7 +345,7 @@ sum_sightings as (
         cast(
             md5_number(identifier_type || '␟' || identifier) & 18446744073709551615
             as ubigint
-        ) as half_key
+        ) as identifier_hash64
     from ends
     group by identifier_type, identifier
 
@@ -354,7 +354,7 @@ sum_sightings as (
 select
     coalesce(
         known.identifier_seq,
-        (select coalesce(max(identifier_seq), -1) from identifier_sightings)
+        (select coalesce(max(identifier_seq), -1) from identifier_activity)
         + row_number() over (
             partition by known.identifier_seq is null
             order by
@@ -370,7 +370,7 @@ select
     least(sum_sightings.first_seen_at, known.first_seen_at) as first_seen_at,
     greatest(sum_sightings.last_seen_at, known.last_seen_at) as last_seen_at,
     sum_sightings.message_count + coalesce(known.message_count, 0) as message_count,
-    sum_sightings.half_key,
+    sum_sightings.identifier_hash64,
     case
         when sum_sightings.first_seen_at >= known.first_seen_at then known.moved_seq
         else {batch}
@@ -378,9 +378,9 @@ select
     {batch} as batch_seq
 from sum_sightings
 inner join identifier_types using (identifier_type)
-left join identifier_sightings as known
+left join identifier_activity as known
     on
-        sum_sightings.half_key = known.half_key
+        sum_sightings.identifier_hash64 = known.identifier_hash64
         and not (
             sum_sightings.identifier_type <> known.identifier_type
             or sum_sightings.identifier <> known.identifier
@@ -391,7 +391,7 @@ with
 
 seen as (
 
-    select * from identifier_sightings where batch_seq = {batch}
+    select * from identifier_activity where batch_seq = {batch}
 
 ),
 
@@ -448,7 +448,7 @@ def put(
 def take_in_all(connection: duckdb.DuckDBPyConnection, links: str) -> None:
     """Number the identifiers of links between strings, and the pairs."""
     for table, query in (
-        ("identifier_sightings", SIGHTINGS),
+        ("identifier_activity", SIGHTINGS),
         ("identity_edges", EDGES),
     ):
         rows = query.format(links=links, batch=1)
@@ -458,14 +458,14 @@ def take_in_all(connection: duckdb.DuckDBPyConnection, links: str) -> None:
 def take_in_new(connection: duckdb.DuckDBPyConnection, links: str) -> None:
     """Look the identifiers of new links up, and number those that are not known."""
     sightings, edges = (q.format(links=links, batch=2) for q in (SIGHTINGS, EDGES))
-    put(connection, "identifier_sightings", sightings, "identifier_seq")
+    put(connection, "identifier_activity", sightings, "identifier_seq")
     ends = ("identifier_seq", "linked_identifier_seq")
     put(connection, "identity_edges", edges, *ends)
 
 
 def label_all(connection: duckdb.DuckDBPyConnection) -> None:
     """Plain labels of all edges."""
-    rows = connection.sql("select max(identifier_seq) from identifier_sightings")
+    rows = connection.sql("select max(identifier_seq) from identifier_activity")
     edges = """(
         select identifier_seq::integer as left_seq,
             linked_identifier_seq::integer as right_seq
@@ -485,7 +485,7 @@ def insert_labels(connection: duckdb.DuckDBPyConnection, labels: np.ndarray) -> 
 
 def label_new(connection: duckdb.DuckDBPyConnection) -> None:
     """Take new edges into the labels; replace those of nodes that lost their root."""
-    rows = connection.sql("select max(identifier_seq) from identifier_sightings")
+    rows = connection.sql("select max(identifier_seq) from identifier_activity")
     labels = np.arange(rows.fetchall()[0][0] + 1, dtype=np.int32)
     stored = connection.sql("from labels").to_arrow_reader(BATCH)
     known_count = 0
@@ -634,12 +634,12 @@ def write_numbered_state(folder: Path, new_share: float) -> None:
                 new_seq as moved_seq,
                 new_seq as batch_seq
             from {edges};
-            insert into identifier_sightings by name
+            insert into identifier_activity by name
             select
                 file_row_number as identifier_seq,
                 {list(TYPES)}[type_code + 1] as identifier_type,
                 make_timestamp(first_seen) as first_seen_at,
-                key as half_key,
+                key as identifier_hash64,
                 if(file_row_number < {known}, 1, 2) as moved_seq,
                 moved_seq as batch_seq
             from {nodes}
@@ -697,12 +697,13 @@ def fingerprint(database: Path, table: str) -> tuple[int, int]:
             with named as (
                 select
                     component_seq,
-                    half_key,
-                    min(half_key) over (partition by component_seq) as least_key
+                    identifier_hash64,
+                    min(identifier_hash64) over (partition by component_seq)
+                        as least_key
                 from {table}
-                inner join identifier_sightings using (identifier_seq)
+                inner join identifier_activity using (identifier_seq)
             )
-            select bit_xor(hash(half_key, least_key)), count(*) from named
+            select bit_xor(hash(identifier_hash64, least_key)), count(*) from named
             """
         ).fetchall()
         return rows[0]
@@ -1002,7 +1003,7 @@ def prepare(folder: Path, edge_count: int) -> Path:
     return world
 
 
-def tell_large(world: Path, new_share: float) -> None:
+def report_large(world: Path, new_share: float) -> None:
     floor = measure("copy_two_columns", world, times=3)
     found = {}
     for name, figure, goal in (
@@ -1033,7 +1034,8 @@ def tell_large(world: Path, new_share: float) -> None:
         new = measure(follow, world)
         state, labels = world / "state.duckdb", world / f"{full}.duckdb"
         assert is_same(state, table, labels, column), f"{follow} is not {full}"
-        tell_ratio(f"{new_share:.1%} new, {kind}, dense", found[full].cpu, new.cpu, 20)
+        figure = f"{new_share:.1%} new, {kind}, dense"
+        report_ratio(figure, found[full].cpu, new.cpu, 20)
 
 
 def build_state(world: Path, new_share: float, *, is_numbered: bool) -> None:
@@ -1042,7 +1044,7 @@ def build_state(world: Path, new_share: float, *, is_numbered: bool) -> None:
     subprocess.run([*command, *numbered, "--folder", str(world)], check=True)
 
 
-def tell_ratio(figure: str, full: float, new: float, goal: int) -> None:
+def report_ratio(figure: str, full: float, new: float, goal: int) -> None:
     tell(
         f"{figure}, CPU full / new",
         f"{full / new:.1f} ×",
@@ -1051,7 +1053,7 @@ def tell_ratio(figure: str, full: float, new: float, goal: int) -> None:
     )
 
 
-def tell_incremental(world: Path, new_share: float, goal: int) -> None:
+def report_incremental(world: Path, new_share: float, goal: int) -> None:
     build_state(world, new_share, is_numbered=False)
     for kind, table in (("plain", "labels"), ("with_rails", "identity_components")):
         full, new = measure(f"start_{kind}", world), measure(f"go_on_{kind}", world)
@@ -1060,12 +1062,12 @@ def tell_incremental(world: Path, new_share: float, goal: int) -> None:
         assert one == other, f"{kind}: going on is not what starting anew gives"
         words = kind.replace("_", " ")
         share = f"{new_share:.1%} new, {words}"
-        tell_ratio(f"{share}, from strings", full.cpu, new.cpu, goal)
+        report_ratio(f"{share}, from strings", full.cpu, new.cpu, goal)
         solving = (done.cpu - done.told for done in (full, new))
-        tell_ratio("  of it from dense numbers", *solving, goal)
+        report_ratio("  of it from dense numbers", *solving, goal)
 
 
-def tell_against_splink(world: Path) -> None:
+def report_against_splink(world: Path) -> None:
     write_named_edges(world)
     splink = measure("cluster_with_splink", world)
     ours = measure("solve_named", world)
@@ -1088,7 +1090,7 @@ def tell_against_splink(world: Path) -> None:
     )
 
 
-def tell_quality(world: Path) -> None:
+def report_quality(world: Path) -> None:
     told = measure("judge", world).told
     tell("pairwise F1 with rails", f"{told['f1']:.4f}", "≥ 0.99", "")
     tell("pairwise F1 without", f"{told['f1_without_rails']:.4f}", "(0.002)", "")
@@ -1126,14 +1128,14 @@ def main() -> None:
             folder = chosen.folder or Path(temporary)
             small = prepare(folder, edge_count // 10)
             print(f"{edge_count // 10:,} edges")
-            tell_quality(small)
-            tell_against_splink(small)
-            tell_incremental(small, 0.01, goal=8)
+            report_quality(small)
+            report_against_splink(small)
+            report_incremental(small, 0.01, goal=8)
             large = prepare(folder, edge_count)
             print(f"{edge_count:,} edges")
-            tell_large(large, 0.001)
+            report_large(large, 0.001)
             if chosen.from_strings:
-                tell_incremental(large, 0.001, goal=20)
+                report_incremental(large, 0.001, goal=20)
 
 
 if __name__ == "__main__":

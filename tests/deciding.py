@@ -117,9 +117,9 @@ PARENTS = {
     "ml.channel_scores": """
         profile_id varchar, channel varchar, channel_propensity double
     """,
-    "ml.moment_scores": """
+    "ml.send_time_scores": """
         profile_id varchar, weekday_group varchar, slot bigint,
-        moment_propensity double
+        send_time_propensity double
     """,
 }
 

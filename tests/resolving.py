@@ -18,8 +18,8 @@ from orchestration.sources.landing import land
 from orchestration.sources.run_inputs import (
     begin_run,
     bring_journeys,
-    bring_sends,
-    forget_stale_identity,
+    invalidate_identity_state,
+    snapshot_sends,
 )
 from orchestration.warehouse import Warehouse
 from tests.conftest import Event, TestHome
@@ -46,14 +46,14 @@ def resolve(home: TestHome, as_of: datetime, layers: tuple[str, ...] = LAYERS) -
     with Warehouse(settings.warehouse).connect() as connection:
         land(connection, settings.landing, as_of)
         begin_run(connection, as_of, settings)
-        bring_sends(connection, sends)
+        snapshot_sends(connection, sends)
         journeys = load_journeys(PROJECT / "activations" / "journeys")
         bring_journeys(connection, *journey_frames(journeys))
-        starts_afresh = forget_stale_identity(connection)
+        full_refresh = invalidate_identity_state(connection)
     dbt(
         home,
         "build",
-        *(["--full-refresh"] if starts_afresh else []),
+        *(["--full-refresh"] if full_refresh else []),
         *("--select", *layers),
         *("--exclude-resource-type", "unit_test"),
         *("--indirect-selection", "cautious"),

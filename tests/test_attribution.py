@@ -288,7 +288,7 @@ class WorldMaker:
         if channel == "push":
             happened.pop("delivered", None)
         if is_ours:
-            self.draw_lots(name, channel, at)
+            self.draw_numbers(name, channel, at)
         is_machine = dice.random() < 0.3
         for interaction, happened_at in happened.items():
             self.event(
@@ -321,7 +321,7 @@ class WorldMaker:
             touch.campaigns = {campaign, f"{campaign}-id"}
             self.touches.append(touch)
 
-    def draw_lots(self, name: str, chosen: str, at: datetime) -> None:
+    def draw_numbers(self, name: str, chosen: str, at: datetime) -> None:
         """What else the send might have gone out on."""
         self.row("staging.stg_sends", send_id=name, state="sent")
         for channel, chance in CHANCES.items():

@@ -13,7 +13,7 @@ from scipy.special import expit, logit
 
 from ml import channel_propensity
 from ml.channel_propensity import CHANNELS
-from orchestration.assets.reach import reach
+from orchestration.assets.channel_scores import channel_scores
 from orchestration.resources import Home
 from orchestration.warehouse import Warehouse, replace_table
 from tests.conftest import TestHome
@@ -372,9 +372,9 @@ def test_the_asset_writes_channels_and_moments_of_whom_it_may_score(
 ) -> None:
     people = Population.draw(0.6, seed=10, size=50)
     tables = {
-        "profiles.reach_features": people.profiles,
+        "profiles.channel_features": people.profiles,
         "profiles.channel_engagements": people.engagements(),
-        "profiles.slot_engagements": pl.DataFrame(
+        "profiles.send_time_engagements": pl.DataFrame(
             {
                 "profile_id": people.profile_ids[:5],
                 "weekday_group": "weekday",
@@ -390,10 +390,10 @@ def test_the_asset_writes_channels_and_moments_of_whom_it_may_score(
         for table, frame in tables.items():
             replace_table(connection, table, frame)
     monkeypatch.setenv("REKINDLE_HOME", str(home.settings.root))
-    assert dg.materialize([reach], resources={"home": Home()}).success
+    assert dg.materialize([channel_scores], resources={"home": Home()}).success
     assert home.read("from ml.channel_scores").height == 49 * len(CHANNELS)
     best = home.read("""
-        select slot, count(*) as profile_count from ml.moment_scores
+        select slot, count(*) as profile_count from ml.send_time_scores
         where weekday_group = 'weekday' and slot_rank = 1 group by all
     """)
     assert best.rows() == [(4, 49)]

@@ -32,7 +32,8 @@ CONTRACT = {
     "ml.calibration": "estimator_id target bin predicted_rate observed_rate lift",
     "ml.drift": "estimator_id kind name stability_index is_drifted",
     "ml.channel_scores": "profile_id channel channel_propensity",
-    "ml.moment_scores": "profile_id weekday_group slot slot_rank moment_propensity",
+    "ml.send_time_scores": """profile_id weekday_group slot slot_rank
+        send_time_propensity""",
     "decisions.phases": """profile_id phase phase_name previous_phase entered_at reason
         evidence_message_id""",
     "decisions.enrollments": """enrollment_id journey profile_id entered_at step state

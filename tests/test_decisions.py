@@ -695,13 +695,13 @@ def wait_for_evening(town: Town) -> None:
         "where step = 'push_reminder'"
     )
     town.lab.put(
-        "ml.moment_scores",
+        "ml.send_time_scores",
         [
             {
                 "profile_id": "ann",
                 "weekday_group": group,
                 "slot": slot,
-                "moment_propensity": share,
+                "send_time_propensity": share,
             }
             for group, slot, share in (("weekday", 9, 0.4), ("weekday", 6, 0.1))
         ],
@@ -711,7 +711,7 @@ def wait_for_evening(town: Town) -> None:
 def test_a_step_waits_for_the_hours_of_the_person(town: Town) -> None:
     wait_for_evening(town)
     assert town.run(NOON) == []
-    assert town.verdicts("ann")["push_reminder", "push"] == ("held", "better_moment")
+    assert town.verdicts("ann")["push_reminder", "push"] == ("held", "better_send_time")
     assert town.run(NOON + 5 * HOUR) == []
     assert town.run(NOON + 6 * HOUR) == [("push_reminder", "push")]
 

@@ -128,7 +128,7 @@ class Wire:
             raise CrashError
         return Outcome(message.send_id, "sent")
 
-    def recall(self, send: Send) -> str:
+    def reconcile(self, send: Send) -> str:
         return "unknown"
 
     def close(self) -> None:

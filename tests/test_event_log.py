@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from orchestration.event_log import KeptEventLog, prune_runs
+from orchestration.event_log import PooledSqliteEventLog, prune_runs
 from orchestration.run import prepare_instance
 from orchestration.settings import Settings, wall_clock
 
@@ -64,7 +64,7 @@ def test_only_runs_that_nothing_shows_are_forgotten(
         assert event is not None
         assert event.run_id == newest
     log = instance.event_log_storage
-    assert isinstance(log, KeptEventLog)
+    assert isinstance(log, PooledSqliteEventLog)
     with log.index_connection() as index:
         checks = index.exec_driver_sql("select run_id from asset_check_executions")
         assert [run_id for (run_id,) in checks] == [newest]

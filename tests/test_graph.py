@@ -114,7 +114,7 @@ def stories(draw: st.DrawFn) -> Story:
 
 
 @dataclass(frozen=True)
-class Told:
+class Outcome:
     """What the plain meaning says of every node and of every refused pair."""
 
     anchors: list[int]
@@ -125,7 +125,7 @@ class Told:
     refused: dict[Pair, tuple[int, int]]
 
 
-def tell_plainly(story: Story) -> Told:
+def describe_plainly(story: Story) -> Outcome:
     """The rules as one would say them: sets, merged pair by pair, counted each time."""
     types, protection = story.types.tolist(), story.protection
     nodes = range(len(types))
@@ -197,7 +197,7 @@ def tell_plainly(story: Story) -> Told:
         else:
             for node in merged:
                 profiles[node] = merged
-    return Told(
+    return Outcome(
         anchors=[min(profiles[node], key=age) for node in nodes],
         clusters=[min(clusters[node], key=age) for node in nodes],
         degrees=[len(neighbours[node]) for node in nodes],
@@ -218,9 +218,9 @@ def refusals_by_pair(refusals: Refusals) -> dict[Pair, tuple[int, int]]:
     return {frozenset((left, right)): (why, code) for left, right, why, code in rows}
 
 
-def told_by(solution: Solution, counts: LinkCounts) -> Told:
+def outcome_of(solution: Solution, counts: LinkCounts) -> Outcome:
     assert len(refusals_by_pair(solution.refusals)) == len(solution.refusals.left)
-    return Told(
+    return Outcome(
         anchors=solution.anchors.tolist(),
         clusters=solution.clusters.tolist(),
         degrees=counts.degrees.tolist(),
@@ -230,8 +230,8 @@ def told_by(solution: Solution, counts: LinkCounts) -> Told:
     )
 
 
-def solved(story: Story) -> Told:
-    return told_by(
+def solved(story: Story) -> Outcome:
+    return outcome_of(
         solve(story.nodes, story.edges, story.protection, story.rules),
         count_links(story.types, story.protection, story.edges),
     )
@@ -240,7 +240,7 @@ def solved(story: Story) -> Told:
 @settings(max_examples=2 * CASES, deadline=None)
 @given(stories())
 def test_solution_is_what_merging_pair_by_pair_gives(story: Story):
-    assert solved(story) == tell_plainly(story)
+    assert solved(story) == describe_plainly(story)
 
 
 @settings(max_examples=CASES, deadline=None)
@@ -250,7 +250,7 @@ def test_nodes_too_alike_to_be_told_by_a_word_are_told_by_all_of_their_key(
 ):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(graph_sets, "KEY_BITS", key_bits)
-        assert solved(story) == tell_plainly(story)
+        assert solved(story) == describe_plainly(story)
 
 
 @settings(max_examples=CASES, deadline=None)
@@ -482,8 +482,8 @@ class Kept:
             if why[0] != ACCEPTED:
                 self.refused[pair] = why
 
-    def told(self) -> Told:
-        return Told(
+    def told(self) -> Outcome:
+        return Outcome(
             anchors=self.anchors.tolist(),
             clusters=self.clusters.tolist(),
             degrees=self.degrees.tolist(),
@@ -680,7 +680,7 @@ def test_profile_is_as_large_as_its_limit_and_no_larger(code: int, limit: int):
     sizes = {2, 3, 4, 7, 8, 15, 16, 17, 31, 32, limit, limit + 1}
     for size in sorted(size for size in sizes if 1 < size <= limit + 1):
         story = chain_of(np.full(size, code))
-        assert solved(story) == tell_plainly(story)
+        assert solved(story) == describe_plainly(story)
         assert len(set(solved(story).anchors)) == (1 if size <= limit else 2)
 
 
@@ -694,5 +694,5 @@ def test_small_sets_of_many_types_keep_each_limit():
     for repeated in range(20):
         types = np.r_[np.arange(20), repeated, repeated]
         story = replace(chain_of(types), protection=many)
-        assert solved(story) == tell_plainly(story)
+        assert solved(story) == describe_plainly(story)
         assert len(set(solved(story).anchors)) == 2

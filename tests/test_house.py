@@ -70,7 +70,8 @@ def test_what_dagster_loads_imports_no_learner() -> None:
             "-c",
             "import sys\n"
             "from orchestration import checks, jobs\n"
-            "from orchestration.assets import activate, land, publish, reach, score\n"
+            "from orchestration.assets import activate, channel_scores, land, publish\n"
+            "from orchestration.assets import score\n"
             "print(*{name.split('.')[0] for name in sys.modules})",
         ],
         capture_output=True,
@@ -79,6 +80,34 @@ def test_what_dagster_loads_imports_no_learner() -> None:
     )
     seconds_each = {"sklearn", "scipy", "skops", "pandas", "splink"}
     assert not seconds_each & set(loaded.stdout.split())
+
+
+FORMER_NAMES = re.compile(
+    r"""\b(ml\.moment_scores|moment_propensity|better_moments?|slot_engagements|
+    profiles[./]moments|reach_features|phase_spells|phase_ticks|phase_steps|
+    credit_stretches|answered_messages|message_contacts|contested_profiles|
+    identifier_sightings|policy_trials|culprit_seq|told_by|half_key|evidence_epoch|
+    stops_on|tell_\w+|forget_stale_identity|starts_afresh|bring_sends|start_over|
+    take_apart|look_again|sift|portray|PORTRAITS|KeptEventLog|ServedDbt|LEFT_OUT|
+    try_out|(MOST|FEWEST|LEAST)_[A-Z]\w+|hand_over|give_up)\b""",
+    re.VERBOSE,
+)
+
+
+def test_nothing_goes_by_a_former_name() -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in tracked.stdout.split("\0")[:-1]:
+        path = PROJECT / name
+        if name in ("CHANGELOG.md", "tests/test_house.py") or not path.is_file():
+            continue
+        found = FORMER_NAMES.search(f"{name}\n{path.read_text()}")
+        assert not found, f"{name}: {found.group()}"
 
 
 def reads_environment(tree: ast.Module) -> bool:

@@ -29,7 +29,7 @@ from orchestration.unmerge import (
 )
 from tests.conftest import TestHome, moment
 from tests.resolving import IDENTITY, IDENTITY_MODELS, Journal, dbt, resolve
-from tests.test_graph import Story, Told, tell_plainly
+from tests.test_graph import Outcome, Story, describe_plainly
 from tests.test_matching import PERSONS, TWICE, make_world
 
 AS_OF = moment("2026-03-01")
@@ -38,7 +38,7 @@ TYPES_SEED = PROJECT / "dbt_project" / "seeds" / "identifier_types.csv"
 REASONS = {HUB_LINKS: "hub", HUB_USER_IDS: "hub", LIMIT: "limit", DENIED: "denied"}
 BROKEN_OFF = (
     "staging",
-    *("message_identifier_sets", "identifier_set_members", "identifier_sightings"),
+    *("message_identifier_sets", "identifier_set_members", "identifier_activity"),
 )
 
 
@@ -355,9 +355,9 @@ def write_crowd(dice: np.random.Generator) -> tuple[list[dict], list[dict[str, s
     return log.events, names
 
 
-def tell_crowd(
+def describe_crowd(
     events: list[dict], names: list[dict[str, str]], rules: list[tuple[str, ...]]
-) -> tuple[list[tuple[str, str]], Told]:
+) -> tuple[list[tuple[str, str]], Outcome]:
     """What the plain meaning makes of them; its nodes are pairs of type and name."""
     types = {row["identifier_type"]: row for row in csv.DictReader(TYPES_SEED.open())}
     codes = {name: code for code, name in enumerate(sorted(types))}
@@ -412,7 +412,7 @@ def tell_crowd(
         ),
         rng=np.random.default_rng(0),
     )
-    return nodes, tell_plainly(story)
+    return nodes, describe_plainly(story)
 
 
 def test_runs_over_a_crowd_give_what_merging_pair_by_pair_gives(new_home):
@@ -444,7 +444,7 @@ def test_runs_over_a_crowd_give_what_merging_pair_by_pair_gives(new_home):
             )
         rules |= added
 
-    nodes, told = tell_crowd(events, names, list(rules.values()))
+    nodes, told = describe_crowd(events, names, list(rules.values()))
     rows = home.read(
         "select identifier_type, identifier, profile_id from identity.identity_map"
     ).rows()
@@ -643,14 +643,15 @@ def test_an_earlier_copy_that_says_the_same_supersedes_nothing(new_home):
     log.identify(START, browser="re-browser", user="re-user")
     home.land(log.events)
     resolve(home, AS_OF, IDENTITY)
-    epoch = home.read("select evidence_epoch from identity.identity_state").item()
+    epoch = home.read("select identity_config_hash from identity.identity_state").item()
     home.land(
         [{**log.events[0], "receivedAt": START.isoformat() + "Z"}], "earlier.ndjson"
     )
     resolve(home, AS_OF, IDENTITY)
     assert home.read("select received_at from raw.events").item() == START
     assert (
-        home.read("select evidence_epoch from identity.identity_state").item() == epoch
+        home.read("select identity_config_hash from identity.identity_state").item()
+        == epoch
     )
 
 

@@ -473,7 +473,7 @@ def test_moments_and_intents_equal_a_separate_computation(known: TestHome) -> No
     found = known.read("""
         select profile_id, moment, evidence_message_id, occurred_at, age_minutes,
             signal_count, store_id
-        from profiles.moments
+        from profiles.active_intents
         order by profile_id, moment
     """)
     assert found.rows() == expected
@@ -496,7 +496,7 @@ def test_moments_and_intents_equal_a_separate_computation(known: TestHome) -> No
 
 
 def test_the_sample_world_is_in_every_moment(sample: TestHome) -> None:
-    moments = sample.read("select distinct moment from profiles.moments")
+    moments = sample.read("select distinct intent from profiles.active_intents")
     assert set(moments["moment"]) == set(seed("intent_rules")["intent"])
 
 
@@ -556,7 +556,7 @@ def test_a_cancelled_order_leaves_no_abandoned_cart_behind(sample: TestHome) -> 
     canceller = profile_of(sample, "canceller")
     assert (canceller["cancelled_order_count"], canceller["order_count"]) == (1, 0)
     found = sample.read(f"""
-        select moment from profiles.moments
+        select intent from profiles.active_intents
         where profile_id = '{canceller["profile_id"]}'
     """)
     assert found.is_empty()

@@ -16,7 +16,7 @@ from activations.ledger import Send
 from activations.render import (
     CONTENT,
     FIELDS,
-    MOST_SMS_SEGMENTS,
+    MAX_SMS_SEGMENTS,
     ContentError,
     Renderer,
     RenderError,
@@ -399,7 +399,7 @@ def test_every_text_is_short_enough_with_the_longest_names(
     fields = renderer.render(
         a_send(payload, journey=journey, content_id=content_id, channel="sms")
     ).fields
-    assert int(fields["segments"]) <= MOST_SMS_SEGMENTS
+    assert int(fields["segments"]) <= MAX_SMS_SEGMENTS
 
 
 def test_every_channel_can_be_written_for():

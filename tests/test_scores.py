@@ -160,7 +160,7 @@ def estimator(examples: Examples) -> propensity.Estimator:
 @pytest.fixture(autouse=True)
 def tested_at_one_cutoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials cost a fit each; where they are not the point, one is enough."""
-    monkeypatch.setattr(propensity, "MOST_TESTED", 1)
+    monkeypatch.setattr(propensity, "MAX_TESTED", 1)
 
 
 @pytest.fixture
@@ -213,7 +213,7 @@ def test_shuffled_rows_train_and_score_the_same(
 def test_a_sample_of_the_examples_tells_the_weights(
     examples: Examples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(propensity, "MOST_WEIGHED", 600)
+    monkeypatch.setattr(propensity, "MAX_WEIGHED", 600)
     weighed = []
 
     def remember(log_odds: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
@@ -383,7 +383,7 @@ def test_a_feature_that_names_profiles_fails_the_gate(
 def test_an_estimator_that_ranks_better_is_released_though_fewer_buy_of_late(
     examples: Examples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(propensity, "MOST_TESTED", 3)
+    monkeypatch.setattr(propensity, "MAX_TESTED", 3)
     newest = examples.labels.filter(target=PURCHASE.name)["cutoff_at"].max()
     stays = (pl.col("cutoff_at") != newest) | ~draw(examples.labels.height, 0.6)
     labels = examples.labels.with_columns(has_happened=pl.col("has_happened") & stays)

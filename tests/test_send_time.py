@@ -48,7 +48,7 @@ def test_the_best_slot_is_nearer_the_truth_than_everybodys_or_the_own_most_used(
     None
 ):
     shares, counts = draw_people(1, 5_000, alike=12)
-    learned = send_time.share_moments(counts.astype(float))
+    learned = send_time.share_send_times(counts.astype(float))
     usual = counts.sum(axis=0) / counts.sum(axis=(0, 2))[:, None]
 
     def reached(choice: Any) -> float:
@@ -70,7 +70,7 @@ def test_hours_of_weekdays_tell_of_the_weekend() -> None:
     counts[:100, :, 9] = 4
     counts[0, 1] = 0
     counts[150, 1] = 0
-    learned = send_time.share_moments(counts)
+    learned = send_time.share_send_times(counts)
     assert learned[0, 1].argmax() == 9
     assert learned[0, 1, 9] > learned[150, 1, 9]
 
@@ -81,7 +81,7 @@ def test_one_visit_at_night_makes_no_night_owl() -> None:
     counts[:, :, 9] = 3
     counts[0] = 0
     counts[0, 0, 1] = 1
-    best = send_time.score_moments(names(500), as_frame(counts)).row(0, named=True)
+    best = send_time.score_send_times(names(500), as_frame(counts)).row(0, named=True)
     assert best["slot"] in (5, 9)
 
 
@@ -89,14 +89,13 @@ def test_one_visit_at_night_makes_no_night_owl() -> None:
 @given(st.integers(0, 10_000), st.integers(1, 20))
 def test_shares_are_shares_and_the_best_three_come_first(seed: int, size: int) -> None:
     _, counts = draw_people(seed, size, alike=12)
-    assert send_time.share_moments(counts.astype(float)).sum(axis=2) == pytest.approx(
-        np.ones((size, 2))
-    )
-    scores = send_time.score_moments(names(size), as_frame(counts))
+    shares = send_time.share_send_times(counts.astype(float))
+    assert shares.sum(axis=2) == pytest.approx(np.ones((size, 2)))
+    scores = send_time.score_send_times(names(size), as_frame(counts))
     assert scores.height == size * 2 * BEST_SLOTS
     for _, rows in scores.group_by("profile_id", "weekday_group"):
         assert rows["slot_rank"].to_list() == [1, 2, 3]
-        assert rows["moment_propensity"].is_sorted(descending=True)
+        assert rows["send_time_propensity"].is_sorted(descending=True)
         assert rows["slot"].n_unique() == BEST_SLOTS
 
 
@@ -104,7 +103,7 @@ def test_who_never_engaged_gets_the_hours_of_everybody() -> None:
     counts = np.zeros((100, 2, SLOTS))
     counts[:90, 0, 8] = 2
     counts[:90, 1, 3] = 2
-    best = send_time.score_moments(names(100), as_frame(counts)).filter(
+    best = send_time.score_send_times(names(100), as_frame(counts)).filter(
         pl.col("profile_id") == "p00099", pl.col("slot_rank") == 1
     )
     assert best["slot"].to_list() == [8, 3]
@@ -113,24 +112,24 @@ def test_who_never_engaged_gets_the_hours_of_everybody() -> None:
 
 def test_nobody_and_nothing_are_no_error() -> None:
     nothing = as_frame(np.zeros((1, 2, SLOTS)))
-    assert send_time.score_moments(names(0), nothing).is_empty()
-    flat = send_time.score_moments(names(1), nothing)["moment_propensity"]
+    assert send_time.score_send_times(names(0), nothing).is_empty()
+    flat = send_time.score_send_times(names(1), nothing)["send_time_propensity"]
     assert flat.to_list() == pytest.approx([1 / SLOTS] * 6, abs=1e-6)
 
 
 def test_the_order_of_rows_changes_no_moment() -> None:
     _, counts = draw_people(3, 300, alike=6)
     frame = as_frame(counts)
-    shuffled = send_time.score_moments(
+    shuffled = send_time.score_send_times(
         names(300).sample(fraction=1, shuffle=True, seed=1),
         frame.sample(fraction=1, shuffle=True, seed=2),
     )
-    assert send_time.score_moments(names(300), frame).equals(shuffled)
+    assert send_time.score_send_times(names(300), frame).equals(shuffled)
 
 
 def test_broken_engagements_raise() -> None:
     frame = as_frame(np.ones((1, 2, SLOTS)))
     with pytest.raises(ValueError, match="profile and slot"):
-        send_time.score_moments(names(1), pl.concat([frame, frame]))
+        send_time.score_send_times(names(1), pl.concat([frame, frame]))
     with pytest.raises(ValueError, match="two rows of one profile_id"):
-        send_time.score_moments(pl.Series(["a", "a"]), frame)
+        send_time.score_send_times(pl.Series(["a", "a"]), frame)

@@ -603,11 +603,11 @@ def as_amount(value: Any) -> Decimal | None:
 
 # --- the home -------------------------------------------------------------------------
 
-Told = dict[tuple[str, str], dict[str, Any]]
+Outcome = dict[tuple[str, str], dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def world(new_home: Callable[[str], TestHome]) -> tuple[TestHome, Told]:
+def world(new_home: Callable[[str], TestHome]) -> tuple[TestHome, Outcome]:
     """The home of all persons, built up to their profiles, and what was told oddly."""
     home = new_home("staging")
     home.settings = Settings(
@@ -625,7 +625,7 @@ def world(new_home: Callable[[str], TestHome]) -> tuple[TestHome, Told]:
 
 
 @pytest.fixture(scope="module")
-def home(world: tuple[TestHome, Told]) -> TestHome:
+def home(world: tuple[TestHome, Outcome]) -> TestHome:
     """The home of all persons."""
     return world[0]
 
@@ -902,7 +902,7 @@ def test_no_that_is_told_in_passing_is_one(home: TestHome) -> None:
 
 
 def test_any_value_in_a_money_field_is_an_amount_or_reported(
-    world: tuple[TestHome, Told],
+    world: tuple[TestHome, Outcome],
 ) -> None:
     home, told = world
     for (event, key), (table, column) in MONEY.items():

@@ -24,9 +24,9 @@ EPOCH = moment("1970-01-01T00:00:07")
 
 MODELS = (
     *("staging", "identity", "profiles"),
-    *("phase_spells", "phase_evidence", "phase_ticks", "phase_steps"),
+    *("derived_phase_signals", "phase_evidence", "inactivity_timers", "phase_inputs"),
     *("phase_changes", "phases"),
-    *("message_contacts", "message_touches", "session_touches", "answered_messages"),
+    *("message_interactions", "message_touches", "session_touches", "message_sessions"),
     "touchpoints",
 )
 

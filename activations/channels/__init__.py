@@ -38,7 +38,7 @@ class Destination(Protocol):
         """
         ...
 
-    def recall(self, send: Send) -> Literal["sent", "not_sent", "unknown"]:
+    def reconcile(self, send: Send) -> Literal["sent", "not_sent", "unknown"]:
         """What became of a row that was in flight when a run died."""
         ...
 

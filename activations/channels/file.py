@@ -62,7 +62,7 @@ class FileDestination:
             flush_to_disk(folder)
         return outcomes
 
-    def recall(self, send: Send) -> Literal["sent", "not_sent", "unknown"]:
+    def reconcile(self, send: Send) -> Literal["sent", "not_sent", "unknown"]:
         """Sent exactly when its file stands there: files appear whole."""
         path = self._path(send.channel, send.as_of, send.send_id)
         part_of(path).unlink(missing_ok=True)

@@ -12,8 +12,8 @@ from activations.ledger import Outcome
 from activations.render import Message
 
 # The same rule as the macro `is_mail_address`, by which models call somebody reachable.
-MOST_CHARACTERS = 254
-MOST_NAME_CHARACTERS = 64
+MAX_CHARACTERS = 254
+MAX_NAME_CHARACTERS = 64
 ATOM = r"[a-zA-Z0-9!#$%&'*+/=^_`{|}~-]+"
 LETTER = (
     r"a-zA-Z\u00c0-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -78,8 +78,8 @@ def mail_address(address: str) -> str:
     """
     name, _, domain = address.rpartition("@")
     if (
-        len(address) > MOST_CHARACTERS
-        or len(name) > MOST_NAME_CHARACTERS
+        len(address) > MAX_CHARACTERS
+        or len(name) > MAX_NAME_CHARACTERS
         or not MAIL_ADDRESS.fullmatch(address)
     ):
         raise InvalidAddressError("not an email address")

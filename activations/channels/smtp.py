@@ -67,7 +67,7 @@ class SmtpDestination:
         """Hand over each message on one open session."""
         return [self._send_one(message) for message in messages]
 
-    def recall(self, send: Send) -> Literal["sent", "not_sent", "unknown"]:
+    def reconcile(self, send: Send) -> Literal["sent", "not_sent", "unknown"]:
         """A server does not tell what it took from a process that died."""
         return "unknown"
 

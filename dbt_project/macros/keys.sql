@@ -32,15 +32,15 @@
 
 {# The first eight bytes of an md5 as a number, the first byte being the smallest.
    `md5_number_upper` says the same, more slowly. #}
-{% macro half_key(text) -%}
-    {{ return(adapter.dispatch('half_key')(text)) }}
+{% macro identifier_hash64(text) -%}
+    {{ return(adapter.dispatch('identifier_hash64')(text)) }}
 {%- endmacro %}
 
-{% macro default__half_key(text) -%}
+{% macro default__identifier_hash64(text) -%}
     cast(md5_number({{ text }}) & 18446744073709551615 as ubigint)
 {%- endmacro %}
 
-{% macro spark__half_key(text) -%}
+{% macro spark__identifier_hash64(text) -%}
     cast(
         conv(
             {%- for place in range(15, 0, -2) %}

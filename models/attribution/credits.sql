@@ -5,13 +5,13 @@
 
 with
 
-credit_stretches as (
+cumulative_weights as (
 
-    select * from {{ ref('credit_stretches') }}
+    select * from {{ ref('cumulative_weights') }}
 
 ),
 
-list_stretches as (
+bound_shares as (
 
     {%- for attribution_model in attribution_models %}
     select
@@ -26,10 +26,10 @@ list_stretches as (
         step,
         revenue_amount,
         cast({{ attribution_model }}_so_far - {{ attribution_model }}_weight as double)
-        / {{ attribution_model }}_total as stretch_start,
+        / {{ attribution_model }}_total as share_start,
         cast({{ attribution_model }}_so_far as double)
-        / {{ attribution_model }}_total as stretch_end
-    from credit_stretches
+        / {{ attribution_model }}_total as share_end
+    from cumulative_weights
     where {{ attribution_model }}_weight > 0
     {%- if not loop.last %}
     union all
@@ -52,14 +52,14 @@ cut_credits as (
         journey,
         step,
         cast(
-            cast(stretch_end as decimal(18, 9))
-            - cast(stretch_start as decimal(18, 9)) as decimal(18, 9)
+            cast(share_end as decimal(18, 9))
+            - cast(share_start as decimal(18, 9)) as decimal(18, 9)
         ) as credit,
         cast(
-            cast(revenue_amount * stretch_end as decimal(18, 2))
-            - cast(revenue_amount * stretch_start as decimal(18, 2)) as decimal(18, 2)
+            cast(revenue_amount * share_end as decimal(18, 2))
+            - cast(revenue_amount * share_start as decimal(18, 2)) as decimal(18, 2)
         ) as revenue_amount
-    from list_stretches
+    from bound_shares
 
 )
 

@@ -1,9 +1,9 @@
 -- One row per message that reached a person.
 with
 
-message_contacts as (
+message_interactions as (
 
-    select * from {{ ref('message_contacts') }}
+    select * from {{ ref('message_interactions') }}
 
 ),
 
@@ -44,7 +44,7 @@ gather_messages as (
         max(depth) as depth,
         max(case when interaction in ('bounced', 'failed') then 1 else 0 end) = 1
             as is_bounced
-    from message_contacts
+    from message_interactions
     group by touchpoint_id
 
 ),

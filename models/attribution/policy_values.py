@@ -5,5 +5,5 @@ from ml.off_policy import score_policies
 
 def model(dbt, session):
     dbt.config(materialized="table")
-    trials = dbt.ref("policy_trials").pl()
+    trials = dbt.ref("logged_policy_actions").pl()
     return score_policies(trials).to_arrow()

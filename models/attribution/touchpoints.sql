@@ -13,9 +13,9 @@ session_touches as (
 
 ),
 
-answered_messages as (
+message_sessions as (
 
-    select * from {{ ref('answered_messages') }}
+    select * from {{ ref('message_sessions') }}
 
 ),
 
@@ -24,7 +24,7 @@ count_answers as (
     select
         message_touchpoint_id,
         count(*) as session_count
-    from answered_messages
+    from message_sessions
     group by message_touchpoint_id
 
 ),
@@ -64,9 +64,9 @@ unite_touches as (
         session_touches.expires_at,
         'session' as interaction
     from session_touches
-    left join answered_messages
-        on session_touches.touchpoint_id = answered_messages.session_touchpoint_id
-    where answered_messages.session_touchpoint_id is null
+    left join message_sessions
+        on session_touches.touchpoint_id = message_sessions.session_touchpoint_id
+    where message_sessions.session_touchpoint_id is null
 
 )
 

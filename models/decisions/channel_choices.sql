@@ -51,7 +51,7 @@ rank_channels as (
 
 ),
 
-draw_lots as (
+draw_numbers as (
 
     select
         *,
@@ -63,7 +63,8 @@ draw_lots as (
                 then coalesce({{ decision_rule('another_channel', 'limit_value') }}, 0)
             else 0
         end as exploration_rate,
-        {{ unit_interval("'another_channel␟' || enrollment_id || '␟' || step") }} as lot
+        {{ unit_interval("'another_channel␟' || enrollment_id || '␟' || step") }}
+            as random_draw
     from rank_channels
 
 ),
@@ -86,11 +87,11 @@ choose as (
             else coalesce(exploration_rate / nullif(other_count, 0), 0)
         end as choice_probability,
         channel_rank = case
-            when lot < exploration_rate
-                then 2 + floor(lot / exploration_rate * other_count)
+            when random_draw < exploration_rate
+                then 2 + floor(random_draw / exploration_rate * other_count)
             else 1
         end as is_chosen
-    from draw_lots
+    from draw_numbers
 
 )
 

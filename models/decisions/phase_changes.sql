@@ -51,7 +51,7 @@ with
 
 steps as (
 
-    select * from {{ ref('phase_steps') }}
+    select * from {{ ref('phase_inputs') }}
 
 ),
 
@@ -117,7 +117,7 @@ describe_moves as (
 
 ),
 
-tell_loyalty as (
+derive_loyalty as (
 
     select
         phase_change_id,
@@ -133,4 +133,4 @@ tell_loyalty as (
 
 )
 
-select * from tell_loyalty
+select * from derive_loyalty

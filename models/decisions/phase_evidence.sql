@@ -99,7 +99,7 @@ find_profiles as (
         signal,
         message_id,
         occurred_at
-    from {{ ref('phase_spells') }}
+    from {{ ref('derived_phase_signals') }}
 
 ),
 

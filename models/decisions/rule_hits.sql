@@ -37,9 +37,9 @@ override_hits as (
 
 ),
 
-better_moments as (
+send_time_holds as (
 
-    select * from {{ ref('better_moments') }}
+    select * from {{ ref('send_time_holds') }}
 
 ),
 
@@ -93,9 +93,9 @@ collect_hits as (
 
     select
         candidate_id,
-        'better_moment' as rule,
+        'better_send_time' as rule,
         cast(null as varchar) as evidence_message_id
-    from better_moments
+    from send_time_holds
 
 ),
 

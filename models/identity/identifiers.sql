@@ -3,9 +3,9 @@
 
 with
 
-identifier_sightings as (
+identifier_activity as (
 
-    select * from {{ ref('identifier_sightings') }}
+    select * from {{ ref('identifier_activity') }}
 
 ),
 
@@ -18,27 +18,27 @@ identity_components as (
 describe_identifiers as (
 
     select
-        identifier_sightings.identifier_seq,
-        identifier_sightings.identifier_type,
-        identifier_sightings.identifier,
-        identifier_sightings.type_rank,
-        identifier_sightings.strength,
-        identifier_sightings.first_seen_at,
-        identifier_sightings.last_seen_at,
-        identifier_sightings.message_count,
+        identifier_activity.identifier_seq,
+        identifier_activity.identifier_type,
+        identifier_activity.identifier,
+        identifier_activity.type_rank,
+        identifier_activity.strength,
+        identifier_activity.first_seen_at,
+        identifier_activity.last_seen_at,
+        identifier_activity.message_count,
         identity_components.link_count,
         identity_components.user_id_count,
         identity_components.hub_reason is not null as is_hub,
         case
             when
-                identifier_sightings.identifier_type = 'user_id'
+                identifier_activity.identifier_type = 'user_id'
                 and identity_components.hub_reason = 'several_user_ids'
                 then 'several_persons'
             else identity_components.hub_reason
         end as hub_reason
-    from identifier_sightings
+    from identifier_activity
     inner join identity_components
-        on identifier_sightings.identifier_seq = identity_components.identifier_seq
+        on identifier_activity.identifier_seq = identity_components.identifier_seq
 
 )
 

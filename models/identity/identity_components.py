@@ -64,7 +64,7 @@ def model(dbt, session):
         session,
         {
             "identifier_types": dbt.ref("identifier_types"),
-            "sightings": dbt.ref("identifier_sightings"),
+            "sightings": dbt.ref("identifier_activity"),
             "edges": dbt.ref("identity_edges"),
             "rule_pairs": dbt.ref("identity_rule_pairs"),
             "former": former_solution(session, str(dbt.this)),
@@ -214,7 +214,7 @@ class Warehouse:
             identifier_seq as node,
             cast(list_position({names}, identifier_type) - 1 as utinyint) as type_code,
             epoch_us(first_seen_at) as first_seen,
-            half_key
+            identifier_hash64
         """
 
     @cached_property
@@ -262,7 +262,10 @@ class Warehouse:
         order = np.empty(self.node_count, dtype=np.int32)
         order[told["node"]] = np.arange(self.node_count, dtype=np.int32)
         return graph.Nodes(
-            *(told[name][order] for name in ("type_code", "first_seen", "half_key"))
+            *(
+                told[name][order]
+                for name in ("type_code", "first_seen", "identifier_hash64")
+            )
         )
 
     def links(self, condition="true", is_wanted=None):
@@ -355,7 +358,7 @@ class Warehouse:
             nodes=nodes.astype(np.int32),
             type_codes=known["type_code"][by_number],
             first_seen=known["first_seen"][by_number],
-            keys=known["half_key"][by_number],
+            keys=known["identifier_hash64"][by_number],
             anchors=former("anchor", NOTHING, np.int32),
             clusters=former("cluster", NOTHING, np.int32),
             degrees=former("degree", 0, np.int32),

@@ -13,9 +13,9 @@ identifiers as (
 
 ),
 
-contested_profiles as (
+profile_identifier_counts as (
 
-    select * from {{ ref('contested_profiles') }}
+    select * from {{ ref('profile_identifier_counts') }}
 
 ),
 
@@ -33,9 +33,9 @@ find_overflows as (
         min_by(identifier_types.identifier_type, identifier_types.rank)
             as identifier_type
     from refused_links
-    inner join contested_profiles as profiles
+    inner join profile_identifier_counts as profiles
         on refused_links.component_seq = profiles.component_seq
-    inner join contested_profiles as linked_profiles
+    inner join profile_identifier_counts as linked_profiles
         on
             refused_links.linked_component_seq = linked_profiles.component_seq
             and profiles.identifier_type = linked_profiles.identifier_type
@@ -71,7 +71,7 @@ name_ends as (
         refused_links.last_seen_at
     from refused_links
     inner join identifiers as culprits
-        on refused_links.culprit_seq = culprits.identifier_seq
+        on refused_links.refused_identifier_seq = culprits.identifier_seq
     inner join identifiers as others
         on refused_links.other_seq = others.identifier_seq
     left join find_overflows

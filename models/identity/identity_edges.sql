@@ -20,9 +20,9 @@ identifier_set_members as (
 
 ),
 
-identifier_sightings as (
+identifier_activity as (
 
-    select * from {{ ref('identifier_sightings') }}
+    select * from {{ ref('identifier_activity') }}
 
 ),
 
@@ -70,18 +70,18 @@ number_members as (
 
     select
         summarise_sets.*,
-        identifier_sightings.identifier_seq,
-        identifier_sightings.identifier,
-        identifier_sightings.type_rank,
-        identifier_sightings.strength
+        identifier_activity.identifier_seq,
+        identifier_activity.identifier,
+        identifier_activity.type_rank,
+        identifier_activity.strength
     from summarise_sets
     inner join identifier_set_members as members
         on summarise_sets.identifier_set_id = members.identifier_set_id
-    inner join identifier_sightings
+    inner join identifier_activity
         on
-            members.identifier_type = identifier_sightings.identifier_type
-            and members.identifier = identifier_sightings.identifier
-            and identifier_sightings.batch_seq > {{ last_batch() }}
+            members.identifier_type = identifier_activity.identifier_type
+            and members.identifier = identifier_activity.identifier
+            and identifier_activity.batch_seq > {{ last_batch() }}
 
 ),
 
@@ -131,7 +131,7 @@ add_matches as (
         0 as evidence_count,
         cast(null as varchar) as evidence_message_id,
         match_pairs.match_weight,
-        (select max(batch_seq) from identifier_sightings) as batch_seq
+        (select max(batch_seq) from identifier_activity) as batch_seq
     from match_pairs
     left join known
         on

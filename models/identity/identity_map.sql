@@ -8,9 +8,9 @@
 
 with
 
-identifier_sightings as (
+identifier_activity as (
 
-    select * from {{ ref('identifier_sightings') }}
+    select * from {{ ref('identifier_activity') }}
 
 ),
 
@@ -123,14 +123,14 @@ name_profiles as (
             as profile_id,
         coalesce(find_first_links.linked_at, sightings.first_seen_at) as linked_at,
         identity_components.revision_seq,
-        (select max(all_sightings.batch_seq) from identifier_sightings as all_sightings)
+        (select max(all_sightings.batch_seq) from identifier_activity as all_sightings)
             as batch_seq
     from find_touched
-    inner join identifier_sightings as sightings
+    inner join identifier_activity as sightings
         on find_touched.identifier_seq = sightings.identifier_seq
     inner join identity_components
         on find_touched.identifier_seq = identity_components.identifier_seq
-    inner join identifier_sightings as oldest
+    inner join identifier_activity as oldest
         on identity_components.component_seq = oldest.identifier_seq
     left join find_first_links
         on find_touched.identifier_seq = find_first_links.identifier_seq

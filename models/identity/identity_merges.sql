@@ -21,9 +21,9 @@ identity_components as (
 
 ),
 
-identifier_sightings as (
+identifier_activity as (
 
-    select * from {{ ref('identifier_sightings') }}
+    select * from {{ ref('identifier_activity') }}
 
 ),
 
@@ -70,13 +70,13 @@ name_profiles as (
         find_changes.revision_seq
     from find_changes
     inner join run on run.is_newest
-    inner join identifier_sightings as losers
+    inner join identifier_activity as losers
         on find_changes.loser_seq = losers.identifier_seq
-    inner join identifier_sightings as winners
+    inner join identifier_activity as winners
         on find_changes.winner_seq = winners.identifier_seq
-    left join identifier_sightings as ends
+    left join identifier_activity as ends
         on find_changes.via_identifier_seq = ends.identifier_seq
-    left join identifier_sightings as linked_ends
+    left join identifier_activity as linked_ends
         on find_changes.via_linked_identifier_seq = linked_ends.identifier_seq
 
 ),

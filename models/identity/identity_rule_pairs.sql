@@ -7,9 +7,9 @@ identity_rules as (
 
 ),
 
-identifier_sightings as (
+identifier_activity as (
 
-    select * from {{ ref('identifier_sightings') }}
+    select * from {{ ref('identifier_activity') }}
 
 ),
 
@@ -20,11 +20,11 @@ find_identifiers as (
         ends.identifier_seq,
         linked_ends.identifier_seq as linked_identifier_seq
     from identity_rules
-    inner join identifier_sightings as ends
+    inner join identifier_activity as ends
         on
             identity_rules.identifier_type = ends.identifier_type
             and identity_rules.identifier = ends.identifier
-    inner join identifier_sightings as linked_ends
+    inner join identifier_activity as linked_ends
         on
             identity_rules.linked_identifier_type = linked_ends.identifier_type
             and identity_rules.linked_identifier = linked_ends.identifier

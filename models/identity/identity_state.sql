@@ -17,7 +17,7 @@ describe_state as (
 
     select
         run.as_of,
-        run.evidence_epoch,
+        run.identity_config_hash,
         (select count(*) from identity_map) as identifier_count
     from run
 

@@ -7,9 +7,9 @@ match_candidates as (
 
 ),
 
-identifier_sightings as (
+identifier_activity as (
 
-    select * from {{ ref('identifier_sightings') }}
+    select * from {{ ref('identifier_activity') }}
 
 ),
 
@@ -23,11 +23,11 @@ number_ends as (
         <= (linked_ends.type_rank, linked_ends.identifier) as is_in_order,
         greatest(ends.first_seen_at, linked_ends.first_seen_at) as first_seen_at
     from match_candidates
-    inner join identifier_sightings as ends
+    inner join identifier_activity as ends
         on
             match_candidates.identifier_type = ends.identifier_type
             and match_candidates.identifier = ends.identifier
-    inner join identifier_sightings as linked_ends
+    inner join identifier_activity as linked_ends
         on
             match_candidates.linked_identifier_type = linked_ends.identifier_type
             and match_candidates.linked_identifier = linked_ends.identifier

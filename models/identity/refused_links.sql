@@ -81,7 +81,7 @@ blame_ends as (
         case
             when is_linked_end_culprit then find_refused.linked_identifier_seq
             else find_refused.identifier_seq
-        end as culprit_seq,
+        end as refused_identifier_seq,
         case
             when is_linked_end_culprit then find_refused.identifier_seq
             else find_refused.linked_identifier_seq

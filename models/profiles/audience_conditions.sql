@@ -19,7 +19,7 @@ name_mistakes as (
 
 ),
 
-tell_mistakes as (
+validation_errors as (
 
     select
         {{ joined_list(ordered_list('mistake', 'mistake asc'), '; ') }} as mistakes
@@ -47,8 +47,8 @@ stop_on_mistakes as (
 
     select gather_operands.*
     from gather_operands
-    cross join tell_mistakes
-    where {{ stops_on('tell_mistakes.mistakes') }}
+    cross join validation_errors
+    where {{ raise_if_any('validation_errors.mistakes') }}
 
 )
 

@@ -76,7 +76,7 @@ read_operands as (
 
 ),
 
-spell_operands as (
+write_operands as (
 
     select
         *,
@@ -138,7 +138,7 @@ find_mistakes as (
                 )
                 then 'write the value like user_id:123, with a type of identifier_types'
         end as mistake
-    from spell_operands
+    from write_operands
 
 )
 

@@ -87,7 +87,7 @@ find_reasons as (
 
 ),
 
-tell_reachability as (
+derive_reachability as (
 
     select
         profile_id,
@@ -103,4 +103,4 @@ tell_reachability as (
 
 )
 
-select * from tell_reachability
+select * from derive_reachability

@@ -117,7 +117,7 @@ list_signals as (
 
 ),
 
-tell_whether_left as (
+flag_left as (
 
     select
         list_signals.profile_id,
@@ -135,4 +135,4 @@ tell_whether_left as (
 
 )
 
-select * from tell_whether_left
+select * from flag_left

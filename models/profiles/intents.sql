@@ -7,9 +7,9 @@ identity_map as (
 
 ),
 
-moments as (
+active_intents as (
 
-    select * from {{ ref('moments') }}
+    select * from {{ ref('active_intents') }}
 
 ),
 
@@ -33,9 +33,9 @@ checkout_events as (
 
 choose_intents as (
 
-    select * from moments
+    select * from active_intents
     qualify row_number() over (
-        partition by profile_id order by priority asc, moment asc
+        partition by profile_id order by priority asc, intent asc
     ) = 1
 
 ),
@@ -75,7 +75,7 @@ describe_intents as (
 
     select
         identity_map.profile_id,
-        coalesce(choose_intents.moment, 'none') as intent,
+        coalesce(choose_intents.intent, 'none') as intent,
         choose_intents.evidence_message_id,
         choose_intents.occurred_at as intent_at,
         choose_intents.age_minutes as intent_age_minutes,

@@ -54,7 +54,7 @@ find_bought as (
 
 ),
 
-tell_reasons as (
+name_reasons as (
 
     select
         product_affinities.profile_id,
@@ -84,21 +84,21 @@ tell_reasons as (
 find_candidates as (
 
     select
-        tell_reasons.profile_id,
-        tell_reasons.product_id as reason_product_id,
-        tell_reasons.product_name as reason_product_name,
-        tell_reasons.reason,
+        name_reasons.profile_id,
+        name_reasons.product_id as reason_product_id,
+        name_reasons.product_name as reason_product_name,
+        name_reasons.reason,
         related_products.related_product_id as product_id,
         related_products.relation,
         related_products.lift
-    from tell_reasons
-    inner join related_products on tell_reasons.product_id = related_products.product_id
+    from name_reasons
+    inner join related_products on name_reasons.product_id = related_products.product_id
     qualify row_number() over (
-        partition by tell_reasons.profile_id, related_products.related_product_id
+        partition by name_reasons.profile_id, related_products.related_product_id
         order by
             related_products.relation asc,
             related_products.lift desc,
-            tell_reasons.affinity_rank asc
+            name_reasons.affinity_rank asc
     ) = 1
 
 ),

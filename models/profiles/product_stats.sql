@@ -75,7 +75,7 @@ count_buyers as (
 
 ),
 
-tell_repeats as (
+count_repeats as (
 
     select
         describe_products.product_id,
@@ -99,4 +99,4 @@ tell_repeats as (
 
 )
 
-select * from tell_repeats
+select * from count_repeats

@@ -132,7 +132,7 @@ classify_devices as (
     from list_devices
     inner join device_classes
         on
-            case device_classes.told_by
+            case device_classes.match_field
                 when 'device_type' then list_devices.device_type
                 else list_devices.user_agent
             end like device_classes.pattern

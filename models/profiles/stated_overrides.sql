@@ -58,7 +58,7 @@ find_mistakes as (
 
 ),
 
-tell_mistakes as (
+validation_errors as (
 
     select
         {{ joined_list(ordered_list(
@@ -87,8 +87,8 @@ stop_on_mistakes as (
         {{ iso_date('find_mistakes.valid_from') }} as valid_from,
         {{ iso_date('find_mistakes.valid_until') }} as valid_until
     from find_mistakes
-    cross join tell_mistakes
-    where {{ stops_on('tell_mistakes.mistakes') }}
+    cross join validation_errors
+    where {{ raise_if_any('validation_errors.mistakes') }}
 
 )
 

@@ -26,7 +26,7 @@ denial_words as (
 
 ),
 
-spell_names as (
+normalize_names as (
 
     select
         event,
@@ -38,13 +38,13 @@ spell_names as (
 find_known as (
 
     select
-        spell_names.event,
-        spell_names.spelled,
+        normalize_names.event,
+        normalize_names.spelled,
         semantic_events.kind,
         semantic_events.action,
         semantic_events.channel
-    from spell_names
-    left join semantic_events on spell_names.spelled = semantic_events.spelled
+    from normalize_names
+    left join semantic_events on normalize_names.spelled = semantic_events.spelled
 
 ),
 

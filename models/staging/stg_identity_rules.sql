@@ -109,7 +109,7 @@ find_mistakes as (
 
 ),
 
-tell_mistakes as (
+validation_errors as (
 
     select
         {{ joined_list(ordered_list(
@@ -130,8 +130,8 @@ stop_on_mistakes as (
         find_mistakes.linked_identifier,
         find_mistakes.reason
     from find_mistakes
-    cross join tell_mistakes
-    where {{ stops_on('tell_mistakes.mistakes') }}
+    cross join validation_errors
+    where {{ raise_if_any('validation_errors.mistakes') }}
 
 )
 

@@ -23,9 +23,9 @@ from orchestration.sources.run_inputs import (
     begin_run,
     bring_back_runs,
     bring_journeys,
-    bring_sends,
     listed_sends,
     refuse_future,
+    snapshot_sends,
     usable_journeys,
 )
 from orchestration.warehouse import fetch_frame
@@ -78,7 +78,7 @@ CURRENT_RUN = {
     "is_matching": ("boolean", "Whether links on name and address are proposed."),
     "match_threshold": ("double", "Probability from which one is accepted."),
     "phone_region": ("varchar", "Region of phone numbers that name no country."),
-    "evidence_epoch": ("varchar", "Changes when identity must start afresh."),
+    "identity_config_hash": ("varchar", "Changes when identity must start afresh."),
 }
 SUPERSEDED_MESSAGES = {
     "message_id": ("varchar", "The message."),
@@ -229,7 +229,7 @@ def land(
         sends = ledger.rows_before(as_of, listed)
         landed = land_files(connection, home.settings.landing, started_at)
         begin_run(connection, as_of, home.settings)
-        bring_sends(connection, sends)
+        snapshot_sends(connection, sends)
         journeys, problems = usable_journeys(home.settings)
         bring_journeys(
             connection,

@@ -29,7 +29,7 @@ FEATURES = """
     inner join staging.stg_run on features.cutoff_at = stg_run.as_of
 """
 
-LEFT_OUT = """
+EXCLUDED = """
     select
         overrides.profile_id,
         stg_run.as_of,
@@ -263,7 +263,7 @@ def score(home: Home) -> Iterator[dg.MaterializeResult[None]]:
     with home.warehouse.connect(read_only=True) as connection:
         run = fetch_frame(connection, RUN).row(0, named=True)
         features = fetch_frame(connection, FEATURES)
-        left_out = fetch_frame(connection, LEFT_OUT)
+        left_out = fetch_frame(connection, EXCLUDED)
         base_rates = fetch_frame(connection, BASE_RATES)
         estimator = choose_estimator(home, connection, run, features)
     features = features.join(left_out, on="profile_id", how="anti")

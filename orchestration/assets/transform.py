@@ -12,11 +12,11 @@ from dagster_dbt import (
     dbt_assets,
 )
 
-from orchestration.charts import portray
+from orchestration.charts import chart_metadata
 from orchestration.lineage import LineageCache, read_columns
 from orchestration.progress import report_part
 from orchestration.resources import Home
-from orchestration.sources.run_inputs import forget_stale_identity
+from orchestration.sources.run_inputs import invalidate_identity_state
 from orchestration.warehouse import fetch_frame
 
 LANDED = dg.AssetKey(["raw", "current_run"])
@@ -88,11 +88,11 @@ def models_of(
         home: Home,
     ) -> Iterator[Any]:
         with home.warehouse.connect() as connection:
-            starts_afresh = forget_stale_identity(connection)
+            full_refresh = invalidate_identity_state(connection)
         invocation = dbt.cli(
             [
                 *("build", "--no-write-json"),
-                *(["--full-refresh"] if starts_afresh else []),
+                *(["--full-refresh"] if full_refresh else []),
                 *("--exclude-resource-type", "unit_test"),
                 *("--exclude", AFTER_ACTIVATION),
             ],
@@ -133,7 +133,7 @@ def describe_tables(
                 {
                     **event.metadata,
                     **(lineage.metadata(compiled.read_text()) if is_sql else {}),
-                    **portray(address, connection),
+                    **chart_metadata(address, connection),
                     "dagster/row_count": count.item(),
                 }
             )

@@ -54,7 +54,7 @@ arithmetic of some reader downstream.
 NUL = r"\u0000"
 
 
-def take_apart(lines: str) -> str:
+def parse_events(lines: str) -> str:
     """The query that turns (file_id, line_number, line, problem, is_cut) into arrivals.
 
     `problem` is what a reader already found wrong; `is_cut` marks a last line that no

@@ -18,10 +18,10 @@ from tempfile import TemporaryDirectory
 
 import polars as pl
 
-from orchestration.sources.envelope import ARRIVALS, FIELDS, content_hash, take_apart
+from orchestration.sources.envelope import ARRIVALS, FIELDS, content_hash, parse_events
 from orchestration.sources.folder import Content, Form, FoundFile, find_files, inspect
 from orchestration.sources.receipts import RECEIPTS
-from orchestration.sources.salvage import DamagedError, Line, read_lines, sift
+from orchestration.sources.salvage import DamagedError, Line, locate_rejects, read_lines
 from orchestration.warehouse import Connection, DatabaseError, fetch_frame
 
 BATCH_BYTES = 1 << 30
@@ -149,7 +149,7 @@ def land(connection: Connection, landing: Path, landed_at: datetime) -> Landed:
     contents = [pair for pair in inspected if not pair[1].problem]
     with TemporaryDirectory() as links:
         new_files = pick_new_files(connection, contents, paths, Path(links))
-        keep(connection)
+        commit(connection)
         salvaged_count = sum(
             land_batch(connection, batch, landed_at, problems)
             for batch in in_batches(new_files)
@@ -263,9 +263,9 @@ def land_batch(
     connection.execute(NO_ARRIVALS)
     try:
         doubtful = read_batch(connection, files)
-        gone = look_again(connection, doubtful)
+        gone = recheck_files(connection, doubtful)
     except DatabaseError as error:
-        start_over(connection)
+        rollback(connection)
         if len(files) > 1:
             middle = len(files) // 2
             return sum(
@@ -279,7 +279,7 @@ def land_batch(
     keep_arrivals(
         connection, [file for file in files if file.path not in gone], landed_at
     )
-    keep(connection)
+    commit(connection)
     return len(doubtful)
 
 
@@ -308,7 +308,7 @@ def read_texts(connection: Connection, files: list[NewFile]) -> list[NewFile]:
     locations = [str(file.location) for file in files]
     connection.execute(
         "insert into arrivals "
-        + take_apart(
+        + parse_events(
             """
             select
                 batch_files.file_id,
@@ -376,7 +376,7 @@ def read_parquet(connection: Connection, files: list[NewFile]) -> None:
         values = ", ".join(f"'{name}', {as_json(name, kind)}" for name, kind in schema)
         connection.execute(
             "insert into arrivals "
-            + take_apart(
+            + parse_events(
                 f"""
                 select
                     batch_files.file_id,
@@ -410,7 +410,7 @@ def as_json(name: str, kind: str) -> str:
     return f"json_strip_nulls(to_json({value}))"
 
 
-def look_again(connection: Connection, files: list[NewFile]) -> dict[str, str]:
+def recheck_files(connection: Connection, files: list[NewFile]) -> dict[str, str]:
     """Number the bad lines of doubtful files; salvage a file that was not read well.
 
     Returns the problems of files that cannot be opened any more, by path.
@@ -436,7 +436,7 @@ def look_again(connection: Connection, files: list[NewFile]) -> dict[str, str]:
         sifted = None
         if file.form is not Form.ODD:
             with suppress(DamagedError, OSError):
-                sifted = sift(file.location, bad_lines[file.file_id])
+                sifted = locate_rejects(file.location, bad_lines[file.file_id])
         if sifted and sifted.sound_count == good_counts.get(file.file_id, 0):
             connection.execute(
                 "delete from arrivals where file_id = ? and reason is not null",
@@ -477,7 +477,7 @@ def salvage_refused(
     try:
         return salvage(connection, file)
     except DatabaseError:
-        start_over(connection)
+        rollback(connection)
         connection.execute(NO_ARRIVALS)
         reject_whole(connection, file, f"cannot be read: {reason}")
         return {}
@@ -608,7 +608,7 @@ def insert_lines(connection: Connection, lines: list[tuple[str, Line]]) -> None:
     )
     connection.register("chunk_lines", frame.to_arrow())
     connection.execute(
-        f"insert into arrivals {take_apart('select * from chunk_lines')}"
+        f"insert into arrivals {parse_events('select * from chunk_lines')}"
     )
     connection.unregister("chunk_lines")
 
@@ -691,13 +691,13 @@ def count_rows(connection: Connection, files: list[NewFile]) -> tuple[int, int]:
     return int(rows[0][0]), int(rows[0][1])
 
 
-def keep(connection: Connection) -> None:
+def commit(connection: Connection) -> None:
     """Commit what is done and go on."""
     connection.execute("commit")
     connection.execute("begin")
 
 
-def start_over(connection: Connection) -> None:
+def rollback(connection: Connection) -> None:
     """Give up what was done since the last commit and go on."""
     connection.execute("rollback")
     connection.execute("begin")

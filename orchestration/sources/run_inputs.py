@@ -59,7 +59,7 @@ CURRENT_RUN: dict[str, pl.DataType] = {
     "is_matching": pl.Boolean(),
     "match_threshold": pl.Float64(),
     "phone_region": pl.String(),
-    "evidence_epoch": pl.String(),
+    "identity_config_hash": pl.String(),
 }
 
 
@@ -104,7 +104,7 @@ def begin_run(connection: Connection, as_of: datetime, settings: Settings) -> bo
         "is_matching": settings.matching,
         "match_threshold": settings.match_threshold,
         "phone_region": settings.phone_region,
-        "evidence_epoch": evidence_epoch(connection, settings),
+        "identity_config_hash": identity_config_hash(connection, settings),
     }
     replace_table(
         connection, "raw.current_run", pl.DataFrame([run], schema=CURRENT_RUN)
@@ -146,7 +146,7 @@ def bring_back_runs(
     )
 
 
-def evidence_epoch(connection: Connection, settings: Settings) -> str:
+def identity_config_hash(connection: Connection, settings: Settings) -> str:
     """A name that changes whenever evidence that identity took in may not hold.
 
     That is when a message was superseded by an earlier received copy that says
@@ -167,7 +167,7 @@ def evidence_epoch(connection: Connection, settings: Settings) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def forget_stale_identity(connection: Connection) -> bool:
+def invalidate_identity_state(connection: Connection) -> bool:
     """Whether identity must start afresh: its state is of a later moment or no more.
 
     The state is gone then until all of it is built anew, so that a run that breaks off
@@ -183,7 +183,8 @@ def forget_stale_identity(connection: Connection) -> bool:
             """
         select count(*)
         from identity.identity_state as state
-        inner join raw.current_run as run on state.evidence_epoch = run.evidence_epoch
+        inner join raw.current_run as run
+            on state.identity_config_hash = run.identity_config_hash
         where state.as_of <= run.as_of
         """
         ).fetchall()
@@ -194,7 +195,7 @@ def forget_stale_identity(connection: Connection) -> bool:
     return is_stale
 
 
-def bring_sends(connection: Connection, sends: pl.DataFrame) -> None:
+def snapshot_sends(connection: Connection, sends: pl.DataFrame) -> None:
     """Replace `raw.sends` by the ledger's rows of earlier runs."""
     replace_table(connection, "raw.sends", sends)
 

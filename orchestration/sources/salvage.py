@@ -104,7 +104,7 @@ def read_lines(path: Path) -> Iterator[Line]:
     return (piece for line in lines for piece in pieces_of(line))
 
 
-def sift(path: Path, bad_lines: set[str]) -> Sifted | None:
+def locate_rejects(path: Path, bad_lines: set[str]) -> Sifted | None:
     """Find the lines that a first reading found bad; None for a JSON document.
 
     A first reading knows no line numbers and may have mistaken where lines end: unless

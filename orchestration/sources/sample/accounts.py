@@ -36,10 +36,10 @@ def keep_accounts(scene: Scene, consents: Flags) -> Flags:
     asked = np.flatnonzero(joins & ~dice.chance("never asked", people.key, 0.06))
     for column, channel in enumerate(CHANNELS):
         answers = Answers(asked, consents[asked, column], at[asked])
-        _tell_answers(scene, answers, channel, "marketing", BASES[column])
+        _emit_answers(scene, answers, channel, "marketing", BASES[column])
     everyone = Answers(asked, np.ones(len(asked), dtype=bool), at[asked])
-    _tell_answers(scene, everyone, "email", "transactional", "contract")
-    _tell_answers(scene, everyone, "email", "analytics", "consent")
+    _emit_answers(scene, everyone, "email", "transactional", "contract")
+    _emit_answers(scene, everyone, "email", "analytics", "consent")
 
     today = dice.child("account day", people.key, day)
     member = people.is_member(np.arange(len(people)), day)
@@ -84,7 +84,7 @@ def _import(scene: Scene, rows: Ints) -> None:
     )
 
 
-def _tell_answers(
+def _emit_answers(
     scene: Scene, answers: Answers, channel: str, purpose: str, basis: str
 ) -> None:
     people, rows = scene.people, answers.person
@@ -121,7 +121,7 @@ def _change_minds(scene: Scene, consents: Flags, member: Flags, today: Keys) -> 
         rows = np.flatnonzero(changes & (which == column))
         consents[rows, column] ^= True
         answers = Answers(rows, consents[rows, column], at[rows])
-        _tell_answers(scene, answers, CHANNELS[column], "marketing", BASES[column])
+        _emit_answers(scene, answers, CHANNELS[column], "marketing", BASES[column])
     return consents
 
 

@@ -371,7 +371,7 @@ class Postman:
         allowed = mood.consents[person, batch.channel]
         return np.minimum(np.where(allowed, likelihood, 0.0), 0.6)
 
-    def _tell(
+    def _emit(
         self,
         batch: Batch,
         which: Flags,
@@ -415,7 +415,7 @@ class Postman:
             sent_at = self.scene.within("letter box", key, 16, 23)
         elif channel in SENT_EVENTS:
             # the ledger tells of what Rekindle sent, the world of its broadcasts only
-            self._tell(batch, batch.is_broadcast, sent_at, SENT_EVENTS[channel])
+            self._emit(batch, batch.is_broadcast, sent_at, SENT_EVENTS[channel])
         fails = {
             EMAIL: people.email_bounces[person] | dice.chance("bounces", key, 0.003),
             SMS: people.phone_fails[person] | dice.chance("fails", key, 0.004),
@@ -434,17 +434,17 @@ class Postman:
             ~fails,
         )
         delivered, failed = DELIVERY_EVENTS[channel]
-        self._tell(batch, ~fails, delivered_at, delivered)
+        self._emit(batch, ~fails, delivered_at, delivered)
         if failed:
-            self._tell(batch, fails, delivered_at, failed, reason="unreachable")
+            self._emit(batch, fails, delivered_at, failed, reason="unreachable")
         if channel == EMAIL:
             self._open_emails(batch, answers, delivered_at)
         if channel == ADS:
             again = ~fails & dice.chance("second impression", key, 0.2)
-            self._tell(batch, again, delivered_at + 3 * HOUR, delivered, APP)
+            self._emit(batch, again, delivered_at + 3 * HOUR, delivered, APP)
         if channel in CLICK_EVENTS:
             link = "https://shop.example.com/back" if channel != PUSH else None
-            self._tell(
+            self._emit(
                 batch, answers.is_given, answers.at, CLICK_EVENTS[channel],
                 link_url=link,
             )  # fmt: skip
@@ -458,11 +458,11 @@ class Postman:
             return
         tired = 0.0016 * (1 + 0.4 * self.mood.fatigue[batch.person])
         refuses = answers.delivered & dice.chance("refuses", key, tired)
-        self._tell(batch, refuses, answers.at + MINUTE, REFUSAL_EVENTS[channel])
+        self._emit(batch, refuses, answers.at + MINUTE, REFUSAL_EVENTS[channel])
         self.reactions.refusals.append((batch.person[refuses], channel))
         if channel == EMAIL:
             complains = answers.delivered & dice.chance("complains", key, 0.0006)
-            self._tell(batch, complains, answers.at, "Email Marked as Spam")
+            self._emit(batch, complains, answers.at, "Email Marked as Spam")
             self.reactions.refusals.append((batch.person[complains], channel))
 
     def _open_emails(self, batch: Batch, answers: Answers, delivered_at: Ints) -> None:
@@ -476,7 +476,7 @@ class Postman:
             dice.between("fetch", key, 5, 900), SECOND
         )
         event, agent = "Email Opened", PRIVACY_AGENT
-        self._tell(
+        self._emit(
             batch,
             by_machine & admits,
             fetched_at,
@@ -484,9 +484,9 @@ class Postman:
             agent=agent,
             machine_open=True,
         )
-        self._tell(batch, by_machine & ~admits, fetched_at, event, agent=agent)
+        self._emit(batch, by_machine & ~admits, fetched_at, event, agent=agent)
         reads = answers.is_given | dice.chance("reads", key, 0.17)
-        self._tell(batch, answers.delivered & reads, answers.at - 20 * SECOND, event)
+        self._emit(batch, answers.delivered & reads, answers.at - 20 * SECOND, event)
 
     def _show(self, posts: pl.DataFrame, organic: Sessions) -> pl.DataFrame:
         """Show messages on the next visit; returns those that still wait for one."""
@@ -511,8 +511,8 @@ class Postman:
             everyone = np.ones(len(batch), dtype=bool)
             likelihood = self._likelihood(batch, visit_at)
             clicks = self.scene.dice.chance("answers", batch.key, likelihood)
-            self._tell(batch, everyone, visit_at + 4 * SECOND, SHOWN, slots[0])
-            self._tell(batch, clicks, visit_at + 14 * SECOND, SHOWN_CLICKED, slots[0])
+            self._emit(batch, everyone, visit_at + 4 * SECOND, SHOWN, slots[0])
+            self._emit(batch, clicks, visit_at + 14 * SECOND, SHOWN_CLICKED, slots[0])
             answers = Answers(likelihood, clicks, visit_at + 9 * MINUTE, everyone)
             visit = shown["visit"].to_numpy()
             self._follow(batch, answers, (organic, visit))

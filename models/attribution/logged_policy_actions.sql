@@ -35,7 +35,7 @@ answers as (
 
 ),
 
-keep_lots as (
+keep_draws as (
 
     select
         send_choices.send_id,
@@ -57,4 +57,4 @@ keep_lots as (
 
 )
 
-select * from keep_lots
+select * from keep_draws

@@ -38,7 +38,7 @@ known as (
             cast(null as timestamp) as first_seen_at,
             cast(null as timestamp) as last_seen_at,
             cast(0 as bigint) as message_count,
-            cast(null as ubigint) as half_key,
+            cast(null as ubigint) as identifier_hash64,
             cast(null as bigint) as moved_seq
     {% endif %}
 
@@ -67,10 +67,10 @@ sum_sightings as (
         min(summarise_sets.first_seen_at) as first_seen_at,
         max(summarise_sets.last_seen_at) as last_seen_at,
         sum(summarise_sets.message_count) as message_count,
-        {{ half_key(
+        {{ identifier_hash64(
             "identifier_set_members.identifier_type || '␟'"
             ~ " || identifier_set_members.identifier"
-        ) }} as half_key
+        ) }} as identifier_hash64
     from summarise_sets
     inner join identifier_set_members
         on summarise_sets.identifier_set_id = identifier_set_members.identifier_set_id
@@ -102,7 +102,7 @@ add_to_known as (
         cast(
             sum_sightings.message_count + coalesce(known.message_count, 0) as bigint
         ) as message_count,
-        sum_sightings.half_key,
+        sum_sightings.identifier_hash64,
         case
             when sum_sightings.first_seen_at >= known.first_seen_at
                 then known.moved_seq
@@ -114,7 +114,7 @@ add_to_known as (
         on sum_sightings.identifier_type = identifier_types.identifier_type
     left join known
         on
-            sum_sightings.half_key = known.half_key
+            sum_sightings.identifier_hash64 = known.identifier_hash64
             -- said by what differs, as equal texts would be looked for among all
             and not (
                 sum_sightings.identifier_type <> known.identifier_type

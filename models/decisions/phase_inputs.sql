@@ -10,7 +10,7 @@ evidence as (
 
 ticks as (
 
-    select * from {{ ref('phase_ticks') }}
+    select * from {{ ref('inactivity_timers') }}
 
 ),
 

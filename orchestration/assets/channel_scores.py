@@ -15,9 +15,9 @@ from orchestration.charts import bar_chart, markdown_table
 from orchestration.resources import Home
 from orchestration.warehouse import fetch_frame, replace_table
 
-REACH_FEATURES = """
-    select reach_features.*
-    from profiles.reach_features
+CHANNEL_FEATURES = """
+    select channel_features.*
+    from profiles.channel_features
     anti join (from profiles.overrides where override = 'never_score')
         using (profile_id)
 """
@@ -36,12 +36,12 @@ CHANNEL_SCORES = {
     "delivered_count": ("bigint", "Messages delivered to the profile there."),
     "engaged_count": ("bigint", "Those of them that were answered."),
 }
-MOMENT_SCORES = {
+SEND_TIME_SCORES = {
     "profile_id": ("varchar", "The profile."),
     "weekday_group": ("varchar", "`weekday` or `weekend`, on the profile's clock."),
     "slot": ("bigint", "Two hours of the day: 0 from midnight to 11 from 22 o'clock."),
     "slot_rank": ("bigint", "1 for the best slot of the group; three are told."),
-    "moment_propensity": (
+    "send_time_propensity": (
         "double",
         "Share of its engagements in this group of days that fall into the slot.",
     ),
@@ -50,39 +50,42 @@ MOMENT_SCORES = {
 
 
 @dg.multi_asset(
-    name="reach",
+    name="channel_scores",
     specs=[
         asset_spec(
             "channel_scores",
             "One row per profile and channel: how likely a message there is answered. "
             "Short histories lean on what profiles like it do.",
             CHANNEL_SCORES,
-            ("reach_features", "channel_engagements", "overrides"),
+            ("channel_features", "channel_engagements", "overrides"),
         ),
         asset_spec(
-            "moment_scores",
+            "send_time_scores",
             "One row per profile, weekday group and each of its three best two-hour "
             "slots: when it engages. Short histories lean on everybody's hours.",
-            MOMENT_SCORES,
-            ("reach_features", "slot_engagements", "overrides"),
+            SEND_TIME_SCORES,
+            ("channel_features", "send_time_engagements", "overrides"),
         ),
     ],
 )
-def reach(home: Home) -> Iterator[dg.MaterializeResult[None]]:
-    """Score everybody's channels and moments, write the `ml` tables."""
+def channel_scores(home: Home) -> Iterator[dg.MaterializeResult[None]]:
+    """Score everybody's channels and send times, write the `ml` tables."""
     from ml import channel_propensity, send_time
 
     with home.warehouse.connect(read_only=True) as connection:
-        profiles = fetch_frame(connection, REACH_FEATURES)
+        profiles = fetch_frame(connection, CHANNEL_FEATURES)
         messages = fetch_frame(connection, "select * from profiles.channel_engagements")
-        moments = fetch_frame(connection, "select * from profiles.slot_engagements")
+        hours = fetch_frame(connection, "select * from profiles.send_time_engagements")
     channel_scores = channel_propensity.score_channels(profiles, messages)
-    moment_scores = send_time.score_moments(profiles["profile_id"], moments)
+    send_time_scores = send_time.score_send_times(profiles["profile_id"], hours)
     with home.warehouse.connect() as connection:
         replace_table(connection, "ml.channel_scores", channel_scores)
-        replace_table(connection, "ml.moment_scores", moment_scores)
-    yield result_of("channel_scores", channel_scores, describe_channels(channel_scores))
-    yield result_of("moment_scores", moment_scores, describe_moments(moment_scores))
+        replace_table(connection, "ml.send_time_scores", send_time_scores)
+    for name, scores, describe in (
+        ("channel_scores", channel_scores, describe_channels),
+        ("send_time_scores", send_time_scores, describe_send_times),
+    ):
+        yield result_of(name, scores, describe(scores))
 
 
 def describe_channels(channel_scores: pl.DataFrame) -> dict[str, Any]:
@@ -104,14 +107,14 @@ def describe_channels(channel_scores: pl.DataFrame) -> dict[str, Any]:
     }
 
 
-def describe_moments(moment_scores: pl.DataFrame) -> dict[str, Any]:
+def describe_send_times(send_time_scores: pl.DataFrame) -> dict[str, Any]:
     """At which hours most profiles are at their best."""
     best = (
-        moment_scores.filter(pl.col("slot_rank") == 1)
+        send_time_scores.filter(pl.col("slot_rank") == 1)
         .group_by("weekday_group", "slot")
         .agg(
             profile_count=pl.len(),
-            mean_propensity=pl.col("moment_propensity").mean().round(4),
+            mean_propensity=pl.col("send_time_propensity").mean().round(4),
         )
         .sort("weekday_group", "slot")
         .with_columns(

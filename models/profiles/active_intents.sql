@@ -76,11 +76,11 @@ keep_newest as (
 
 ),
 
-describe_moments as (
+describe_intents as (
 
     select
         keep_newest.profile_id,
-        keep_newest.intent as moment,
+        keep_newest.intent,
         keep_newest.priority,
         keep_newest.message_id as evidence_message_id,
         keep_newest.occurred_at,
@@ -98,4 +98,4 @@ describe_moments as (
 
 )
 
-select * from describe_moments
+select * from describe_intents

@@ -27,9 +27,9 @@ time_zones as (
 
 ),
 
-moment_scores as (
+send_time_scores as (
 
-    select * from {{ source('ml', 'moment_scores') }}
+    select * from {{ source('ml', 'send_time_scores') }}
 
 ),
 
@@ -66,15 +66,15 @@ list_slots as (
 
     select
         clocks.*,
-        moment_scores.weekday_group,
-        moment_scores.slot,
-        moment_scores.moment_propensity,
+        send_time_scores.weekday_group,
+        send_time_scores.slot,
+        send_time_scores.send_time_propensity,
         {{ add_seconds(
             "cast(cast(clocks.local_at as date) as timestamp)",
-            '86400 * days_ahead.days_ahead + 7200 * moment_scores.slot'
+            '86400 * days_ahead.days_ahead + 7200 * send_time_scores.slot'
         ) }} as begins_at
     from read_local_clocks as clocks
-    inner join moment_scores on clocks.profile_id = moment_scores.profile_id
+    inner join send_time_scores on clocks.profile_id = send_time_scores.profile_id
     cross join days_ahead
 
 ),
@@ -84,10 +84,10 @@ compare_slots as (
     select
         candidate_id,
         max(
-            case when begins_at <= local_at then moment_propensity else 0 end
+            case when begins_at <= local_at then send_time_propensity else 0 end
         ) as propensity_now,
         max(
-            case when begins_at > local_at then moment_propensity else 0 end
+            case when begins_at > local_at then send_time_propensity else 0 end
         ) as propensity_ahead
     from list_slots
     where

@@ -7,9 +7,9 @@ identity_components as (
 
 ),
 
-identifier_sightings as (
+identifier_activity as (
 
-    select * from {{ ref('identifier_sightings') }}
+    select * from {{ ref('identifier_activity') }}
 
 ),
 
@@ -25,15 +25,15 @@ count_members as (
 
     select
         identity_components.component_seq,
-        identifier_sightings.identifier_type,
+        identifier_activity.identifier_type,
         count(*) as member_count
     from identity_components
     inner join find_parted_clusters
         on identity_components.cluster_seq = find_parted_clusters.cluster_seq
-    inner join identifier_sightings
-        on identity_components.identifier_seq = identifier_sightings.identifier_seq
+    inner join identifier_activity
+        on identity_components.identifier_seq = identifier_activity.identifier_seq
     group by
-        identity_components.component_seq, identifier_sightings.identifier_type
+        identity_components.component_seq, identifier_activity.identifier_type
 
 )
 
