@@ -7,7 +7,7 @@ UV := $(BIN)/uv
 READERS := 1.2.2 1.4.4 1.5.0
 
 .PHONY: demo run ui real test check crash fuzz bench bench-identity evaluate \
-	evaluate-matching fmt lint types lock readers sdk-clients
+	evaluate-matching table-map fmt lint types lock readers sdk-clients
 
 demo: $(VENV)/run.stamp
 	$(BIN)/rekindle demo
@@ -44,6 +44,10 @@ evaluate: $(VENV)/dev.stamp
 
 evaluate-matching: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.evaluate_matching
+
+# docs/tables.md, from the models' descriptions
+table-map: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.table_map
 
 # malformed lines and files through two runs, e.g. make fuzz SEED=7 LINES=1000 FILES=50
 SEED ?= 1

@@ -1,7 +1,6 @@
 """The rules of the house hold: who imports whom, what reads what, what is told."""
 
 import ast
-import json
 import re
 import subprocess
 import sys
@@ -11,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from orchestration.resources import dbt_project
-from orchestration.settings import PROJECT, Settings
+from orchestration.settings import PROJECT
+from tests.table_map import PAGE, read_manifest, table_map
 
 PACKAGES = ("orchestration", "ml", "activations")
 LAYERS_BELOW = {
@@ -153,8 +152,11 @@ def test_no_wall_clock_and_no_chance_outside_settings() -> None:
 
 @pytest.fixture(scope="session")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    settings = Settings(home=tmp_path_factory.mktemp("house"), _env_file=None)
-    return json.loads(dbt_project(settings).manifest_path.read_text())
+    return read_manifest(tmp_path_factory.mktemp("house"))
+
+
+def test_the_map_of_tables_is_that_of_the_models(manifest: dict[str, Any]) -> None:
+    assert PAGE.read_text() == table_map(manifest), "write it anew: make table-map"
 
 
 def layer(node: dict[str, Any]) -> str:
