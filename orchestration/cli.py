@@ -193,14 +193,14 @@ def unmerge(
     """Part two identifiers that are not one person, and tell what the merge touched."""
     from rich.console import Console
 
-    from orchestration.sources.run_inputs import IDENTITY_RULES
     from orchestration.terminal import print_frame
     from orchestration.unmerge import UnmergeError, deny, find_identifier, part
     from orchestration.warehouse import DatabaseError, Warehouse
 
     console = Console()
     try:
-        with Warehouse(Settings().warehouse).connect(read_only=True) as connection:
+        settings = Settings()
+        with Warehouse(settings.warehouse).connect(read_only=True) as connection:
             one = find_identifier(connection, identifier)
             another = find_identifier(connection, other)
             touched = part(connection, one, another)
@@ -210,10 +210,10 @@ def unmerge(
             for title, frame in touched.items():
                 print_frame(console, title, frame)
         if not dry_run:
-            deny(IDENTITY_RULES, one, another, reason)
-        if not dry_run and not as_json:
-            typer.echo(f"{IDENTITY_RULES} denies that {one} and {another} are one; ")
-            typer.echo("commit it; the next run parts them, in all of history")
+            rules = deny(settings, one, another, reason)
+            if not as_json:
+                typer.echo(f"{rules} denies that {one} and {another} are one; ")
+                typer.echo("the next run parts them, in all of history")
     except (UnmergeError, DatabaseError) as error:
         fail(error)
 

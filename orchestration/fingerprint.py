@@ -16,7 +16,8 @@ def fingerprint(paths: Iterable[Path], suffixes: frozenset[str]) -> str:
         for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
             if path.suffix in suffixes:
                 content = path.read_bytes()
-                digest.update(f"{path}\n{len(content)}\n".encode() + content)
+                name = path.relative_to(source.parent)
+                digest.update(f"{name}\n{len(content)}\n".encode() + content)
     return digest.hexdigest()
 
 

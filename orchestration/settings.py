@@ -19,6 +19,7 @@ from pydantic_settings import (
 )
 
 PROJECT = Path(__file__).resolve().parent.parent
+SEEDS = PROJECT / "dbt_project" / "seeds"
 EPOCH = datetime(1970, 1, 1)
 PREFIX = "REKINDLE_"
 MAX_DAYS = 36_500
@@ -153,6 +154,35 @@ class Settings(BaseSettings):
     def landing(self) -> Path:
         """Where event files are put, at any depth."""
         return self.root / "landing"
+
+    @property
+    def config(self) -> Path:
+        """What a brand keeps of its own, in place of the checkout's."""
+        return self.root / "config"
+
+    @property
+    def journeys(self) -> Path:
+        """Journey files: those of the brand, else of the checkout."""
+        return self._authored("journeys")
+
+    @property
+    def content(self) -> Path:
+        """Contents, layouts and `brand.yml`: the brand's, else the checkout's."""
+        return self._authored("content")
+
+    def _authored(self, name: str) -> Path:
+        own = self.config / name
+        return own if own.is_dir() else PROJECT / "activations" / name
+
+    @property
+    def seeds(self) -> Path:
+        """Seeds of the brand, each in place of the checkout's of that name."""
+        return self.config / "seeds"
+
+    def seed(self, name: str) -> Path:
+        """The file of a seed: that of the brand, else of the checkout."""
+        own = self.seeds / f"{name}.csv"
+        return own if own.exists() else SEEDS / own.name
 
     @property
     def warehouse(self) -> Path:

@@ -15,7 +15,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order
 
 from ml import graph, union_find
-from orchestration.warehouse import Connection, fetch_frame
+from orchestration.settings import Settings
+from orchestration.warehouse import Connection, fetch_frame, swapped
 
 RULE_FIELDS = (
     "rule",
@@ -387,12 +388,15 @@ def shown(identifier_type: str, identifier: str) -> str:
     return f"{identifier_type}:{identifier}"
 
 
-def deny(rules: Path, one: Identifier, other: Identifier, reason: str) -> None:
-    """Add a deny rule for the two to the seed.
+def deny(settings: Settings, one: Identifier, other: Identifier, reason: str) -> Path:
+    """Add a deny rule for the two to the brand's own seed, made if there is none.
+
+    Returns the file. It stands in the home: identifiers of people are no source code.
 
     Raises:
         UnmergeError: if the seed allows or denies the pair already.
     """
+    rules = settings.seed("identity_rules")
     pair = {
         (one.identifier_type, one.identifier),
         (other.identifier_type, other.identifier),
@@ -410,9 +414,11 @@ def deny(rules: Path, one: Identifier, other: Identifier, reason: str) -> None:
                 raise UnmergeError(
                     f"{rules}:{line} has a rule for the two: {row['rule']}; edit it"
                 )
-    is_cut = not rules.read_bytes().endswith(b"\n")
-    with rules.open("a", newline="") as lines:
-        lines.write("\n" * is_cut)
+    text = rules.read_text()
+    rules = settings.seeds / rules.name
+    rules.parent.mkdir(parents=True, exist_ok=True)
+    with swapped(rules) as partial, partial.open("w", newline="") as lines:
+        lines.write(text if text.endswith("\n") else f"{text}\n")
         csv.DictWriter(lines, RULE_FIELDS, lineterminator="\n").writerow(
             {
                 "rule": "deny",
@@ -423,3 +429,4 @@ def deny(rules: Path, one: Identifier, other: Identifier, reason: str) -> None:
                 "reason": reason,
             }
         )
+    return rules

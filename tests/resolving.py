@@ -18,6 +18,7 @@ from orchestration.sources.landing import land
 from orchestration.sources.run_inputs import (
     begin_run,
     bring_journeys,
+    bring_seeds,
     invalidate_identity_state,
     snapshot_sends,
 )
@@ -45,6 +46,7 @@ def resolve(home: TestHome, as_of: datetime, layers: tuple[str, ...] = LAYERS) -
         sends = ledger.rows_before(as_of)
     with Warehouse(settings.warehouse).connect() as connection:
         land(connection, settings.landing, as_of)
+        bring_seeds(connection, settings)
         begin_run(connection, as_of, settings)
         snapshot_sends(connection, sends)
         journeys = load_journeys(PROJECT / "activations" / "journeys")

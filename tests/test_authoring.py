@@ -17,7 +17,6 @@ from orchestration.assets import land
 from orchestration.cli import app
 from orchestration.resources import Home
 from orchestration.settings import PROJECT
-from orchestration.sources import run_inputs
 from orchestration.sources.run_inputs import usable_journeys
 from tests.conftest import TestHome
 
@@ -250,8 +249,7 @@ def test_a_run_sets_a_bad_journey_aside_where_everybody_sees_it(
     home: TestHome, authored: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REKINDLE_HOME", str(home.settings.root))
-    monkeypatch.setattr(run_inputs, "JOURNEYS", authored / "journeys")
-    monkeypatch.setattr(run_inputs, "CONTENT", authored / "content")
+    home.settings.config.symlink_to(authored)
     path = authored / "journeys" / "hello.yml"
     sound = path.read_text()
 
@@ -277,10 +275,10 @@ def test_a_run_sets_a_bad_journey_aside_where_everybody_sees_it(
 
 
 def test_check_names_each_mistake_or_says_that_there_is_none(
-    authored: Path, monkeypatch: pytest.MonkeyPatch
+    home: TestHome, authored: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_inputs, "JOURNEYS", authored / "journeys")
-    monkeypatch.setattr(run_inputs, "CONTENT", authored / "content")
+    monkeypatch.setenv("REKINDLE_HOME", str(home.settings.root))
+    home.settings.config.symlink_to(authored)
     assert "2 journeys, no mistakes" in CliRunner().invoke(app, ["check"]).output
     (authored / "content" / "hello" / "welcome.push.liquid").unlink()
     checked = CliRunner().invoke(app, ["check"])

@@ -16,8 +16,8 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from ml.graph import DENIED, HUB_LINKS, HUB_USER_IDS, LIMIT, MergeProtection
-from orchestration.settings import PROJECT
-from orchestration.sources.run_inputs import IDENTITY_RULES
+from orchestration.settings import PROJECT, SEEDS
+from orchestration.sources.run_inputs import SeedError, bring_seeds
 from orchestration.unmerge import (
     Identifier,
     UnmergeError,
@@ -27,6 +27,7 @@ from orchestration.unmerge import (
     find_identifier,
     part,
 )
+from orchestration.warehouse import Warehouse
 from tests.conftest import TestHome, moment
 from tests.resolving import IDENTITY, IDENTITY_MODELS, Journal, dbt, resolve
 from tests.test_graph import Outcome, Story, describe_plainly
@@ -750,12 +751,11 @@ def test_unmerge_reports_what_the_merge_touched_and_writes_nothing(demo_home):
         )
         """
     ).row(0)
-    rules = IDENTITY_RULES.read_bytes()
     told = demo_home.rekindle("unmerge", *pair, "--dry-run").stdout
     for title in ("Who parts", "Messages sent", "Scores and phase", "Credits of"):
         assert title in told
     assert "@" not in told
-    assert IDENTITY_RULES.read_bytes() == rules
+    assert not demo_home.settings.config.exists()
 
 
 def test_unmerge_of_what_is_not_merged_says_so(demo_home):
@@ -911,19 +911,61 @@ def test_rules_that_cannot_be_read_stop_the_run_and_say_what_to_mend(new_home):
     assert told.count("identity_rules.csv, ") == len(mends)
 
 
-def test_deny_rule_is_written_once(tmp_path):
-    rules = tmp_path / "identity_rules.csv"
-    rules.write_text(IDENTITY_RULES.read_text().removesuffix("\n"))
+def test_deny_rule_is_written_once_and_into_the_home(home):
+    standard = (SEEDS / "identity_rules.csv").read_text()
     ends = (
         Identifier(1, "user_id", "ann", "p"),
         Identifier(2, "email", "a@b.example", "p"),
     )
-    deny(rules, *ends, reason="one account, two people")
+    rules = deny(home.settings, *ends, reason="one account, two people")
+    assert rules == home.settings.config / "seeds" / "identity_rules.csv"
     *known, last = rules.read_text().splitlines()
-    assert known == IDENTITY_RULES.read_text().splitlines()
+    assert known == standard.splitlines()
+    assert (SEEDS / "identity_rules.csv").read_text() == standard
     assert last == 'deny,user_id,ann,email,a@b.example,"one account, two people"'
     with pytest.raises(UnmergeError, match=r"identity_rules.csv:\d+ has a rule"):
-        deny(rules, *reversed(ends), reason="")
+        deny(home.settings, *reversed(ends), reason="")
+
+
+def test_a_seed_of_the_home_stands_in_place_of_the_checkouts(home):
+    rule = "deny,user_id,ann,email,a@b.example,two people"
+    standard = (SEEDS / "identity_rules.csv").read_text()
+    own = home.settings.config / "seeds" / "identity_rules.csv"
+    own.parent.mkdir(parents=True)
+    own.write_text(f"{standard.splitlines()[0]}\n{rule}\n")
+
+    def loaded() -> list[str]:
+        with Warehouse(home.settings.warehouse).connect() as connection:
+            bring_seeds(connection, home.settings)
+        dbt(home, "build", "--select", "identity_rules", "phase_names")
+        rows = home.read("select * from seeds.identity_rules")
+        assert home.read("select count(*) from seeds.phase_names").item() == 7
+        return [",".join(map(str, row)) for row in rows.rows()]
+
+    assert loaded() == [rule]
+    own.unlink()
+    assert len(loaded()) == len(standard.splitlines()) - 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("identiy_rules.csv", "rule\n", "did you mean identity_rules.csv"),
+        ("identity_rules.yml", "rule\n", "is no seed"),
+        ("identity_rules.csv", "rule,reason\n", "line 1: its columns are rule, reason"),
+        ("identity_rules.csv", "", "cannot be read as CSV"),
+        ("phase_names.csv", "phase,phase_name\n1,a,b,c\n", "cannot be read as CSV"),
+    ],
+)
+def test_a_seed_of_the_home_that_is_none_stops_the_run(home, name, text, reason):
+    path = home.settings.config / "seeds" / name
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with (
+        Warehouse(home.settings.warehouse).connect() as connection,
+        pytest.raises(SeedError, match=reason),
+    ):
+        bring_seeds(connection, home.settings)
 
 
 def profile_id_of(identifier_type: str, identifier: str) -> str:

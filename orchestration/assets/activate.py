@@ -370,6 +370,7 @@ def channel_asset(channel: str) -> dg.AssetsDefinition:
                         renderer=Renderer(
                             shop_url=settings.shop_url,
                             currency=run["base_currency"],
+                            content=settings.content,
                         ),
                         as_of=run["as_of"],
                     )

@@ -23,6 +23,7 @@ from orchestration.sources.run_inputs import (
     begin_run,
     bring_back_runs,
     bring_journeys,
+    bring_seeds,
     listed_sends,
     refuse_future,
     snapshot_sends,
@@ -228,6 +229,7 @@ def land(
             context.log.warning(lost)
         sends = ledger.rows_before(as_of, listed)
         landed = land_files(connection, home.settings.landing, started_at)
+        bring_seeds(connection, home.settings)
         begin_run(connection, as_of, home.settings)
         snapshot_sends(connection, sends)
         journeys, problems = usable_journeys(home.settings)

@@ -7,15 +7,16 @@ ledger or a file.
 import hashlib
 from collections.abc import Collection
 from datetime import datetime
+from pathlib import Path
 
 import polars as pl
 
 from activations.authoring import read_usable
-from activations.blueprint import PROBLEM_SCHEMA, Journey, Problem
+from activations.blueprint import PROBLEM_SCHEMA, Journey, Problem, nearest
 from activations.ledger import Ledger
-from activations.render import CONTENT, Renderer
+from activations.render import Renderer
 from orchestration.fingerprint import fingerprint
-from orchestration.settings import PROJECT, Settings, wall_clock
+from orchestration.settings import PROJECT, SEEDS, Settings, wall_clock
 from orchestration.warehouse import (
     Connection,
     fetch_frame,
@@ -24,8 +25,6 @@ from orchestration.warehouse import (
 )
 
 RUNS = "create table if not exists raw.runs (as_of timestamp)"
-JOURNEYS = PROJECT / "activations" / "journeys"
-IDENTITY_RULES = PROJECT / "dbt_project" / "seeds" / "identity_rules.csv"
 # What turns messages into identifiers, links and profiles. Denied and allowed pairs are
 # not among it: identity takes a change of these in without starting afresh.
 EVIDENCE_SOURCES = (
@@ -44,10 +43,8 @@ EVIDENCE_SOURCES = (
     PROJECT / "ml" / "matching.py",
     PROJECT / "ml" / "union_find.py",
     PROJECT / "dbt_project" / "macros",
-    PROJECT / "dbt_project" / "seeds" / "identifier_types.csv",
-    PROJECT / "dbt_project" / "seeds" / "spellings.csv",
-    PROJECT / "dbt_project" / "seeds" / "match_fields.csv",
 )
+EVIDENCE_SEEDS = ("identifier_types", "match_fields", "spellings")
 
 CURRENT_RUN: dict[str, pl.DataType] = {
     "as_of": pl.Datetime("us"),
@@ -65,6 +62,10 @@ CURRENT_RUN: dict[str, pl.DataType] = {
 
 class FutureError(Exception):
     """A run was asked for that looks from a moment to come."""
+
+
+class SeedError(ValueError):
+    """A seed of the brand cannot stand in place of the checkout's."""
 
 
 def refuse_future(settings: Settings, as_of: datetime) -> None:
@@ -156,10 +157,11 @@ def identity_config_hash(connection: Connection, settings: Settings) -> str:
     superseded = connection.execute(
         "select count(*) from raw.superseded_messages"
     ).fetchall()
-    rules = pl.read_csv(IDENTITY_RULES, infer_schema=False)
+    rules = pl.read_csv(settings.seed("identity_rules"), infer_schema=False)
+    sources = (*EVIDENCE_SOURCES, *map(settings.seed, EVIDENCE_SEEDS))
     blocked = rules.filter(rule="block").sort(pl.all()).write_csv()
     parts = (
-        fingerprint(EVIDENCE_SOURCES, frozenset({".sql", ".py", ".csv"})),
+        fingerprint(sources, frozenset({".sql", ".py", ".csv"})),
         blocked,
         str(superseded[0][0]),
         f"{settings.matching} {settings.match_threshold} {settings.phone_region}",
@@ -206,9 +208,54 @@ def usable_journeys(settings: Settings) -> tuple[list[Journey], list[Problem]]:
     renderer = Renderer(
         shop_url=settings.shop_url,
         currency=settings.base_currency or "USD",
-        content=CONTENT,
+        content=settings.content,
     )
-    return read_usable(JOURNEYS, renderer)
+    return read_usable(settings.journeys, renderer)
+
+
+def bring_seeds(connection: Connection, settings: Settings) -> None:
+    """Replace the `raw.own_…` tables by the seeds that the brand keeps in the home.
+
+    When dbt has loaded a seed, it puts the rows of such a table in place of its own.
+
+    Raises:
+        SeedError: if a file is no seed or cannot be read as the one that it replaces.
+    """
+    own = {path.stem: path for path in sorted(settings.seeds.glob("*"))}
+    former = fetch_frame(
+        connection,
+        "select table_name from information_schema.tables "
+        "where table_schema = 'raw' and starts_with(table_name, 'own_')",
+    )
+    for table in former["table_name"]:
+        if table.removeprefix("own_") not in own:
+            connection.execute(f"drop table raw.{table}")
+    for name, path in own.items():
+        replace_table(connection, f"raw.own_{name}", read_seed(path))
+
+
+def read_seed(path: Path) -> pl.DataFrame:
+    """The rows of a brand's seed as text, with the columns of the one it replaces.
+
+    Raises:
+        SeedError: naming the file, what is wrong and the mend.
+    """
+    standard = SEEDS / path.name
+    if not standard.is_file() or path.suffix != ".csv":
+        known = sorted(seed.name for seed in SEEDS.glob("*.csv"))
+        raise SeedError(f"{path} is no seed: {nearest(path.name, known)}")
+    try:
+        rows = pl.read_csv(path, infer_schema=False)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = str(error).splitlines()[0]
+        raise SeedError(f"{path} cannot be read as CSV: {reason}") from None
+    columns = pl.read_csv(standard, infer_schema=False, n_rows=0).columns
+    if sorted(rows.columns) != sorted(columns):
+        raise SeedError(
+            f"{path}, line 1: its columns are {', '.join(rows.columns)}; "
+            f"{path.name} has {', '.join(columns)}"
+        )
+    return rows
 
 
 def bring_journeys(
