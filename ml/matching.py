@@ -60,6 +60,9 @@ MAX_WEIGHT = 100.0
 
 DECIMALS = 6
 
+# Two of year, month and day, where they stand in a date.
+DATE_PARTS = (((1, 4), (5, 6)), ((1, 4), (7, 8)), ((5, 6), (7, 8)))
+
 HOUSE_NUMBER = r"\b\d+[a-z]?\b"
 SEP = "\x1f"
 
@@ -333,28 +336,56 @@ def _comparisons(fields: Fields) -> list[dict[str, Any]]:
 
 def _degrees(field: str, comparison: Comparison, fields: Fields) -> tuple[str, ...]:
     """The conditions of being near without being equal, the nearest first."""
-    near = f"jaro_winkler_similarity({field}_l, {field}_r) >= {{0}}"
-    other = {"first_name": "last_name", "last_name": "first_name"}.get(field)
-    swapped = (f"{field}_l = {other}_r",) if other in fields else ()
+    likeness = f"jaro_winkler_similarity({field}_l, {field}_r)"
     shared = (
         "(bit_count(street_bits_0_l & street_bits_0_r)"
         " + bit_count(street_bits_1_l & street_bits_1_r))"
         " / least(street_bit_count_l, street_bit_count_r)"
     )
     degrees: dict[Comparison, tuple[str, ...]] = {
-        "name": (*swapped, near.format(0.92), near.format(0.8)),
-        "date": tuple(f"hamming({field}_l, {field}_r) = {off}" for off in (1, 2)),
+        "name": _name_degrees(field, likeness, fields),
+        "date": (
+            f"hamming({field}_l, {field}_r) = 1",
+            " or ".join(_equal_parts(field, *parts) for parts in DATE_PARTS),
+            f"hamming({field}_l, {field}_r) = 2",
+        ),
         "email": (
+            *(f"damerau_levenshtein({field}_l, {field}_r) <= {off}" for off in (1, 3)),
             f"{field}_name_l = {field}_name_r",
-            near.format(0.95),
-            near.format(0.88),
+            f"{likeness} >= 0.88",
         ),
         "street": (f"{shared} >= 0.8", f"{shared} >= 0.5"),
-        "text": (near.format(0.88),),
-        "code": (near.format(0.85),),
+        "text": (f"{likeness} >= 0.88",),
+        "code": (f"{likeness} >= 0.85",),
         "exact": (),
     }
     return degrees[comparison]
+
+
+def _name_degrees(field: str, likeness: str, fields: Fields) -> tuple[str, ...]:
+    """Near names, among them those that stand in each other's place.
+
+    One record may have only one of the two names, and that in the wrong place.
+    """
+    near, less_near = f"{likeness} >= 0.92", f"{likeness} >= 0.8"
+    other = {"first_name": "last_name", "last_name": "first_name"}.get(field)
+    if other not in fields:
+        return near, less_near
+    crossed = [(f"{field}_l", f"{other}_r"), (f"{other}_l", f"{field}_r")]
+    equal = " or ".join(f"{one} = {another}" for one, another in crossed)
+    most_alike = ", ".join(
+        f"jaro_winkler_similarity({one}, {another})" for one, another in crossed
+    )
+    return equal, near, f"greatest({most_alike}) >= 0.92", less_near
+
+
+def _equal_parts(field: str, *parts: tuple[int, int]) -> str:
+    """Dates that agree in all of some parts, each from a letter to a letter."""
+    equal = (
+        f"{field}_l[{first}:{last}] = {field}_r[{first}:{last}]"
+        for first, last in parts
+    )
+    return f"({' and '.join(equal)})"
 
 
 def _comparison(column: str, *conditions: str) -> dict[str, Any]:

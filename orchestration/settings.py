@@ -102,7 +102,7 @@ class Settings(BaseSettings):
         description="propose links on what identify calls say (rekindle[match])",
     )
     match_threshold: float = Field(
-        default=0.95,
+        default=0.9,
         gt=0.5,
         lt=1,
         description="probability from which a proposed link is accepted",
