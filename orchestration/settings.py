@@ -20,6 +20,7 @@ from pydantic_settings import (
 
 PROJECT = Path(__file__).resolve().parent.parent
 EPOCH = datetime(1970, 1, 1)
+END = datetime(2200, 1, 1)
 PREFIX = "REKINDLE_"
 MOST_DAYS = 36_500
 ENV_FILE = Path(".env")
@@ -200,6 +201,16 @@ class Settings(BaseSettings):
         return self.root / "dbt" / "target"
 
     @property
+    def run_lock(self) -> Path:
+        """Locked by whoever writes the home."""
+        return self.root / "run.lock"
+
+    @property
+    def restoring(self) -> Path:
+        """Present while the home is being put back from a backup."""
+        return self.root / "restoring"
+
+    @property
     def demo_marker(self) -> Path:
         """Present in a home that `rekindle demo` made."""
         return self.root / "demo"
@@ -260,12 +271,20 @@ def parse_moment(text: str) -> datetime:
     """An ISO 8601 moment as naive UTC; one without zone is taken as UTC.
 
     Raises:
-        ValueError: if the text is no ISO 8601 date or timestamp.
+        ValueError: if the text is no ISO 8601 date or timestamp, or one in which
+            nothing that lands can have happened.
     """
     try:
         moment = datetime.fromisoformat(text)
+        if moment.tzinfo:
+            moment = moment.astimezone(UTC).replace(tzinfo=None)
     except ValueError:
         raise ValueError(
             f"{text!r} is not an ISO 8601 moment, e.g. 2026-06-30T20:00:00Z"
         ) from None
-    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+    # a zone may lead out of the years that a moment can have
+    except OverflowError:
+        moment = datetime.max
+    if not EPOCH <= moment <= END:
+        raise ValueError(f"{text!r} is not between {EPOCH.date()} and {END.date()}")
+    return moment
