@@ -4,12 +4,14 @@ SQLite, so that a crash between two writes can never send twice. All times are t
 `as_of` of runs; `delivery_latency` alone is wall clock. It renders and sends nothing.
 """
 
+import shutil
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Literal, Self
 
@@ -110,6 +112,7 @@ MIGRATIONS = (
     end;
     """,
 )
+CLAIMS = "claims.ndjson"
 CLAIM_COUNT = "claim_count"
 DOUBT = "doubt"
 
@@ -237,7 +240,7 @@ class Ledger:
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._claims = Claims(path.with_name("claims.ndjson"))
+        self._claims = Claims(path.with_name(CLAIMS))
         is_new = not path.exists()
         self._connection = sqlite3.connect(path, timeout=30, isolation_level=None)
         if is_new:
@@ -760,6 +763,29 @@ class Ledger:
             for name, kind in schema.items()
             if kind == TIMESTAMP
         )
+
+
+@contextmanager
+def opened_copy(path: Path) -> Iterator[Ledger]:
+    """A ledger, or an empty one where there is none, that is gone after the block.
+
+    To look into a ledger without a trace, or to try what would become of it.
+
+    Raises:
+        DamagedLedgerError: if the file cannot be read.
+        LedgerError: if a newer release wrote the file.
+    """
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        for name in (path.name, f"{path.name}-wal", CLAIMS):
+            if path.with_name(name).exists():
+                shutil.copyfile(path.with_name(name), copy.with_name(name))
+        try:
+            ledger = Ledger(copy)
+        except LedgerError as error:
+            raise type(error)(str(error).replace(str(copy), str(path))) from None
+        with ledger:
+            yield ledger
 
 
 def damage(path: Path, reason: object) -> str:

@@ -15,7 +15,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order
 
 from ml import graph, union_find
-from orchestration.warehouse import Connection, fetch_frame
+from orchestration.warehouse import Connection, fetch_frame, require_table
 
 RULE_FIELDS = (
     "rule",
@@ -213,7 +213,9 @@ def find_identifier(connection: Connection, text: str) -> Identifier:
 
     Raises:
         UnmergeError: if there is none, or several of different types.
+        DatabaseError: if no run has resolved any identifier.
     """
+    require_table(connection, "identity", "identity_map")
     found = fetch_frame(
         connection,
         """
