@@ -113,6 +113,8 @@ MIGRATIONS = (
     """,
 )
 CLAIMS = "claims.ndjson"
+BOUNCED = "bounced"
+"""How the reason of a dead send begins whose address takes no mail."""
 CLAIM_COUNT = "claim_count"
 DOUBT = "doubt"
 
@@ -164,6 +166,16 @@ RECEIPT_SCHEMA: Schema = {
     "identifier_type": pl.String,
     "identifier": pl.String,
     "sent_at": TIMESTAMP,
+}
+BOUNCE_SCHEMA: Schema = {
+    "send_id": pl.String,
+    "channel": pl.String,
+    "journey": pl.String,
+    "step": pl.String,
+    "content_id": pl.String,
+    "address": pl.String,
+    "reason": pl.String,
+    "settled_at": TIMESTAMP,
 }
 ROW_COLUMNS = tuple(name for name in ENQUEUED if name not in ("payload", "as_of"))
 ROWS_BEFORE_SCHEMA: Schema = {
@@ -627,6 +639,16 @@ class Ledger:
             RECEIPT_SCHEMA,
             f"select {', '.join(RECEIPT_SCHEMA)} from sends "
             "where sent_at < :as_of order by sent_at, send_id",
+            {"as_of": to_text(as_of)},
+        )
+
+    def bounces_before(self, as_of: datetime) -> pl.DataFrame:
+        """Sends whose address took no mail in runs before `as_of`."""
+        return self._frame(
+            BOUNCE_SCHEMA,
+            f"select {', '.join(BOUNCE_SCHEMA)} from sends "
+            f"where state = 'dead' and reason like '{BOUNCED}: %' "
+            "and settled_at < :as_of order by settled_at, send_id",
             {"as_of": to_text(as_of)},
         )
 

@@ -1,0 +1,63 @@
+"""Which texts mail can be sent to, and how they go on the wire: the one rule for it.
+
+Models call it for who is reachable, destinations for whom they write to.
+"""
+
+import re
+import unicodedata
+
+MOST_CHARACTERS = 254
+MOST_NAME_CHARACTERS = 64
+MOST_LABEL_CHARACTERS = 63
+ATOM = r"[a-zA-Z0-9!#$%&'*+/=^_`{|}~-]+"
+LETTER = (
+    r"a-zA-Z\u00c0-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+INNER = rf"[0-9{LETTER}-]{{0,61}}[0-9{LETTER}]"
+LABEL = rf"[0-9{LETTER}](?:{INNER})?"
+MAIL_ADDRESS = re.compile(rf"{ATOM}(?:[.]{ATOM})*@(?:{LABEL}[.])+[{LETTER}]{INNER}")
+
+
+class InvalidAddressError(ValueError):
+    """Mail cannot be sent to this address."""
+
+
+def mail_address(address: str) -> str:
+    """The address as it goes on the wire: its domain in ASCII.
+
+    A dotted name of ASCII characters, then a domain of two labels or more; a label may
+    hold letters beyond ASCII, which go out in Punycode. The limits of RFC 5321, 4.5.3.1
+    and RFC 1035, 2.3.4 are those of the wire.
+
+    Raises:
+        InvalidAddressError: if mail cannot be sent to it.
+    """
+    name, _, domain = address.rpartition("@")
+    if len(address) > MOST_CHARACTERS or not MAIL_ADDRESS.fullmatch(address):
+        raise InvalidAddressError("not an email address")
+    labels = [in_ascii(label) for label in domain.split(".")]
+    on_the_wire = f"{name}@{'.'.join(labels)}"
+    if (
+        len(name) > MOST_NAME_CHARACTERS
+        or max(map(len, labels)) > MOST_LABEL_CHARACTERS
+        or len(on_the_wire) > MOST_CHARACTERS
+    ):
+        raise InvalidAddressError("not an email address")
+    return on_the_wire
+
+
+def wire_address(address: str) -> str | None:
+    """The same, and nothing where there is none."""
+    try:
+        return mail_address(address)
+    except InvalidAddressError:
+        return None
+
+
+def in_ascii(label: str) -> str:
+    """One label of a domain in ASCII (RFC 5891, 4.4)."""
+    if label.isascii():
+        return label
+    return (
+        f"xn--{unicodedata.normalize('NFC', label.lower()).encode('punycode').decode()}"
+    )
