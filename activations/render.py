@@ -542,51 +542,63 @@ def sms_segments(text: str) -> int:
 
 
 class TextOfMjml(HTMLParser):
-    """Collects the text part of an email from its MJML."""
+    """Collects the text part of an email from its MJML: all words that it shows."""
 
-    BLOCKS = frozenset({"mj-text", "mj-button", "p", "li", "h1", "h2", "h3", "tr"})
-    SHOWN = frozenset({"mj-text", "mj-button", "mj-table"})
+    BLOCKS = frozenset(
+        {"p", "div", "ul", "ol", "li", "table", "tr", "blockquote", "br", "hr"}
+        | {f"h{level}" for level in range(1, 7)}
+    )
+    LINKS = frozenset(
+        {"a", "mj-button", "mj-image", "mj-social-element", "mj-navbar-link"}
+    )
+    NOT_SHOWN = frozenset({"mj-head", "style", "script"})
+    ENDS_PARAGRAPH = BLOCKS - {"br", "div", "ul", "ol", "table"}
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self.lines: list[str] = []
         self._line = ""
         self._links: list[str | None] = []
-        self._shown = 0
+        self._not_shown = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Open what shows text, starts a line or leads somewhere."""
-        self._shown += tag in self.SHOWN
-        if tag in self.BLOCKS or tag == "br":
+        """Open what hides text, starts a line, leads somewhere or is a picture."""
+        self._not_shown += tag in self.NOT_SHOWN
+        if tag in self.BLOCKS or tag.startswith("mj-"):
             self._end_line()
         if tag == "li":
             self._line = "- "
-        if tag in ("a", "mj-button"):
+        if tag in self.LINKS:
             self._links.append(dict(attrs).get("href"))
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Break the line at `<br />`."""
-        if tag == "br":
-            self._end_line()
+        if tag in ("img", "mj-image"):
+            self._line += f" {dict(attrs).get('alt') or ''} "
 
     def handle_endtag(self, tag: str) -> None:
         """Close it, and write a link after its words."""
-        self._shown -= tag in self.SHOWN
-        if tag in ("a", "mj-button") and self._links:
+        self._not_shown -= tag in self.NOT_SHOWN
+        if tag in self.LINKS and self._links:
             link = self._links.pop()
             self._line += f" ({link})" if link else ""
-        if tag in self.BLOCKS:
+        if tag in ("td", "th"):
+            self._line += " "
+        if tag in self.BLOCKS or tag.startswith("mj-"):
             self._end_line()
+        if tag in self.ENDS_PARAGRAPH or tag.startswith("mj-"):
             self.lines.append("")
 
     def handle_data(self, data: str) -> None:
         """Take the words that readers see."""
-        if self._shown:
+        if not self._not_shown:
             self._line += re.sub(r"\s+", " ", data)
+
+    def close(self) -> None:
+        """End the last line too."""
+        super().close()
+        self._end_line()
 
     def _end_line(self) -> None:
         if self._line.strip() not in ("", "-"):
-            self.lines.append(self._line.strip())
+            self.lines.append(" ".join(self._line.split()))
         self._line = ""
 
 
