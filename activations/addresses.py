@@ -5,6 +5,7 @@ Models call it for who is reachable, destinations for whom they write to.
 
 import re
 import unicodedata
+from email.headerregistry import Address
 
 MOST_CHARACTERS = 254
 MOST_NAME_CHARACTERS = 64
@@ -16,6 +17,11 @@ LETTER = (
 INNER = rf"[0-9{LETTER}-]{{0,61}}[0-9{LETTER}]"
 LABEL = rf"[0-9{LETTER}](?:{INNER})?"
 MAIL_ADDRESS = re.compile(rf"{ATOM}(?:[.]{ATOM})*@(?:{LABEL}[.])+[{LETTER}]{INNER}")
+
+
+SENDER = re.compile(
+    r'\s*(?:"?(?P<name>[^"<>\r\n]*?)"?\s*<(?P<address>[^<>]*)>|(?P<bare>[^<>"]*?))\s*'
+)
 
 
 class InvalidAddressError(ValueError):
@@ -52,6 +58,22 @@ def wire_address(address: str) -> str | None:
         return mail_address(address)
     except InvalidAddressError:
         return None
+
+
+def sender_address(text: str) -> Address:
+    """Who mail is from, written as `The Shop <hello@shop.example>`.
+
+    Raises:
+        ValueError: if it is no address: no mail at all could be sent.
+    """
+    found = SENDER.fullmatch(text)
+    try:
+        if found is None:
+            raise InvalidAddressError("not one address")
+        address = mail_address(found["bare"] or found["address"] or "")
+        return Address(display_name=found["name"] or "", addr_spec=address)
+    except ValueError:
+        raise ValueError("is no sender of emails") from None
 
 
 def in_ascii(label: str) -> str:

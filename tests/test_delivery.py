@@ -30,11 +30,12 @@ from activations.addresses import (
     InvalidAddressError,
     in_ascii,
     mail_address,
+    sender_address,
     wire_address,
 )
 from activations.channels import DestinationDownError
 from activations.channels.file import FileDestination
-from activations.channels.mail import as_mail, sender_address
+from activations.channels.mail import as_mail
 from activations.channels.smtp import SmtpDestination, SmtpServer
 from activations.delivery import (
     ImbalanceError,
@@ -944,6 +945,34 @@ def test_bad_addresses_and_people_end_alone_among_a_thousand(ledger, mailbox):
 def test_a_sender_that_is_none_is_named_before_anything_is_tried(outbox):
     with pytest.raises(ValueError, match="is no sender of emails"):
         FileDestination(outbox, email_from="The Shop")
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "address"),
+    [
+        ("hello@shop.example", "", "hello@shop.example"),
+        ("<hello@shop.example>", "", "hello@shop.example"),
+        ("The Shop <hello@shop.example>", "The Shop", "hello@shop.example"),
+        (' "The, Shop" <hello@shop.example> ', "The, Shop", "hello@shop.example"),
+        ("The, Shop <hello@shop.example>", "The, Shop", "hello@shop.example"),
+        ("Bücher <a@bücher.example>", "Bücher", "a@xn--bcher-kva.example"),
+        ("a@shop.example, b@shop.example", None, None),
+        ("A <a@shop.example>, B <b@shop.example>", None, None),
+        ("a@shop.example extra", None, None),
+        ("a@shop.example\nBcc: b@shop.example", None, None),
+        ("The\nShop <a@shop.example>", None, None),
+        ("<a@shop.example", None, None),
+        ("The Shop", None, None),
+        ("", None, None),
+    ],
+)
+def test_a_sender_is_one_address_with_a_name_or_none(text, name, address):
+    if address is None:
+        with pytest.raises(ValueError, match="is no sender of emails"):
+            sender_address(text)
+        return
+    sender = sender_address(text)
+    assert (sender.display_name, sender.addr_spec) == (name, address)
 
 
 def test_a_bad_address_ends_one_send_on_either_destination(ledger, mailbox, outbox):

@@ -56,19 +56,76 @@ def refusal() -> str:
         ("KEEP_RUNS_DAYS", "9" * 20),
         ("HOME", ""),
         ("SMTP_PORT", "-5"),
-        ("SHOP_URL", ""),
-        ("SHOP_URL", "shop.example"),
+        ("SMTP_PORT", "65536"),
+        *[
+            ("SHOP_URL", url)
+            for url in (
+                *("", "shop.example", "http://shop.example", "https://", "https://a b"),
+                f"https://ada:{SECRET}@shop.example",
+                f"https://shop.example/?key={SECRET}",
+                *("https://shop.example/#top", "https://shop.example:99999"),
+                *(
+                    'https://shop.example/">',
+                    "https://shop.example\\",
+                    "//shop.example",
+                ),
+            )
+        ],
         ("MATCH_THRESHOLD", "nan"),
+        ("HORIZON_DAYS", "30,99999999999"),
+        ("HORIZON_DAYS", "0"),
+        ("BASE_CURRENCY", "eur"),
+        ("PHONE_REGION", "XX"),
+        ("HOME", "/dev/null"),
+        ("HOME", "/dev/null/home"),
+        ("HOME", f"~{SECRET}/home"),
+        ("HOME", SECRET * 100),
+        ("SMTP_HOST", ""),
+        ("SMTP_HOST", "smtp://mail.example"),
+        ("SMTP_HOST", "mail.example:25"),
+        ("SMTP_USER", ""),
+        ("SMTP_USER", "ädä"),
+        ("SMTP_PASSWORD", f"{SECRET}ä"),
+        ("EMAIL_FROM", SECRET),
+        ("EMAIL_FROM", "A <a@shop.example>, B <b@shop.example>"),
     ],
 )
 def test_a_wrong_value_is_named_by_its_variable_alone(
     folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(f"REKINDLE_{name}", value)
-    assert refusal().count(f"REKINDLE_{name}") == 1
+    told = refusal()
+    assert told.count("REKINDLE_") == told.count(f"REKINDLE_{name}: ") == 1
+    field = Settings.model_fields[name.lower()]
+    assert str(field.description) in told
     monkeypatch.delenv(f"REKINDLE_{name}")
     (folder / ".env").write_text(f"REKINDLE_{name}={value}\n")
     assert refusal().count(f"REKINDLE_{name}") == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"USER": "ada"}, "PASSWORD"),
+        ({"USER": "ada", "PASSWORD": SECRET, "STARTTLS": "false"}, "STARTTLS"),
+        ({"USER": "ada", "PASSWORD": SECRET, "STARTTLS": "0", "PORT": "465"}, None),
+        ({"USER": "ada", "PASSWORD": SECRET}, None),
+        ({"HOST": "::1"}, None),
+        ({"HOST": "mail_server.internal"}, None),
+    ],
+)
+def test_settings_that_need_each_other_are_looked_at_together(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    values: dict[str, str],
+    named: str | None,
+) -> None:
+    for name, value in values.items():
+        monkeypatch.setenv(f"REKINDLE_SMTP_{name}", value)
+    if named is None:
+        Settings()
+    else:
+        assert refusal().startswith(f"REKINDLE_SMTP_{named}: ")
 
 
 @pytest.mark.parametrize(

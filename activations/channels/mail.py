@@ -4,24 +4,11 @@ from datetime import UTC
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
-from email.utils import format_datetime, parseaddr
+from email.utils import format_datetime
 
-from activations.addresses import InvalidAddressError, mail_address
+from activations.addresses import mail_address
 from activations.ledger import Outcome
 from activations.render import Message
-
-
-def sender_address(text: str) -> Address:
-    """Who mail is from, written as `The Shop <hello@shop.example>`.
-
-    Raises:
-        ValueError: if it is no address: no mail at all could be sent.
-    """
-    name, address = parseaddr(text)
-    try:
-        return Address(display_name=name, addr_spec=mail_address(address))
-    except InvalidAddressError:
-        raise ValueError(f"{text!r} is no sender of emails") from None
 
 
 def as_mail(message: Message, *, sender: Address) -> EmailMessage:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from email.message import EmailMessage
 from typing import Literal
 
-from activations.addresses import InvalidAddressError
+from activations.addresses import InvalidAddressError, sender_address
 from activations.channels import DestinationDownError
-from activations.channels.mail import as_mail, cannot_be_built, sender_address
+from activations.channels.mail import as_mail, cannot_be_built
 from activations.ledger import BOUNCED, Outcome, Send
 from activations.render import Message
 
