@@ -27,7 +27,7 @@ from liquid.template import BoundTemplate
 from liquid.undefined import is_undefined
 from markupsafe import Markup
 
-from activations.blueprint import keys_twice, nearest, read_text
+from activations.blueprint import compose, keys_twice, nearest, read_text
 from activations.ledger import Send
 
 CONTENT = Path(__file__).parent / "content"
@@ -142,16 +142,35 @@ class Renderer:
         self._plain = make_environment(autoescape=False)
         self._escaping = make_environment(autoescape=True)
 
-    @cached_property
+    @property
     def brand(self) -> Mapping[str, Any]:
-        """Who speaks: name, promises, postal address and look, from `brand.yml`."""
+        """Who speaks: name, promises, postal address and look, from `brand.yml`.
+
+        Raises:
+            ContentError: if the file cannot be used.
+        """
+        if isinstance(self._brand, ContentError):
+            raise self._brand
+        return self._brand
+
+    @cached_property
+    def _brand(self) -> Mapping[str, Any] | ContentError:
         path = self._content / "brand.yml"
         try:
-            brand = yaml.safe_load(read_text(path))
-        except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
-            raise ContentError(path.name, in_one_line(error)) from None
+            text = read_text(path)
+            twice = next(keys_twice(compose(text)), None)
+            brand = yaml.safe_load(text)
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else None
+            said = ", ".join(filter(None, (error.context, error.problem)))
+            return ContentError(path.name, in_one_line(said), line=line)
+        except (yaml.YAMLError, ValueError, OSError) as error:
+            return ContentError(path.name, in_one_line(error))
+        if twice:
+            (field, *_), line, reason = twice
+            return ContentError(path.name, reason, line=line, field=str(field))
         if not isinstance(brand, dict):
-            raise ContentError(path.name, "expected fields, as `name: The Shop`")
+            return ContentError(path.name, "expected fields, as `name: The Shop`")
         return brand
 
     def template(self, journey: str, content_id: str, channel: str) -> Template:
@@ -175,10 +194,10 @@ class Renderer:
             raise ContentError(name, "expected fields between two lines of ---")
         head, body = match.groups()
         try:
-            root = yaml.compose(head, yaml.SafeLoader)
+            root = compose(head)
             twice = next(keys_twice(root), None)
             fields = yaml.safe_load(head)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
+        except (yaml.YAMLError, ValueError) as error:
             mark = getattr(error, "problem_mark", None)
             line = mark.line + 2 if mark else None
             said = in_one_line(getattr(error, "problem", error))
