@@ -105,16 +105,34 @@ def run_loop(
         else {}
     )
     log = settings.dagster_home / "run.log"
-    with dg.DagsterInstance.get() as instance, quiet(log):
+    with (
+        naming_a_full_disk(settings.root),
+        dg.DagsterInstance.get() as instance,
+        quiet(log),
+    ):
         run = instance.create_run_for_job(
             loop,
             run_config={"ops": {"land": land}, "loggers": {"progress": {}}},
             remote_job_origin=job_origin(loop.name),
         )
         result = execute_run(InMemoryJob(loop), run, instance)
-    if not result.success:
-        raise failure(result, log)
+        if not result.success:
+            raise failure(result, log)
     return run.run_id
+
+
+@contextlib.contextmanager
+def naming_a_full_disk(root: Path) -> Iterator[None]:
+    """Say of what failed because the home cannot be written any more that it did.
+
+    Raises:
+        RunFailedError: naming the home, whichever library met the end of the disk.
+    """
+    try:
+        yield
+    except Exception:
+        refuse_unwritable(root)
+        raise
 
 
 def job_origin(name: str) -> "RemoteJobOrigin":

@@ -15,7 +15,12 @@ from activations.ledger import Ledger
 from orchestration.cli import app
 from orchestration.one_line import describe
 from orchestration.recovery import home_lock
-from orchestration.run import RunFailedError, prepare_instance, run_loop
+from orchestration.run import (
+    RunFailedError,
+    naming_a_full_disk,
+    prepare_instance,
+    run_loop,
+)
 from orchestration.settings import Settings, SettingsError
 from orchestration.sources.run_inputs import FutureError, refuse_future
 from tests.conftest import TestHome, moment
@@ -334,7 +339,13 @@ def test_a_full_or_read_only_disk_ends_a_run_before_it_begins(full_disk: Path) -
     (full_disk / "ballast").write_bytes(bytes(30_000))
     with pytest.raises(RunFailedError, match="No space left on device"):
         run_loop(settings)
+    with (
+        pytest.raises(RunFailedError, match=f"the home {full_disk} cannot be written"),
+        naming_a_full_disk(full_disk),
+    ):
+        (full_disk / "more").write_bytes(bytes(60_000))
     (full_disk / "ballast").unlink()
+    (full_disk / "more").unlink()
     subprocess.run(["mount", "-o", "remount,ro", str(full_disk)], check=True)
     with pytest.raises(RunFailedError, match="Read-only file system"):
         run_loop(settings)

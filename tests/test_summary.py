@@ -1,6 +1,7 @@
 """What the command line says of a run, and how it leaves the home."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,6 +74,16 @@ def test_a_summary_counts_what_the_tables_hold(
     )
     assert sum(row["profiles"] for row in told["moved"]) == moved.height > 0
     assert told["seconds"] > 1
+
+
+def test_a_summary_is_of_its_run_though_the_next_one_has_begun(
+    demo_home: TestHome, summary: Summary, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    shutil.copytree(demo_home.settings.published.parent, tmp_path / "published")
+    with TestHome(tmp_path).warehouse() as connection:
+        connection.execute("create table raw.current_run (as_of timestamp)")
+    of_its_own = summarise(TestHome(tmp_path).settings, summary.run_id)
+    assert of_its_own.as_dict() == summary.as_dict()
 
 
 def test_a_summary_in_words_names_phases_channels_and_reasons(summary: Summary) -> None:
