@@ -4,12 +4,14 @@ SQLite, so that a crash between two writes can never send twice. All times are t
 `as_of` of runs; `delivery_latency` alone is wall clock. It renders and sends nothing.
 """
 
+import shutil
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Literal, Self
 
@@ -110,6 +112,9 @@ MIGRATIONS = (
     end;
     """,
 )
+CLAIMS = "claims.ndjson"
+BOUNCED = "bounced"
+"""How the reason of a dead send begins whose address takes no mail."""
 CLAIM_COUNT = "claim_count"
 DOUBT = "doubt"
 
@@ -161,6 +166,16 @@ RECEIPT_SCHEMA: Schema = {
     "identifier_type": pl.String,
     "identifier": pl.String,
     "sent_at": TIMESTAMP,
+}
+BOUNCE_SCHEMA: Schema = {
+    "send_id": pl.String,
+    "channel": pl.String,
+    "journey": pl.String,
+    "step": pl.String,
+    "content_id": pl.String,
+    "address": pl.String,
+    "reason": pl.String,
+    "settled_at": TIMESTAMP,
 }
 ROW_COLUMNS = tuple(name for name in ENQUEUED if name not in ("payload", "as_of"))
 ROWS_BEFORE_SCHEMA: Schema = {
@@ -237,7 +252,7 @@ class Ledger:
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._claims = Claims(path.with_name("claims.ndjson"))
+        self._claims = Claims(path.with_name(CLAIMS))
         is_new = not path.exists()
         self._connection = sqlite3.connect(path, timeout=30, isolation_level=None)
         if is_new:
@@ -627,6 +642,16 @@ class Ledger:
             {"as_of": to_text(as_of)},
         )
 
+    def bounces_before(self, as_of: datetime) -> pl.DataFrame:
+        """Sends whose address took no mail in runs before `as_of`."""
+        return self._frame(
+            BOUNCE_SCHEMA,
+            f"select {', '.join(BOUNCE_SCHEMA)} from sends "
+            f"where state = 'dead' and reason like '{BOUNCED}: %' "
+            "and settled_at < :as_of order by settled_at, send_id",
+            {"as_of": to_text(as_of)},
+        )
+
     def copy(self) -> pl.DataFrame:
         """Every row without address, identifier and payload."""
         return self._frame(
@@ -760,6 +785,29 @@ class Ledger:
             for name, kind in schema.items()
             if kind == TIMESTAMP
         )
+
+
+@contextmanager
+def opened_copy(path: Path) -> Iterator[Ledger]:
+    """A ledger, or an empty one where there is none, that is gone after the block.
+
+    To look into a ledger without a trace, or to try what would become of it.
+
+    Raises:
+        DamagedLedgerError: if the file cannot be read.
+        LedgerError: if a newer release wrote the file.
+    """
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        for name in (path.name, f"{path.name}-wal", CLAIMS):
+            if path.with_name(name).exists():
+                shutil.copyfile(path.with_name(name), copy.with_name(name))
+        try:
+            ledger = Ledger(copy)
+        except LedgerError as error:
+            raise type(error)(str(error).replace(str(copy), str(path))) from None
+        with ledger:
+            yield ledger
 
 
 def damage(path: Path, reason: object) -> str:

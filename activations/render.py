@@ -27,7 +27,7 @@ from liquid.template import BoundTemplate
 from liquid.undefined import is_undefined
 from markupsafe import Markup
 
-from activations.blueprint import keys_twice, nearest, read_text
+from activations.blueprint import compose, keys_twice, nearest, read_text
 from activations.ledger import Send
 
 CONTENT = Path(__file__).parent / "content"
@@ -142,16 +142,35 @@ class Renderer:
         self._plain = make_environment(autoescape=False)
         self._escaping = make_environment(autoescape=True)
 
-    @cached_property
+    @property
     def brand(self) -> Mapping[str, Any]:
-        """Who speaks: name, promises, postal address and look, from `brand.yml`."""
+        """Who speaks: name, promises, postal address and look, from `brand.yml`.
+
+        Raises:
+            ContentError: if the file cannot be used.
+        """
+        if isinstance(self._brand, ContentError):
+            raise self._brand
+        return self._brand
+
+    @cached_property
+    def _brand(self) -> Mapping[str, Any] | ContentError:
         path = self._content / "brand.yml"
         try:
-            brand = yaml.safe_load(read_text(path))
-        except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
-            raise ContentError(path.name, in_one_line(error)) from None
+            text = read_text(path)
+            twice = next(keys_twice(compose(text)), None)
+            brand = yaml.safe_load(text)
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else None
+            said = ", ".join(filter(None, (error.context, error.problem)))
+            return ContentError(path.name, in_one_line(said), line=line)
+        except (yaml.YAMLError, ValueError, OSError) as error:
+            return ContentError(path.name, in_one_line(error))
+        if twice:
+            (field, *_), line, reason = twice
+            return ContentError(path.name, reason, line=line, field=str(field))
         if not isinstance(brand, dict):
-            raise ContentError(path.name, "expected fields, as `name: The Shop`")
+            return ContentError(path.name, "expected fields, as `name: The Shop`")
         return brand
 
     def template(self, journey: str, content_id: str, channel: str) -> Template:
@@ -175,10 +194,10 @@ class Renderer:
             raise ContentError(name, "expected fields between two lines of ---")
         head, body = match.groups()
         try:
-            root = yaml.compose(head, yaml.SafeLoader)
+            root = compose(head)
             twice = next(keys_twice(root), None)
             fields = yaml.safe_load(head)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
+        except (yaml.YAMLError, ValueError) as error:
             mark = getattr(error, "problem_mark", None)
             line = mark.line + 2 if mark else None
             said = in_one_line(getattr(error, "problem", error))
@@ -542,51 +561,63 @@ def sms_segments(text: str) -> int:
 
 
 class TextOfMjml(HTMLParser):
-    """Collects the text part of an email from its MJML."""
+    """Collects the text part of an email from its MJML: all words that it shows."""
 
-    BLOCKS = frozenset({"mj-text", "mj-button", "p", "li", "h1", "h2", "h3", "tr"})
-    SHOWN = frozenset({"mj-text", "mj-button", "mj-table"})
+    BLOCKS = frozenset(
+        {"p", "div", "ul", "ol", "li", "table", "tr", "blockquote", "br", "hr"}
+        | {f"h{level}" for level in range(1, 7)}
+    )
+    LINKS = frozenset(
+        {"a", "mj-button", "mj-image", "mj-social-element", "mj-navbar-link"}
+    )
+    NOT_SHOWN = frozenset({"mj-head", "style", "script"})
+    ENDS_PARAGRAPH = BLOCKS - {"br", "div", "ul", "ol", "table"}
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self.lines: list[str] = []
         self._line = ""
         self._links: list[str | None] = []
-        self._shown = 0
+        self._not_shown = 0
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Open what shows text, starts a line or leads somewhere."""
-        self._shown += tag in self.SHOWN
-        if tag in self.BLOCKS or tag == "br":
+        """Open what hides text, starts a line, leads somewhere or is a picture."""
+        self._not_shown += tag in self.NOT_SHOWN
+        if tag in self.BLOCKS or tag.startswith("mj-"):
             self._end_line()
         if tag == "li":
             self._line = "- "
-        if tag in ("a", "mj-button"):
+        if tag in self.LINKS:
             self._links.append(dict(attrs).get("href"))
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Break the line at `<br />`."""
-        if tag == "br":
-            self._end_line()
+        if tag in ("img", "mj-image"):
+            self._line += f" {dict(attrs).get('alt') or ''} "
 
     def handle_endtag(self, tag: str) -> None:
         """Close it, and write a link after its words."""
-        self._shown -= tag in self.SHOWN
-        if tag in ("a", "mj-button") and self._links:
+        self._not_shown -= tag in self.NOT_SHOWN
+        if tag in self.LINKS and self._links:
             link = self._links.pop()
             self._line += f" ({link})" if link else ""
-        if tag in self.BLOCKS:
+        if tag in ("td", "th"):
+            self._line += " "
+        if tag in self.BLOCKS or tag.startswith("mj-"):
             self._end_line()
+        if tag in self.ENDS_PARAGRAPH or tag.startswith("mj-"):
             self.lines.append("")
 
     def handle_data(self, data: str) -> None:
         """Take the words that readers see."""
-        if self._shown:
+        if not self._not_shown:
             self._line += re.sub(r"\s+", " ", data)
+
+    def close(self) -> None:
+        """End the last line too."""
+        super().close()
+        self._end_line()
 
     def _end_line(self) -> None:
         if self._line.strip() not in ("", "-"):
-            self.lines.append(self._line.strip())
+            self.lines.append(" ".join(self._line.split()))
         self._line = ""
 
 

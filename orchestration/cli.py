@@ -10,9 +10,11 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from orchestration.one_line import OneLineGroup
+from orchestration.one_line import CommandError, OneLineGroup
 from orchestration.processes import heed_signals, run_to_the_end
-from orchestration.settings import Settings, parse_moment
+from orchestration.settings import END, EPOCH, MAX_DAYS, Settings, parse_moment
+
+ASKS_FOR_HELP = {"--help", "-h", "--version", "-V"}
 
 app = typer.Typer(
     cls=OneLineGroup,
@@ -43,8 +45,7 @@ def rekindle() -> None:
 
 def fail(reason: object) -> NoReturn:
     """End with one clear line on stderr."""
-    typer.echo(f"rekindle: {reason}", err=True)
-    raise typer.Exit(1)
+    raise CommandError(reason) from None
 
 
 def parse_as_of(text: str | None) -> datetime | None:
@@ -127,7 +128,7 @@ def demo(
 def sample(
     out: Annotated[Path, typer.Option(help="folder to write; must not exist")],
     customers: Annotated[int, typer.Option(min=1)] = 2000,
-    days: Annotated[int, typer.Option(min=1)] = 120,
+    days: Annotated[int, typer.Option(min=1, max=MAX_DAYS)] = 120,
     seed: Annotated[int, typer.Option()] = 1,
     end: Annotated[
         str, typer.Option(metavar="DATE", help="the world's last day")
@@ -142,7 +143,9 @@ def sample(
         last_day = date.fromisoformat(end)
     except ValueError:
         raise typer.BadParameter(f"{end!r} is not a date, e.g. 2026-06-30") from None
-    if out.exists() and any(out.iterdir()):
+    if not EPOCH.toordinal() <= last_day.toordinal() - days < END.toordinal() - days:
+        raise typer.BadParameter(f"{end!r} and {days} days leave the times of events")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         fail(f"{out} is not empty; name a new folder")
     summary = write_sample(out, customers=customers, days=days, seed=seed, end=last_day)
     if as_json:
@@ -257,6 +260,8 @@ def backup(
         copied = back_up(Settings(), target, with_dagster=with_dagster)
     except BackupError as error:
         fail(error)
+    for name, problem in copied.left_out.items():
+        typer.echo(f"left out: {name} {problem}")
     typer.echo(f"{copied.file_count} files, {copied.byte_count:,} bytes in {target}")
 
 
@@ -316,25 +321,29 @@ def retry(
     """Have dead sends tried again by the next run; alone, list why they are dead."""
     from rich.console import Console
 
-    from activations.ledger import Ledger, LedgerError
-    from orchestration.recovery import home_lock
+    from activations.ledger import Ledger, LedgerError, opened_copy
+    from orchestration.recovery import home_at_rest, home_lock
     from orchestration.terminal import print_frame
-    from orchestration.warehouse import DatabaseError, Warehouse
+    from orchestration.warehouse import (
+        DatabaseError,
+        Warehouse,
+        fetch_frame,
+        require_table,
+    )
 
     settings = Settings()
     if not settings.ledger.exists():
         fail(f"nothing was ever sent from {settings.root}")
     try:
-        with home_lock(settings), Ledger(settings.ledger) as ledger:
-            if send_id is None and reason is None:
+        if send_id is None and reason is None:
+            with home_at_rest(settings), opened_copy(settings.ledger) as ledger:
                 print_frame(Console(), "dead sends", ledger.dead())
-                return
-            newest = Warehouse(settings.warehouse).read(
-                "select max(as_of) as as_of from raw.runs"
-            )
-            retried = ledger.retry(
-                send_id=send_id, reason=reason, as_of=newest["as_of"].item()
-            )
+            return
+        with home_lock(settings), Ledger(settings.ledger) as ledger:
+            with Warehouse(settings.warehouse).connect(read_only=True) as connection:
+                require_table(connection, "raw", "runs")
+                newest = fetch_frame(connection, "select max(as_of) from raw.runs")
+            retried = ledger.retry(send_id=send_id, reason=reason, as_of=newest.item())
     except (DatabaseError, LedgerError) as error:
         fail(error)
     if not retried:
@@ -351,13 +360,15 @@ def retry(
 )
 def dbt(context: typer.Context) -> None:
     """Run dbt on this home: whatever dbt takes may follow."""
-    from orchestration.dbt import dbt_command
+    from orchestration.dbt import dbt_command, dbt_executable
     from orchestration.recovery import home_lock
 
+    if not context.args or not ASKS_FOR_HELP.isdisjoint(context.args):
+        # dbt takes no place of a project there
+        raise typer.Exit(run_to_the_end([dbt_executable(), *context.args]))
     settings = Settings()
-    arguments = context.args or ["--help"]
     with home_lock(settings):
-        code = run_to_the_end(dbt_command(settings, *arguments))
+        code = run_to_the_end(dbt_command(settings, *context.args))
     raise typer.Exit(code)
 
 

@@ -28,10 +28,15 @@ class ProgressHandler(logging.Handler):
         self.reported_at = 0.0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line for a step's end and for each warning."""
+        """Write a line for a step's end and for each warning.
+
+        A step that never began has nothing to say: another one failed before it.
+        """
         meta = getattr(record, "dagster_meta", None) or {}
         event = meta.get("dagster_event")
-        if event is None and record.levelno >= logging.WARNING:
+        step = meta.get("step_key")
+        has_begun = step is None or step in self.started_at
+        if event is None and has_begun and record.levelno >= logging.WARNING:
             print(f"  ! {meta.get('orig_message')}", file=sys.stderr, flush=True)
         if event is None or event.step_key is None:
             return

@@ -15,9 +15,14 @@ import polars as pl
 
 from activations.channels import CHANNELS
 from activations.claims import Claims
-from activations.ledger import DamagedLedgerError, Ledger, StaleLedgerError
+from activations.ledger import (
+    DamagedLedgerError,
+    Ledger,
+    StaleLedgerError,
+    opened_copy,
+)
 from activations.reconcile import MAY_HAVE_BEEN_SENT, RECOVERED, recover, witness
-from orchestration.recovery import home_lock
+from orchestration.recovery import home_at_rest, home_lock
 from orchestration.settings import Settings, parse_moment
 from orchestration.sources.receipts import RECEIPTS, SENT_EVENTS
 from orchestration.warehouse import (
@@ -166,37 +171,47 @@ class Reconciled:
 def reconcile(settings: Settings, *, dry_run: bool = False) -> Reconciled:
     """Bring the ledger up from its witnesses; what cannot be known is `unknown`.
 
-    A ledger or warehouse that cannot be read is set aside first.
+    A ledger or warehouse that cannot be read is set aside first. All is tried on a copy
+    of the ledger: a dry run, or one that finds nothing amiss, writes nothing.
 
     Raises:
         LedgerError: if a newer release wrote the ledger.
     """
+    with home_at_rest(settings):
+        damaged = find_damaged(settings)
+        if settings.ledger in damaged:
+            tried = Reconciled([f"{settings.ledger} is damaged"], damaged)
+        else:
+            with opened_copy(settings.ledger) as copy:
+                tried = bring_up(settings, copy, damaged)
+    if dry_run or not (tried.behind or tried.set_aside):
+        return tried
     with home_lock(settings):
-        set_aside = [
-            path
-            for path in (settings.ledger, settings.warehouse)
-            if path.exists() and not is_readable(path, settings)
-        ]
-        if dry_run and settings.ledger in set_aside:
-            return Reconciled([f"{settings.ledger} is damaged"], set_aside)
-        if not dry_run:
-            set_aside = [put_aside(path) for path in set_aside]
+        set_aside = [put_aside(path) for path in find_damaged(settings)]
         with Ledger(settings.ledger) as ledger:
-            return bring_up(settings, ledger, set_aside, dry_run=dry_run)
+            return bring_up(settings, ledger, set_aside)
 
 
-def bring_up(
-    settings: Settings, ledger: Ledger, set_aside: list[Path], *, dry_run: bool
-) -> Reconciled:
+def find_damaged(settings: Settings) -> list[Path]:
+    """The ledger and the warehouse, as far as they are there and cannot be read."""
+    return [
+        path
+        for path in (settings.ledger, settings.warehouse)
+        if path.exists() and not is_readable(path, settings)
+    ]
+
+
+def bring_up(settings: Settings, ledger: Ledger, set_aside: list[Path]) -> Reconciled:
     """Compare an open ledger with its witnesses, and take in what it lacks."""
-    listed, copied = read_warehouse(settings)
+    has_warehouse = settings.warehouse.exists() and settings.warehouse not in set_aside
+    listed, copied = read_warehouse(settings) if has_warehouse else (None, None)
     claims = Claims(settings.claims).read()
     receipts = pl.DataFrame(
         list(read_receipts(sorted((settings.landing / RECEIPTS).glob("sends-*")))),
         schema_overrides=RECOVERED,
     )
     files = pl.DataFrame(list(read_files(settings.outbox)), schema_overrides=RECOVERED)
-    if settings.warehouse.exists() and settings.warehouse not in set_aside:
+    if has_warehouse:
         with Warehouse(settings.warehouse).connect(read_only=True) as connection:
             behind = find_behind(settings, ledger, connection)
     else:
@@ -222,19 +237,16 @@ def bring_up(
         frame is not None and frame.height and went_out <= set(frame["send_id"])
         for frame in complete
     )
-    if not dry_run:
-        ledger.bring_up(rows)
-        if is_doubtful:
-            ledger.begin_doubt(MAY_HAVE_BEEN_SENT)
+    ledger.bring_up(rows)
+    if is_doubtful:
+        ledger.begin_doubt(MAY_HAVE_BEEN_SENT)
     return Reconciled(behind, set_aside, rows, is_doubtful)
 
 
 def read_warehouse(
     settings: Settings,
 ) -> tuple[pl.DataFrame | None, pl.DataFrame | None]:
-    """The send list and the copy of the ledger, where a warehouse has them."""
-    if not settings.warehouse.exists():
-        return None, None
+    """The send list and the copy of the ledger, where the warehouse has them."""
     found = []
     with Warehouse(settings.warehouse).connect(read_only=True) as connection:
         for schema, table in (("decisions", "send_list"), ("activations", "sends")):
@@ -250,7 +262,7 @@ def is_readable(path: Path, settings: Settings) -> bool:
     """Whether a ledger or warehouse opens, and what is asked of it can be read."""
     try:
         if path == settings.ledger:
-            with Ledger(path) as ledger:
+            with opened_copy(path) as ledger:
                 ledger.assert_sound()
         else:
             read_warehouse(settings)

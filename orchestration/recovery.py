@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +18,7 @@ from datetime import UTC, timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from orchestration.settings import Settings, wall_clock
 
@@ -36,14 +37,25 @@ DIED = (
 LONGEST_START = timedelta(minutes=3)
 
 
+class UnfinishedRestoreError(Exception):
+    """The home is put back in part: nothing may be done but to go on with that."""
+
+
 @contextmanager
 def home_lock(settings: Settings) -> Iterator[None]:
     """Hold the home for one run or one change by hand; others wait.
 
     What a run that died left behind is cleared first.
+
+    Raises:
+        UnfinishedRestoreError: if a restore into the home broke off.
     """
-    settings.root.mkdir(parents=True, exist_ok=True)
-    with FileLock(settings.root / "run.lock"):
+    with home_held(settings):
+        if settings.restoring.exists():
+            raise UnfinishedRestoreError(
+                f"a restore into {settings.root} broke off: give the same "
+                "`rekindle restore` again, which goes on with it"
+            )
         clear_leftovers(settings)
         if has_dead_runs(settings):
             import dagster as dg
@@ -51,6 +63,46 @@ def home_lock(settings: Settings) -> Iterator[None]:
             with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
                 fail_dead_runs(settings, instance)
         yield
+
+
+@contextmanager
+def home_held(settings: Settings) -> Iterator[None]:
+    """Hold the home, whatever state it is in."""
+    settings.root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(settings.run_lock)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        say_who_waits(settings)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def home_at_rest(settings: Settings) -> Iterator[None]:
+    """Keep everybody from writing the home while it is looked into; leaves no trace."""
+    if not settings.run_lock.exists():
+        yield
+        return
+    with open_for_lock(settings.run_lock) as descriptor:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say_who_waits(settings)
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+
+
+def say_who_waits(settings: Settings) -> None:
+    """Tell a person why nothing happens."""
+    print(
+        f"waiting for the run or command that holds {settings.root}",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def show_at_work(settings: Settings, run_id: str) -> None:

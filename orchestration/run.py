@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from datetime import datetime
@@ -32,8 +33,10 @@ event_log_storage:
   class: PooledSqliteEventLog
 """
 
-
 PROBE_BYTES = 1 << 16
+GOES_ON = "the next run goes on from there"
+# our own errors say all; the name of one of a library may be all there is
+OWN_ERROR = re.compile(r"^(?:orchestration|activations|ml)[.]\S+: ")
 
 
 class RunFailedError(Exception):
@@ -78,7 +81,8 @@ def run_loop(
     """Run the loop once and record it in the home's Dagster instance; returns its id.
 
     Raises:
-        RunFailedError: naming the step that failed and its first line of error.
+        RunFailedError: naming the step that failed and its innermost error.
+        KeyboardInterrupt: if it was interrupted, naming the step.
     """
     prepare_instance(settings)
     if as_of is not None and not allow_future:
@@ -101,16 +105,34 @@ def run_loop(
         else {}
     )
     log = settings.dagster_home / "run.log"
-    with dg.DagsterInstance.get() as instance, quiet(log):
+    with (
+        naming_a_full_disk(settings.root),
+        dg.DagsterInstance.get() as instance,
+        quiet(log),
+    ):
         run = instance.create_run_for_job(
             loop,
             run_config={"ops": {"land": land}, "loggers": {"progress": {}}},
             remote_job_origin=job_origin(loop.name),
         )
         result = execute_run(InMemoryJob(loop), run, instance)
-    if not result.success:
-        raise RunFailedError(f"{describe_failure(result)}; what dbt printed: {log}")
+        if not result.success:
+            raise failure(result, log)
     return run.run_id
+
+
+@contextlib.contextmanager
+def naming_a_full_disk(root: Path) -> Iterator[None]:
+    """Say of what failed because the home cannot be written any more that it did.
+
+    Raises:
+        RunFailedError: naming the home, whichever library met the end of the disk.
+    """
+    try:
+        yield
+    except Exception:
+        refuse_unwritable(root)
+        raise
 
 
 def job_origin(name: str) -> "RemoteJobOrigin":
@@ -127,21 +149,35 @@ def job_origin(name: str) -> "RemoteJobOrigin":
     )
 
 
-def describe_failure(result: "dg.JobExecutionResult") -> str:
-    """The step that failed and its innermost error, in one line."""
+def failure(
+    result: "dg.JobExecutionResult", log: Path
+) -> RunFailedError | KeyboardInterrupt:
+    """What ended a run, in one line: its first step that failed and the cause."""
     import dagster as dg
+    from dagster._core.events import RunFailureReason
 
+    place, error = "the run", None
     for event in result.all_events:
         if event.is_step_failure:
-            error = event.step_failure_data.error
-            while error and error.cause:
-                error = error.cause
-            if error and error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
-                return f"{event.step_key} was interrupted"
-            message = error.message if error else "no error was recorded"
-            told = message.rpartition("Errors parsed from dbt logs:")[2]
-            return f"{event.step_key} failed: {' '.join(told.split())}"
-    return "the run failed before its first step"
+            place, error = str(event.step_key), event.step_failure_data.error
+            break
+        if event.is_job_failure:
+            error = event.job_failure_data.error
+            if (
+                event.job_failure_data.failure_reason
+                == RunFailureReason.UNEXPECTED_TERMINATION
+            ):
+                return KeyboardInterrupt(f"the run was interrupted; {GOES_ON}")
+    while error and error.cause:
+        error = error.cause
+    if error is None:
+        return RunFailedError(f"{place} failed, and no error was recorded; see {log}")
+    if error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
+        return KeyboardInterrupt(f"{place} was interrupted; {GOES_ON}")
+    said = OWN_ERROR.sub("", " ".join(error.message.split()))
+    *_, told = said.rpartition("Errors parsed from dbt logs:")
+    printed = f"; what dbt printed: {log}" if "Dbt" in str(error.cls_name) else ""
+    return RunFailedError(f"{place} failed: {told.strip()}{printed}")
 
 
 @contextlib.contextmanager

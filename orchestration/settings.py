@@ -5,27 +5,46 @@ The only reader of the environment; everything else is handed a `Settings`.
 
 import difflib
 import os
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
+from ipaddress import ip_address
 from pathlib import Path
+from smtplib import SMTP_SSL_PORT
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from dotenv.parser import parse_stream
-from pydantic import Field, PositiveInt, SecretStr, ValidationError, field_validator
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
     SettingsConfigDict,
 )
 
+from activations.addresses import sender_address
+
 PROJECT = Path(__file__).resolve().parent.parent
 SEEDS = PROJECT / "dbt_project" / "seeds"
 EPOCH = datetime(1970, 1, 1)
+END = datetime(2200, 1, 1)
 PREFIX = "REKINDLE_"
 MAX_DAYS = 36_500
 ENV_FILE = Path(".env")
 # No settings: what dbt is given of the home, and what tests are given.
 OTHER_NAMES = ("WAREHOUSE", "TEST_")
+
+
+PRINTABLE = r"^[\x20-\x7e]+$"
+HOST = re.compile(r"[\w-]{1,63}(?:[.][\w-]{1,63})*[.]?")
+URL_CHARACTERS = re.compile(r"[^\s\x00-\x1f\x7f<>\"?#\\]+")
 
 
 class SettingsError(ValueError):
@@ -55,11 +74,19 @@ class Settings(BaseSettings):
             for problem in error.errors(
                 include_url=False, include_input=False, include_context=False
             ):
-                name = f"{PREFIX}{str(problem['loc'][0]).upper()}"
-                problems.setdefault(name, problem["msg"])
+                problems.setdefault(str(problem["loc"][0]), problem["msg"])
             raise SettingsError(
-                "; ".join(f"{name}: {reason}" for name, reason in problems.items())
+                "; ".join(self.in_words(*problem) for problem in problems.items())
             ) from None
+
+    @classmethod
+    def in_words(cls, name: str, reason: str) -> str:
+        """What is wrong with a setting, what it is, and how a right one looks."""
+        field = cls.model_fields[name]
+        example = field.examples[0] if field.examples else field.default
+        looks = "" if example is None else f", e.g. {example}"
+        reason = reason.removeprefix("Value error, ")
+        return f"{PREFIX}{name.upper()}: {reason} ({field.description}{looks})"
 
     home: Path = Field(
         default=Path(".rekindle"), description="folder that holds all a run writes"
@@ -68,16 +95,21 @@ class Settings(BaseSettings):
         default=None,
         ge=1,
         le=MAX_DAYS,
+        examples=["30"],
         description="attribution look-back in days, over every channel's own",
     )
     base_currency: str | None = Field(
         default=None,
         pattern="^[A-Z]{3}$",
+        examples=["EUR"],
         description="currency of money sums; unset: the currency of most orders",
     )
-    horizon_days: Annotated[tuple[PositiveInt, ...], NoDecode] = Field(
+    horizon_days: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=MAX_DAYS)], ...], NoDecode
+    ] = Field(
         default=(30, 90),
         min_length=1,
+        examples=["30,90"],
         description="days ahead that purchase propensity looks, 30,90; the first leads",
     )
     retrain_days: int = Field(
@@ -110,11 +142,23 @@ class Settings(BaseSettings):
     live: bool = Field(
         default=False, description="send for real; off: only files are written"
     )
-    smtp_host: str | None = Field(default=None, description="SMTP server for email")
-    smtp_port: int = Field(default=587, ge=1, le=65535, description="its port")
-    smtp_user: str | None = Field(default=None, description="its user")
-    smtp_password: SecretStr | None = Field(default=None, description="its password")
-    smtp_starttls: bool = Field(default=True, description="encrypt with STARTTLS")
+    smtp_host: str | None = Field(
+        default=None,
+        examples=["smtp.shop.example"],
+        description="SMTP server for email",
+    )
+    smtp_port: int = Field(
+        default=587, ge=1, le=65535, description="port of the SMTP server"
+    )
+    smtp_user: str | None = Field(
+        default=None, pattern=PRINTABLE, description="user at the SMTP server"
+    )
+    smtp_password: SecretStr | None = Field(
+        default=None, validate_default=True, description="password of that user"
+    )
+    smtp_starttls: bool = Field(
+        default=True, validate_default=True, description="encrypt with STARTTLS"
+    )
     email_from: str = Field(
         default="Rekindle <hello@example.com>", description="sender of emails"
     )
@@ -123,7 +167,6 @@ class Settings(BaseSettings):
     )
     shop_url: str = Field(
         default="https://shop.example",
-        pattern=r"^https?://[^\s/]",
         description="where links in messages lead",
     )
 
@@ -133,6 +176,92 @@ class Settings(BaseSettings):
         """Keep an empty home from being the folder that one happens to be in."""
         if value == "":
             raise ValueError("is empty; name a folder")
+        return value
+
+    @field_validator("home")
+    @classmethod
+    def refuse_no_folder(cls, value: Path) -> Path:
+        """Find at once that a home cannot be one."""
+        try:
+            place = value.expanduser().resolve()
+            nearest = next(path for path in (place, *place.parents) if path.exists())
+        except (OSError, RuntimeError, ValueError):
+            raise ValueError("cannot be the name of a folder") from None
+        if not nearest.is_dir():
+            raise ValueError("is a file, or in one; name a folder")
+        return value
+
+    @field_validator("phone_region")
+    @classmethod
+    def refuse_no_region(cls, value: str) -> str:
+        """Take what libphonenumber knows: by another, no number could be read."""
+        from phonenumbers import SUPPORTED_REGIONS
+
+        if value not in SUPPORTED_REGIONS:
+            raise ValueError("is no region that has phone numbers")
+        return value
+
+    @field_validator("matching")
+    @classmethod
+    def refuse_what_is_not_installed(cls, value: bool) -> bool:
+        """Find at once what a run would find in its midst."""
+        if value and find_spec("splink") is None:
+            raise ValueError("needs Splink: pip install 'rekindle[match]'")
+        return value
+
+    @field_validator("smtp_host")
+    @classmethod
+    def refuse_no_host(cls, value: str | None) -> str | None:
+        """Take a name or an address, without scheme and port."""
+        if value is not None and not is_host(value):
+            raise ValueError("is no name of a server")
+        return value
+
+    @field_validator("smtp_password")
+    @classmethod
+    def refuse_half_a_login(
+        cls, value: SecretStr | None, info: ValidationInfo
+    ) -> SecretStr | None:
+        """Find at once what a server would refuse, or what smtplib cannot say to it."""
+        if value is None and info.data.get("smtp_user"):
+            raise ValueError("is not set, and a user is")
+        if value and not re.fullmatch(PRINTABLE, value.get_secret_value()):
+            raise ValueError("has other characters than those of printable ASCII")
+        return value
+
+    @field_validator("smtp_starttls")
+    @classmethod
+    def refuse_an_open_login(cls, value: bool, info: ValidationInfo) -> bool:
+        """Keep a password from going out where anybody can read it."""
+        is_encrypted = value or info.data.get("smtp_port") == SMTP_SSL_PORT
+        if info.data.get("smtp_user") and not is_encrypted:
+            raise ValueError(
+                "is off, and a password is sent over an encrypted session only"
+            )
+        return value
+
+    @field_validator("email_from")
+    @classmethod
+    def refuse_no_sender(cls, value: str) -> str:
+        """Take one address, with or without a name."""
+        sender_address(value)
+        return value
+
+    @field_validator("shop_url")
+    @classmethod
+    def refuse_no_url(cls, value: str) -> str:
+        """Take what a path of the shop can follow, encrypted as links have to be."""
+        try:
+            parts = urlsplit(value)
+            is_whole = (
+                parts.scheme == "https"
+                and is_host(parts.hostname or "")
+                and parts.port != 0
+            )
+        except ValueError:
+            is_whole = False
+        if not is_whole or not URL_CHARACTERS.fullmatch(value) or "@" in parts.netloc:
+            raise ValueError("is no address of a shop")
         return value
 
     @field_validator("horizon_days", mode="before")
@@ -230,6 +359,16 @@ class Settings(BaseSettings):
         return self.root / "dbt" / "target"
 
     @property
+    def run_lock(self) -> Path:
+        """Locked by whoever writes the home."""
+        return self.root / "run.lock"
+
+    @property
+    def restoring(self) -> Path:
+        """Present while the home is being put back from a backup."""
+        return self.root / "restoring"
+
+    @property
     def demo_marker(self) -> Path:
         """Present in a home that `rekindle demo` made."""
         return self.root / "demo"
@@ -238,6 +377,15 @@ class Settings(BaseSettings):
         """`as_of` floored to the retraining grid of `retrain_days` since 1970."""
         grid = timedelta(days=self.retrain_days)
         return EPOCH + (as_of - EPOCH) // grid * grid
+
+
+def is_host(text: str) -> bool:
+    """Whether a text is the name or the address of a machine."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return bool(HOST.fullmatch(text))
+    return True
 
 
 def names_in(env_file: Path) -> list[str]:
@@ -290,12 +438,20 @@ def parse_moment(text: str) -> datetime:
     """An ISO 8601 moment as naive UTC; one without zone is taken as UTC.
 
     Raises:
-        ValueError: if the text is no ISO 8601 date or timestamp.
+        ValueError: if the text is no ISO 8601 date or timestamp, or one in which
+            nothing that lands can have happened.
     """
     try:
         moment = datetime.fromisoformat(text)
+        if moment.tzinfo:
+            moment = moment.astimezone(UTC).replace(tzinfo=None)
     except ValueError:
         raise ValueError(
             f"{text!r} is not an ISO 8601 moment, e.g. 2026-06-30T20:00:00Z"
         ) from None
-    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+    # a zone may lead out of the years that a moment can have
+    except OverflowError:
+        moment = datetime.max
+    if not EPOCH <= moment <= END:
+        raise ValueError(f"{text!r} is not between {EPOCH.date()} and {END.date()}")
+    return moment

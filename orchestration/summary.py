@@ -125,7 +125,10 @@ class Summary:
 
 
 def summarise(settings: Settings, run_id: str) -> Summary:
-    """The summary of the run that has just ended in this home."""
+    """The summary of the run that has just ended in this home.
+
+    Read from what it published: in the warehouse the next run may be at work.
+    """
     import dagster as dg
 
     with dg.DagsterInstance.get() as instance:
@@ -134,7 +137,7 @@ def summarise(settings: Settings, run_id: str) -> Summary:
     if record is None or record.start_time is None or record.end_time is None:
         raise LookupError(f"Dagster knows no end of run {run_id}")
     began_at = datetime.fromtimestamp(int(record.start_time), UTC).replace(tzinfo=None)
-    with Warehouse(settings.warehouse).connect(read_only=True) as connection:
+    with Warehouse(settings.published).connect(read_only=True) as connection:
         run = fetch_frame(connection, RUN).row(0, named=True)
         return Summary(
             run_id=run_id,

@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import breadth_first_order
 
 from ml import graph, union_find
 from orchestration.settings import Settings
-from orchestration.warehouse import Connection, fetch_frame, swapped
+from orchestration.warehouse import Connection, fetch_frame, require_table, swapped
 
 RULE_FIELDS = (
     "rule",
@@ -214,7 +214,9 @@ def find_identifier(connection: Connection, text: str) -> Identifier:
 
     Raises:
         UnmergeError: if there is none, or several of different types.
+        DatabaseError: if no run has resolved any identifier.
     """
+    require_table(connection, "identity", "identity_map")
     found = fetch_frame(
         connection,
         """

@@ -53,8 +53,11 @@ class Warehouse:
         """Open the file for a short block; a write block is one transaction.
 
         Raises:
-            duckdb.IOException: if another process does not let go of the file.
+            DatabaseError: if there is no file to read, it is damaged, or another
+                process does not let go of it.
         """
+        if read_only and not self.path.exists():
+            raise DatabaseError(f"{self.path} is not there: `rekindle run` makes it")
         if not read_only:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         connection = self._open(read_only=read_only)
@@ -163,6 +166,16 @@ def has_table(connection: Connection, schema: str, table: str) -> bool:
         [schema, table],
     ).fetchall()
     return bool(found)
+
+
+def require_table(connection: Connection, schema: str, table: str) -> None:
+    """Refuse a warehouse that no run has built as far as a table.
+
+    Raises:
+        DatabaseError: naming the table.
+    """
+    if not has_table(connection, schema, table):
+        raise DatabaseError(f"{schema}.{table} is not there: `rekindle run` makes it")
 
 
 def replace_table(connection: Connection, table: str, frame: pl.DataFrame) -> None:

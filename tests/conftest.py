@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -164,6 +164,22 @@ def demo_home(make_once: MakeOnce) -> TestHome:
     """A home in which `rekindle demo` has lived its three days."""
     folder = make_once("demo", lambda folder: TestHome(folder).rekindle("demo"))
     return TestHome(folder)
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KB."""
+    place = tmp_path / "full"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip("this user may mount no file system")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
 
 
 def moment(text: str) -> datetime:

@@ -215,6 +215,8 @@ def test_content_is_needed_for_every_phase_and_channel(authored: Path) -> None:
     [
         ("brand.yml", "- a list"),
         ("brand.yml", "name: ["),
+        ("brand.yml", "name: " + "[" * 5_000 + "]" * 5_000),
+        ("brand.yml", "name: The Shop\nname: Another"),
         ("_layout.email.liquid", "<mjml>{{ content }}"),
         ("_layout.email.liquid", "<mjml><mj-body></mj-body></mjml>"),
         ("_layout.email.liquid", "{{ contnt }}"),

@@ -1,13 +1,18 @@
 """A backup is whole or refused, harms no home, and repeats no message."""
 
+import errno
 import json
+import os
+import shutil
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
 from activations.ledger import Ledger, StaleLedgerError
 from orchestration import backup
 from orchestration.backup import BackupError, back_up, copy_file, restore
+from orchestration.recovery import UnfinishedRestoreError, home_lock
 from orchestration.settings import Settings
 from orchestration.sources.receipts import land_receipts
 from tests.conftest import TestHome
@@ -108,22 +113,60 @@ def test_what_was_sent_since_the_backup_is_not_repeated(
     assert not try_to_send(home, "bob", FOURTH)
 
 
-def test_a_restore_that_breaks_off_repeats_no_message(
-    used: TestHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_sure", [True, False])
+@pytest.mark.parametrize("at", ["ledger.sqlite", "warehouse.duckdb", "one.ndjson"])
+def test_a_restore_that_breaks_off_is_gone_on_with_before_anything_else(
+    used: TestHome,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    at: str,
+    is_sure: bool,
 ) -> None:
     back_up(used.settings, tmp_path / "safe")
+    home = new_home(tmp_path)
 
     def break_off(path: Path, target: Path) -> dict[str, object]:
-        if path.name == "warehouse.duckdb":
-            raise KeyboardInterrupt
-        return copy_file(path, target)
+        if path.name != at:
+            return copy_file(path, target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes()[:10])
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(backup, "copy_file", break_off)
-    home = new_home(tmp_path)
-    with pytest.raises(KeyboardInterrupt):
-        restore(home.settings, tmp_path / "safe")
-    with Ledger(home.settings.ledger) as ledger:
-        assert ledger.doubt(FOURTH) == FOURTH
+    with monkeypatch.context() as patch:
+        patch.setattr(backup, "copy_file", break_off)
+        with pytest.raises(KeyboardInterrupt, match="give the same command again"):
+            restore(home.settings, tmp_path / "safe", nothing_sent_since=is_sure)
+    with (
+        pytest.raises(UnfinishedRestoreError, match="broke off"),
+        home_lock(home.settings),
+    ):
+        pass
+    back_up(used.settings, tmp_path / "newer")
+    (tmp_path / "newer" / "manifest.json").write_text(
+        (tmp_path / "safe" / "manifest.json").read_text() + " "
+    )
+    with pytest.raises(BackupError, match="of another backup"):
+        restore(home.settings, tmp_path / "newer")
+    restore(home.settings, tmp_path / "safe", nothing_sent_since=is_sure)
+    with home_lock(home.settings), Ledger(home.settings.ledger) as ledger:
+        assert ledger.doubt(FOURTH) == (None if is_sure else FOURTH)
+        assert ledger.known() == {"ada", "bob"}
+    restored = contents(home.settings.root)
+    backed = contents(tmp_path / "safe")
+    assert restored.keys() == backed.keys()
+    for name in backed.keys() - {"ledger.sqlite"}:
+        assert restored[name] == backed[name]
+
+
+def test_a_full_disk_ends_a_restore_with_what_to_do(
+    used: TestHome, tmp_path: Path, full_disk: Path
+) -> None:
+    back_up(used.settings, tmp_path / "safe")
+    settings = Settings(home=full_disk / "home", _env_file=None)
+    with pytest.raises(BackupError, match="give the same command again"):
+        restore(settings, tmp_path / "safe")
+    with pytest.raises(UnfinishedRestoreError), home_lock(settings):
+        pass
 
 
 def test_receipts_that_outlived_the_home_make_the_restored_ledger_refuse(
@@ -200,6 +243,95 @@ def test_a_link_out_of_the_landing_is_left_out_and_damage_is_named(
     used.settings.ledger.write_bytes(b"no database")
     with pytest.raises(BackupError, match=r"ledger.sqlite is damaged"):
         back_up(used.settings, tmp_path / "other")
+
+
+def test_a_landed_file_is_copied_by_its_bytes_whatever_its_name(
+    used: TestHome, tmp_path: Path
+) -> None:
+    names = ("a.sqlite", "b.db", "c.duckdb", "d.wal", "e-shm", "f.damaged-1.json")
+    landed = [used.settings.landing / name for name in names]
+    for path in landed:
+        path.write_text("a customer's own")
+    (used.settings.landing / "half.json.part").write_text("{")
+    (used.settings.root / "ledger.sqlite.damaged-1").write_text("set aside")
+    back_up(used.settings, tmp_path / "safe")
+    backed = contents(tmp_path / "safe")
+    for path in landed:
+        assert backed[f"landing/{path.name}"] == b"a customer's own"
+    assert not [name for name in backed if "half" in name or "ledger.sqlite." in name]
+    home = new_home(tmp_path)
+    restore(home.settings, tmp_path / "safe", nothing_sent_since=True)
+    assert contents(home.settings.root) == backed
+
+
+def test_what_no_run_can_read_is_left_out_by_name(
+    used: TestHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(used.settings.landing / "pipe.ndjson")
+    (used.settings.landing / "gone.json").symlink_to(tmp_path / "nothing")
+    shut = {used.settings.landing / "day" / "one.ndjson"}
+    open_path = Path.open
+
+    def refuse(path: Path, *arguments: Any, **keywords: Any) -> Any:
+        if path in shut:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return open_path(path, *arguments, **keywords)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    copied = back_up(used.settings, tmp_path / "safe")
+    assert copied.left_out == {
+        "landing/day/one.ndjson": "cannot be read (Permission denied)",
+        "landing/gone.json": "is a link that leads out",
+        "landing/pipe.ndjson": "is no regular file",
+    }
+    # of what is our own nothing may lack
+    shut.add(used.settings.root / MESSAGE)
+    with pytest.raises(BackupError, match=r"ada.eml cannot be read"):
+        back_up(used.settings, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_backup_that_breaks_off_leaves_its_folder_empty_or_marked(
+    used: TestHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    safe = tmp_path / "safe"
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backup, "hash_file", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            back_up(used.settings, safe)
+        assert list(safe.iterdir()) == []
+        # as a kill leaves it
+        patch.setattr(backup, "empty", lambda _: None)
+        with pytest.raises(KeyboardInterrupt):
+            back_up(used.settings, safe)
+    assert (safe / "claims.ndjson").exists()
+    with pytest.raises(BackupError, match="is no backup"):
+        restore(new_home(tmp_path).settings, safe)
+    back_up(used.settings, safe)
+    assert not (safe / ".unfinished").exists()
+    shutil.rmtree(tmp_path / "another")
+    restore(new_home(tmp_path).settings, safe)
+
+
+def test_a_full_disk_ends_a_backup_in_one_line_and_leaves_nothing(
+    used: TestHome, full_disk: Path
+) -> None:
+    with pytest.raises(BackupError, match="no backup was made") as told:
+        back_up(used.settings, full_disk / "safe")
+    assert str(full_disk) in str(told.value)
+    assert list((full_disk / "safe").iterdir()) == []
+
+
+def test_a_home_without_anything_has_no_backup(home: TestHome, tmp_path: Path) -> None:
+    with pytest.raises(BackupError, match="nothing to back up"):
+        back_up(home.settings, tmp_path / "safe")
+    assert not (tmp_path / "safe").exists()
+    home.land([{"type": "track"}])
+    assert back_up(home.settings, tmp_path / "safe").file_count == 1
 
 
 def test_both_are_commands(used: TestHome, tmp_path: Path) -> None:

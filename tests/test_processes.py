@@ -105,8 +105,26 @@ def test_a_run_in_the_background_ends_on_termination_and_frees_its_home(
         started = descendants(run)
         assert "orchestration.dbt_server" in words(started)
         run.terminate()
-        assert run.wait(SOON) == 1
+        assert run.wait(SOON) == 130
         assert ended(started)
-    assert "rekindle: transform was interrupted" in errors.read_text()
+    assert "rekindle: transform was interrupted; the next" in errors.read_text()
     with FileLock(home.settings.root / "run.lock", timeout=0):
         pass
+
+
+def test_who_waits_for_a_home_says_so_and_ends_when_told(home: TestHome) -> None:
+    command = [sys.executable, "-m", "orchestration.cli", "backup", "safe"]
+    with (
+        FileLock(home.settings.root / "run.lock"),
+        in_the_background(
+            command,
+            cwd=home.settings.root.parent,
+            env={**os.environ, "REKINDLE_HOME": str(home.settings.root)},
+            stderr=subprocess.PIPE,
+        ) as waiting,
+    ):
+        assert waiting.stderr
+        assert "waiting for the run or command" in waiting.stderr.readline()
+        waiting.terminate()
+        assert waiting.wait(SOON) == 130
+        assert waiting.stderr.read() == "rekindle: interrupted\n"

@@ -15,8 +15,10 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from activations.ledger import BOUNCE_SCHEMA
 from orchestration.resources import DBT_FOLDER
 from orchestration.sources.landing import land
+from orchestration.sources.receipts import land_bounces
 from orchestration.sources.sample import write_sample
 from tests.conftest import TestHome, moment
 from tests.resolving import Journal, dbt, resolve
@@ -54,6 +56,9 @@ def hand_made(log: Journal) -> Journal:
         ("full", "full@f.example", None),
         ("half-full", "half@f.example", None),
         ("gone", "gone@g.example", None),
+        ("refused", "refused@r.example", None),
+        ("long", f"long@{'ü' * 62}.example", None),
+        ("abroad", "abroad@bücher.example", None),
     ):
         traits = {"email": address, "emailVerified": verified}
         log.identify(at + timedelta(minutes=len(log.events)), user=user, traits=traits)
@@ -118,6 +123,17 @@ def by_chance(log: Journal) -> Journal:
     return log
 
 
+def refusals() -> pl.DataFrame:
+    """What the ledger says of a send that a mail server would not take."""
+    bounce = {
+        **dict.fromkeys(BOUNCE_SCHEMA, "refused"),
+        "channel": "email",
+        "address": "refused@r.example",
+        "settled_at": AS_OF - timedelta(days=1),
+    }
+    return pl.DataFrame([bounce], schema=BOUNCE_SCHEMA)
+
+
 @pytest.fixture(scope="module")
 def build(
     new_home: Callable[[str], TestHome], tmp_path_factory: pytest.TempPathFactory
@@ -128,6 +144,7 @@ def build(
     home = TestHome(out)
     home.land(hand_made(Journal("hand")).events, "by-hand.ndjson")
     home.land(by_chance(Journal("chance")).events, "by-chance.ndjson")
+    land_bounces(refusals(), home.settings.landing)
     files = sorted(path for path in (out / "landing").rglob("*") if path.is_file())
 
     def build_home(backwards: bool) -> TestHome:
@@ -528,6 +545,9 @@ def profile_of(home: TestHome, user: str) -> dict[str, Any]:
         ("full", "email", "soft_bounced"),
         ("half-full", "email", None),
         ("gone", "email", "bounced"),
+        ("refused", "email", "bounced"),
+        ("long", "email", "invalid_address"),
+        ("abroad", "email", None),
         ("quiet", "sms", "stopped"),
         ("quiet", "email", "no_address"),
         ("leaver", "push", "app_uninstalled"),

@@ -180,6 +180,56 @@ def test_a_service_email_has_no_unsubscribe_link(renderer):
     assert "nsubscribe" not in fields["html"]
 
 
+EMAIL_BODIES = {
+    "words alone": ("Hello there", "Hello there"),
+    "words in pieces": ("Hello <b>there</b> <i>you</i>", "Hello there you"),
+    "html alone": ("<p>Hello</p><p>there</p>", "Hello\n\nthere"),
+    "a heading": ("<h1>Hello</h1>there", "Hello\n\nthere"),
+    "a link": (
+        '<a href="https://a.example/x">Hello</a>',
+        "Hello (https://a.example/x)",
+    ),
+    "mjml alone": ("<mj-text>Hello</mj-text>", "Hello"),
+    "words and mjml": ("Hello <mj-text>there</mj-text> you", "Hello\nthere\n\nyou"),
+    "html and mjml": ("<p>Hello</p><mj-text>there</mj-text>", "Hello\n\nthere"),
+    "html within mjml": ("<mj-raw><p>Hello</p></mj-raw>", "Hello"),
+    "a list": ("<ul><li>Hello</li><li>there</li></ul>", "- Hello\n\n- there"),
+    "a table": (
+        "<mj-table><tr><td>Hello</td><td>there</td></tr></mj-table>",
+        "Hello there",
+    ),
+    "a picture": (
+        '<mj-image src="https://a.example/a" alt="A hat" href="https://b.example" />',
+        "A hat (https://b.example)",
+    ),
+    "a picture within words": (
+        '<mj-text>Your<img src="https://a.example/a.png" alt="hat" />is here</mj-text>',
+        "Your hat is here",
+    ),
+    "a fold": (
+        "<mj-accordion><mj-accordion-element><mj-accordion-title>Hello"
+        "</mj-accordion-title><mj-accordion-text>there</mj-accordion-text>"
+        "</mj-accordion-element></mj-accordion>",
+        "Hello\n\nthere",
+    ),
+    "what nobody sees": (
+        "<mj-text><!-- a note --><style>p {}</style>Hello</mj-text>",
+        "Hello",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", EMAIL_BODIES)
+def test_the_text_of_an_email_says_all_that_its_html_shows(write, kind):
+    body, expected = EMAIL_BODIES[kind]
+    head = "---\nsubject: s\npreheader: not shown\nlink: /\n---\n"
+    fields = write(head + body, "email").render(a_send({}, channel="email")).fields
+    assert "not shown" not in fields["text"]
+    shown = fields["text"].split("\n\n", 1)[1].split("\n\nYou get this")[0]
+    assert shown == expected
+    assert "Hello" in fields["html"] or "hat" in fields["html"]
+
+
 def test_marketing_texts_tell_how_to_stop_and_service_texts_do_not(write):
     sms = write("---\nlink: /cart\n---\nYour cart: {{ link }}\n", "sms")
     assert (

@@ -1,7 +1,9 @@
 """What the command line says of a run, and how it leaves the home."""
 
 import json
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import dagster as dg
 import polars as pl
@@ -9,8 +11,9 @@ import pytest
 from rich.console import Console
 
 from orchestration import progress
-from orchestration.assets.land import land
+from orchestration.assets.land import DemoClockError, land
 from orchestration.resources import Home
+from orchestration.run import RunFailedError, failure
 from orchestration.summary import Summary, print_summary, read_warnings, summarise
 from orchestration.warehouse import Warehouse
 from tests.conftest import TestHome
@@ -71,6 +74,16 @@ def test_a_summary_counts_what_the_tables_hold(
     )
     assert sum(row["profiles"] for row in told["moved"]) == moved.height > 0
     assert told["seconds"] > 1
+
+
+def test_a_summary_is_of_its_run_though_the_next_one_has_begun(
+    demo_home: TestHome, summary: Summary, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    shutil.copytree(demo_home.settings.published.parent, tmp_path / "published")
+    with TestHome(tmp_path).warehouse() as connection:
+        connection.execute("create table raw.current_run (as_of timestamp)")
+    of_its_own = summarise(TestHome(tmp_path).settings, summary.run_id)
+    assert of_its_own.as_dict() == summary.as_dict()
 
 
 def test_a_summary_in_words_names_phases_channels_and_reasons(summary: Summary) -> None:
@@ -163,6 +176,52 @@ def test_a_demo_home_is_not_run_at_the_wall_clock(
     assert "rekindle demo" in error.message
     assert not home.settings.warehouse.exists()
     assert not home.settings.ledger.exists()
+
+
+@dg.asset
+def broken() -> None:
+    raise DemoClockError("not\ntoday")
+
+
+@dg.asset(deps=[broken])
+def after() -> None: ...
+
+
+@dg.asset(deps=[after])
+def last() -> None: ...
+
+
+@dg.asset
+def interrupted() -> None:
+    raise dg.DagsterExecutionInterruptedError
+
+
+def attempt(*assets: dg.AssetsDefinition) -> dg.ExecuteInProcessResult:
+    definitions = dg.Definitions(
+        assets=assets,
+        jobs=[dg.define_asset_job("all_of_them")],
+        loggers={"progress": progress.progress_logger},
+    )
+    return definitions.resolve_job_def("all_of_them").execute_in_process(
+        run_config={"loggers": {"progress": {}}}, raise_on_error=False
+    )
+
+
+def test_of_a_run_that_fails_only_the_cause_is_shown(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    result = attempt(broken, after, last)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "✗ broken" in line
+    ended = failure(result, tmp_path / "run.log")
+    assert str(ended) == "broken failed: not today"
+    assert isinstance(ended, RunFailedError)
+
+
+def test_a_run_that_was_interrupted_ends_as_an_interrupt(tmp_path: Path) -> None:
+    ended = failure(attempt(interrupted), tmp_path / "run.log")
+    assert isinstance(ended, KeyboardInterrupt)
+    assert str(ended).startswith("interrupted was interrupted; the next run")
 
 
 def test_a_long_step_counts_its_parts_now_and_then(

@@ -12,12 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from activations.channels.mail import (
-    InvalidAddressError,
-    as_mail,
-    cannot_be_built,
-    sender_address,
-)
+from activations.addresses import InvalidAddressError, sender_address
+from activations.channels.mail import as_mail, cannot_be_built
 from activations.ledger import Outcome, Send
 from activations.render import Message
 

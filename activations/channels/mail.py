@@ -1,43 +1,14 @@
 """A rendered email as an RFC 5322 message; the same bytes whenever it is made again."""
 
-import re
-import unicodedata
 from datetime import UTC
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
-from email.utils import format_datetime, parseaddr
+from email.utils import format_datetime
 
+from activations.addresses import mail_address
 from activations.ledger import Outcome
 from activations.render import Message
-
-# The same rule as the macro `is_mail_address`, by which models call somebody reachable.
-MAX_CHARACTERS = 254
-MAX_NAME_CHARACTERS = 64
-ATOM = r"[a-zA-Z0-9!#$%&'*+/=^_`{|}~-]+"
-LETTER = (
-    r"a-zA-Z\u00c0-\u1fff\u2c00-\u2dff\u3005-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff"
-)
-INNER = rf"[0-9{LETTER}-]{{0,61}}[0-9{LETTER}]"
-LABEL = rf"[0-9{LETTER}](?:{INNER})?"
-MAIL_ADDRESS = re.compile(rf"{ATOM}(?:[.]{ATOM})*@(?:{LABEL}[.])+[{LETTER}]{INNER}")
-
-
-class InvalidAddressError(ValueError):
-    """Mail cannot be sent to this address."""
-
-
-def sender_address(text: str) -> Address:
-    """Who mail is from, written as `The Shop <hello@shop.example>`.
-
-    Raises:
-        ValueError: if it is no address: no mail at all could be sent.
-    """
-    name, address = parseaddr(text)
-    try:
-        return Address(display_name=name, addr_spec=mail_address(address))
-    except InvalidAddressError:
-        raise ValueError(f"{text!r} is no sender of emails") from None
 
 
 def as_mail(message: Message, *, sender: Address) -> EmailMessage:
@@ -68,28 +39,3 @@ def as_mail(message: Message, *, sender: Address) -> EmailMessage:
 def cannot_be_built(message: Message, error: Exception) -> Outcome:
     """The end of a message of which no mail or file can be made; quotes nobody."""
     return Outcome(message.send_id, "dead", f"build_failed: {type(error).__name__}")
-
-
-def mail_address(address: str) -> str:
-    """The address as it goes on the wire: its domain in ASCII.
-
-    Raises:
-        InvalidAddressError: if mail cannot be sent to it.
-    """
-    name, _, domain = address.rpartition("@")
-    if (
-        len(address) > MAX_CHARACTERS
-        or len(name) > MAX_NAME_CHARACTERS
-        or not MAIL_ADDRESS.fullmatch(address)
-    ):
-        raise InvalidAddressError("not an email address")
-    return f"{name}@{'.'.join(map(in_ascii, domain.split('.')))}"
-
-
-def in_ascii(label: str) -> str:
-    """One label of a domain in ASCII (RFC 5891, 4.4)."""
-    if label.isascii():
-        return label
-    return (
-        f"xn--{unicodedata.normalize('NFC', label.lower()).encode('punycode').decode()}"
-    )

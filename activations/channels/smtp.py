@@ -13,19 +13,20 @@ from dataclasses import dataclass
 from email.message import EmailMessage
 from typing import Literal
 
+from activations.addresses import InvalidAddressError, sender_address
 from activations.channels import DestinationDownError
-from activations.channels.mail import (
-    InvalidAddressError,
-    as_mail,
-    cannot_be_built,
-    sender_address,
-)
-from activations.ledger import Outcome, Send
+from activations.channels.mail import as_mail, cannot_be_built
+from activations.ledger import BOUNCED, Outcome, Send
 from activations.render import Message
 
 OK = 250
 OK_FORWARDED = 251
 ENHANCED_STATUS = re.compile(rb"\b[245]\.\d{1,3}\.\d{1,3}\b")
+# What is wrong is the recipient's address (RFC 3463, 3.2 and 3.3): bad or moved, but
+# not the sender's (5.1.7, 5.1.8), or a mailbox that takes nothing more.
+OF_RECIPIENT = re.compile(r"5\.1\.(?![78]$)\d+|5\.2\.1")
+# The same, where the server says no more (RFC 5321, 4.2.3): it is so of a recipient.
+NO_SUCH_MAILBOX = (550, 551, 553)
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,11 @@ class SmtpDestination:
         self, session: smtplib.SMTP, message: Message, mail: EmailMessage
     ) -> Outcome | None:
         """Name sender and recipient; an outcome only if the server will not have it."""
+        is_recipient = False
         try:
             code, text = session.mail(mail["From"].addresses[0].addr_spec)
             if code == OK:
+                is_recipient = True
                 code, text = session.rcpt(mail["To"].addresses[0].addr_spec)
             if code in (OK, OK_FORWARDED):
                 return None
@@ -108,7 +111,7 @@ class SmtpDestination:
         except (smtplib.SMTPServerDisconnected, OSError):
             self._drop_session()
             return Outcome(message.send_id, "pending", "connection_lost")
-        return refused(message.send_id, code, text)
+        return refused(message.send_id, code, text, is_recipient=is_recipient)
 
     def _transfer(
         self,
@@ -166,11 +169,25 @@ def connect(server: SmtpServer) -> smtplib.SMTP:
     return session
 
 
-def refused(send_id: str, code: int, text: bytes) -> Outcome:
-    """What a refusal means (RFC 5321, 4.2.1): 4xx may pass later, 5xx is for good."""
-    enhanced = ENHANCED_STATUS.search(text)
-    reason = f"smtp_{code}" + (f"_{enhanced[0].decode()}" if enhanced else "")
-    return Outcome(send_id, "pending" if 400 <= code < 500 else "dead", reason)
+def refused(
+    send_id: str, code: int, text: bytes, *, is_recipient: bool = False
+) -> Outcome:
+    """What a refusal means (RFC 5321, 4.2.1): 4xx may pass later, 5xx is for good.
+
+    One for good that is about the address is a bounce; `is_recipient` where the server
+    was asked for nothing else.
+    """
+    found = ENHANCED_STATUS.search(text)
+    enhanced = found[0].decode() if found else ""
+    reason = f"smtp_{code}" + (f"_{enhanced}" if enhanced else "")
+    if 400 <= code < 500:
+        return Outcome(send_id, "pending", reason)
+    says_nothing = enhanced in ("", "5.0.0")
+    if OF_RECIPIENT.fullmatch(enhanced) or (
+        is_recipient and says_nothing and code in NO_SUCH_MAILBOX
+    ):
+        reason = f"{BOUNCED}: {reason}"
+    return Outcome(send_id, "dead", reason)
 
 
 def as_bytes(text: bytes | str) -> bytes:

@@ -49,31 +49,3 @@
         false
     )
 {%- endmacro %}
-
-{# Whether mail can be sent to an email; `activations.channels.mail` has the same rule.
-   A dotted name of at most 64 ASCII characters, then a domain of two labels or more; a
-   label may hold letters beyond ASCII, which go out in Punycode. #}
-{% macro is_mail_address(address) -%}
-    {%- set atom = "[a-zA-Z0-9!#$%&''*+/=^_`{|}~-]+" -%}
-    {%- set letter = 'a-zA-Z\\x{c0}-\\x{1fff}\\x{2c00}-\\x{2dff}\\x{3005}-\\x{d7ff}'
-        ~ '\\x{f900}-\\x{faff}\\x{20000}-\\x{3ffff}' -%}
-    {%- set inner = '[0-9' ~ letter ~ '-]{0,61}[0-9' ~ letter ~ ']' -%}
-    {%- set label = '[0-9' ~ letter ~ '](?:' ~ inner ~ ')?' -%}
-    (
-        length({{ address }}) <= 254
-        and length(split_part({{ address }}, '@', 1)) <= 64
-        and {{ matches_whole(
-            address,
-            atom ~ '(?:[.]' ~ atom ~ ')*@(?:' ~ label ~ '[.])+[' ~ letter ~ ']' ~ inner
-        ) }}
-    )
-{%- endmacro %}
-
-{# Whether a regular expression matches all of a text. #}
-{% macro matches_whole(text, pattern) -%}
-    {{ return(adapter.dispatch('matches_whole')(text, pattern)) }}
-{%- endmacro %}
-
-{% macro default__matches_whole(text, pattern) -%}
-    regexp_full_match({{ text }}, '{{ pattern }}')
-{%- endmacro %}

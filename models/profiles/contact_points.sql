@@ -7,6 +7,12 @@ addresses as (
 
 ),
 
+mail_addresses as (
+
+    select * from {{ ref('mail_addresses') }}
+
+),
+
 delivery_problems as (
 
     select * from {{ ref('delivery_problems') }}
@@ -30,6 +36,8 @@ describe_addresses as (
 
     select
         addresses.*,
+        addresses.channel <> 'email' or mail_addresses.wire_address is not null
+            as takes_messages,
         problems.complained_at,
         problems.failure,
         problems.failed_at,
@@ -45,6 +53,7 @@ describe_addresses as (
             else problems.unsubscribe_message_id
         end as unsubscribe_message_id
     from addresses
+    left join mail_addresses on addresses.address = mail_addresses.address
     left join delivery_problems as problems
         on
             addresses.profile_id = problems.profile_id
@@ -62,10 +71,7 @@ find_reasons as (
         addresses.*,
         case
             when addresses.address is null then 'no_address'
-            when
-                addresses.channel = 'email'
-                and not {{ is_mail_address('addresses.address') }}
-                then 'invalid_address'
+            when not addresses.takes_messages then 'invalid_address'
             when addresses.token_problem is not null then addresses.token_problem
             when addresses.complained_at is not null then 'complained'
             -- a carrier that was told to stop delivers nothing more

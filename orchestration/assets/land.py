@@ -18,7 +18,7 @@ from orchestration.resources import Home
 from orchestration.settings import parse_moment, wall_clock
 from orchestration.sources.landing import land as land_files
 from orchestration.sources.landing import unreadable_files
-from orchestration.sources.receipts import land_receipts
+from orchestration.sources.receipts import land_bounces, land_receipts
 from orchestration.sources.run_inputs import (
     begin_run,
     bring_back_runs,
@@ -223,6 +223,7 @@ def land(
     ):
         assert_ledger_holds(home.settings, ledger, connection)
         land_receipts(ledger.receipts_before(as_of), home.settings.landing)
+        land_bounces(ledger.bounces_before(as_of), home.settings.landing)
         listed = listed_sends(connection)
         lost = bring_back_runs(connection, ledger, listed)
         if lost:

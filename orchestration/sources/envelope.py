@@ -4,6 +4,8 @@ The SQL here is all that decides what a good line is, whichever reader brought i
 https://segment.com/docs/connections/spec/common/
 """
 
+from orchestration.settings import END, EPOCH
+
 TYPES = ("track", "identify", "page", "screen", "alias", "group")
 
 FIELDS = {
@@ -43,8 +45,7 @@ ARRIVALS = """
 """
 """The columns of a line taken apart; a good line has no `reason`."""
 
-EARLIEST = "1970-01-01"
-LATEST = "2200-01-01"
+EARLIEST, LATEST = str(EPOCH.date()), str(END.date())
 """Moments from the first day to before the second are times of events.
 
 What lies outside is a default, a placeholder or a broken clock, and would overflow the

@@ -1,4 +1,4 @@
-"""What the ledger says was sent, as the `… Sent` events of the landing folder.
+"""What the ledger says was sent or bounced, as events of the landing folder.
 
 The ledger stays the only truth of what went out; the loop reads it like any event.
 """
@@ -20,27 +20,47 @@ SENT_EVENTS = {
 }
 
 
+BOUNCED_EVENTS = {"email": "Email Bounced"}
+
+
 def land_receipts(receipts: pl.DataFrame, landing: Path) -> int:
     """Write one landing file per run that sent; returns how many were new or changed.
 
     `receipts` has one row per send that went out, as `Ledger.receipts_before` gives it:
     `sent_at` is the `as_of` of the run that sent it.
     """
-    folder = landing / RECEIPTS
     written_count = 0
     for (sent_at,), sends in receipts.sort("sent_at", "send_id").group_by(
         "sent_at", maintain_order=True
     ):
         content = "".join(f"{sent_line(send)}\n" for send in sends.to_dicts())
-        path = folder / f"sends-{sent_at:%Y%m%dT%H%M%S%fZ}.ndjson"
+        path = landing / RECEIPTS / f"sends-{sent_at:%Y%m%dT%H%M%S%fZ}.ndjson"
         if path.exists() and path.read_text("utf-8") == content:
             continue
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".tmp")
-        unfinished.write_text(content, "utf-8")
-        unfinished.replace(path)
+        write_whole(path, content)
         written_count += 1
     return written_count
+
+
+def land_bounces(bounces: pl.DataFrame, landing: Path) -> None:
+    """Write one landing file per run in which addresses took no mail.
+
+    `bounces` is as `Ledger.bounces_before` gives it. What is written stays: a send that
+    is tried again later did bounce all the same.
+    """
+    for (settled_at,), sends in bounces.group_by("settled_at", maintain_order=True):
+        path = landing / RECEIPTS / f"bounces-{settled_at:%Y%m%dT%H%M%S%fZ}.ndjson"
+        if not path.exists():
+            lines = (f"{bounce_line(send)}\n" for send in sends.to_dicts())
+            write_whole(path, "".join(lines))
+
+
+def write_whole(path: Path, content: str) -> None:
+    """Write a file that appears when it is finished."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(content, "utf-8")
+    unfinished.replace(path)
 
 
 def sent_line(send: dict[str, object]) -> str:
@@ -56,6 +76,33 @@ def sent_line(send: dict[str, object]) -> str:
             "timestamp": moment,
             "receivedAt": moment,
             "properties": {
+                "send_id": send["send_id"],
+                "channel": send["channel"],
+                "campaign_id": send["journey"],
+                "campaign_name": send["journey"],
+                "step": send["step"],
+                "content_id": send["content_id"],
+            },
+        },
+        ensure_ascii=False,
+    )
+
+
+def bounce_line(send: dict[str, object]) -> str:
+    """A bounce as a mail tool reports it: of an address, and whoever has it."""
+    moment = f"{send['settled_at']:%Y-%m-%dT%H:%M:%S.%fZ}"
+    return json.dumps(
+        {
+            "type": "track",
+            "event": BOUNCED_EVENTS[str(send["channel"])],
+            "messageId": f"{send['send_id']}-bounced-{moment}",
+            "anonymousId": send["address"],
+            "timestamp": moment,
+            "receivedAt": moment,
+            "properties": {
+                "email": send["address"],
+                "bounce_type": "hard",
+                "reason": send["reason"],
                 "send_id": send["send_id"],
                 "channel": send["channel"],
                 "campaign_id": send["journey"],
