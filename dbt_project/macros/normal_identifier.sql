@@ -1,9 +1,9 @@
 {# An identifier as it is compared: emails in lower case, phones in E.164. #}
 {% macro normal_identifier(identifier_type, identifier, phone) -%}
     case {{ identifier_type }}
-        when 'email' then lower(trim({{ identifier }}))
+        when 'email' then lower({{ bare(identifier) }})
         when 'phone' then {{ phone }}
-        else trim({{ identifier }})
+        else {{ whole_number(identifier) }}
     end
 {%- endmacro %}
 
@@ -15,39 +15,22 @@
     )
 {%- endmacro %}
 
+{# Whether an email, in lower case and trimmed, may be somebody's: its name is no word for
+   nobody, nor one letter at a domain of the same letter. #}
+{% macro is_somebodys_email(identifier) -%}
+    (
+        {{ is_email(identifier) }}
+        and not {{ is_placeholder("split_part(" ~ identifier ~ ", '@', 1)") }}
+        and translate(
+            split_part({{ identifier }}, '.', 1), left({{ identifier }}, 1) || '@', ''
+        ) <> ''
+    )
+{%- endmacro %}
+
 {# The first email in a text that says more, such as a name; empty without one. #}
 {% macro email_in(text) -%}
     {%- set sign = '[^ <>"(){}\\[\\],;:/]' -%}
     regexp_extract({{ text }}, '{{ sign }}+@{{ sign }}+[.]{{ sign }}+', 0)
-{%- endmacro %}
-
-{# Signs that stand around a word or fill a form, and name nobody. #}
-{% macro signs() -%}
-    '-_.:;,/()[]{}<>"''#*+?!=@|~$ '
-{%- endmacro %}
-
-{# A name without the signs around it, in lower case, its words set apart by _. #}
-{% macro bare_name(identifier) -%}
-    replace(
-        replace(trim(both {{ signs() }} from lower({{ identifier }})), ' ', '_'),
-        '-', '_'
-    )
-{%- endmacro %}
-
-{# Whether an id is one that forms and devices give where there is none: zeros and signs
-   alone or, of a device, one and the same letter all along. #}
-{% macro is_placeholder(identifier_type, identifier) -%}
-    coalesce(
-        translate({{ identifier }}, '0' || {{ signs() }}, '') = ''
-        or (
-            {{ identifier_type }} in ('anonymous_id', 'device_id', 'advertising_id')
-            and length({{ identifier }}) >= 8
-            and translate(
-                {{ identifier }}, substr({{ identifier }}, 1, 1) || '-:', ''
-            ) = ''
-        ),
-        false
-    )
 {%- endmacro %}
 
 {# Whether mail can be sent to an email; `activations.channels.mail` has the same rule.

@@ -47,6 +47,7 @@ EVIDENCE_SOURCES = (
     PROJECT / "dbt_project" / "seeds" / "identifier_types.csv",
     PROJECT / "dbt_project" / "seeds" / "spellings.csv",
     PROJECT / "dbt_project" / "seeds" / "match_fields.csv",
+    PROJECT / "dbt_project" / "seeds" / "placeholders.csv",
 )
 
 CURRENT_RUN: dict[str, pl.DataType] = {
