@@ -2,9 +2,12 @@
    is decided here alone, for ids of persons, orders and messages and for names. #}
 
 {# A text without spaces around it, the unseen ones included, and without the .0 that
-   spreadsheets and data frames give a whole number. #}
+   spreadsheets and data frames give a whole number; most texts are so already. #}
 {% macro whole_number(text) -%}
-    regexp_replace({{ bare(text) }}, '^([0-9]{1,15})[.]0+$', '\1')
+    case
+        when {{ matches_whole(text, '[!-~]*[1-9a-zA-Z]') }} then {{ text }}
+        else regexp_replace({{ bare(text) }}, '^([0-9]{1,15})[.]0+$', '\1')
+    end
 {%- endmacro %}
 
 {# A text without spaces around it: blanks, breaks, no-break and zero-width spaces, byte
@@ -26,9 +29,8 @@
 {% macro is_placeholder(text, kind='id') -%}
     coalesce(
         {{ is_word_for_nothing(text, kind) }}
-        or {{ is_filler(text) }}
-        or {{ is_template(text) }}
-        or {{ is_lost_number(text) }},
+        or {{ is_spoilt(text) }}
+        or {{ is_template(text) }},
         false
     )
 {%- endmacro %}
@@ -41,8 +43,7 @@
         'order_id': "('any', 'id', 'order_id')",
     } -%}
     coalesce(
-        length({{ text }}) <= 24
-        and {{ spelled(text) }} in (
+        {{ spelled("case when length(" ~ text ~ ") <= 24 then " ~ text ~ " end") }} in (
             select {{ spelled('placeholder') }}
             from {{ ref('placeholders') }}
             where stands_for in {{ kinds[kind] }}
@@ -52,41 +53,36 @@
 {%- endmacro %}
 
 {# Whether a text fills a form without a word: zeros and signs, one letter or (as a device)
-   one digit all along, or one of the negative numbers by which programs say that there is none. #}
-{% macro is_filler(text) -%}
-    (
-        translate({{ text }}, '0-_.:;,/()[]{}<>"''#*+?!=@|~$ ', '') = ''
-        or (
-            length({{ text }})
-            >= case when substr({{ text }}, 1, 1) between '0' and '9' then 10 else 3 end
-            and translate(
-                lower({{ text }}), lower(substr({{ text }}, 1, 1)) || '-:', ''
-            ) = ''
-        )
-        or {{ matches_whole(text, '-[0-9]{1,4}([.]0+)?') }}
-    )
+   one digit all along, or one of the negative numbers by which programs say that there
+   is none; or is a number that lost digits on its way, as spreadsheets and data frames
+   shorten long ones, so that many ids become one. #}
+{% macro is_spoilt(text) -%}
+    {%- set ways = [
+        '[-0_.:;,/()\\[\\]{}<>"\'\'#*+?!=@|~$ ]*',
+        '-[0-9]{1,4}(?:[.]0+)?',
+        '[0-9](?:[.,][0-9]+[eE][+]?|[eE][+])[0-9]+',
+        '[0-9]{16,}[.]0+',
+    ] -%}
+    {%- for sign in 'abcdefghijklmnopqrstuvwxyz' -%}
+        {%- do ways.append('[' ~ sign ~ sign | upper ~ '](?:[:-]?[' ~ sign ~ sign | upper ~ ']){2,}[:-]?') -%}
+    {%- endfor -%}
+    {%- for sign in '123456789' -%}
+        {%- do ways.append(sign ~ '(?:[:-]?' ~ sign ~ '){9,}[:-]?') -%}
+    {%- endfor -%}
+    {{ matches_whole(text, ways | join('|')) }}
 {%- endmacro %}
 
 {# Whether a text is, or holds, what a template should have replaced. #}
 {% macro is_template(text) -%}
     (
-        regexp_matches(
-            {{ text }},
-            '[{][{]|[}][}]|[$#@][{]|[{]%|<%|%%|[*][|]|[|][*]|\[\[|(?i)%7b'
-        )
+        {{ matches_whole(
+            text,
+            '<[a-zA-Z_ .:/-]*>|\\[.*\\]|%[a-zA-Z_. ]+%|__[a-zA-Z_]+__'
+            ~ '|[$:][a-zA-Z_.]*[iI][dD]'
+        ) }}
         or (
-            regexp_matches({{ text }}, '[{}]')
+            regexp_matches({{ text }}, '[{}]|<%|%%|[*][|]|[|][*]|\[\[|%7[bB]')
             and not {{ matches_whole(text, '[{][0-9a-fA-F-]{32,36}[}]') }}
         )
-        or {{ matches_whole(text, '<[a-zA-Z_ .:/-]*>|\\[.*\\]|%[a-zA-Z_. ]+%|__[a-zA-Z_]+__') }}
-        or {{ matches_whole(text, '[$:][a-zA-Z_.]*[iI][dD]') }}
     )
-{%- endmacro %}
-
-{# Whether a number lost digits on its way, as spreadsheets and data frames shorten long
-   ones: many ids become one. #}
-{% macro is_lost_number(text) -%}
-    {{ matches_whole(
-        text, '[0-9]([.,][0-9]+[eE][+]?|[eE][+])[0-9]+|[0-9]{16,}[.]0+'
-    ) }}
 {%- endmacro %}

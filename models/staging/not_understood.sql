@@ -167,6 +167,14 @@ list_values as (
     union all
     select
         message_id,
+        'revenue' as kind,
+        '(none)' as value,
+        'ignored' as effect
+    from order_events
+    where action = 'completed' and not states_amount
+    union all
+    select
+        message_id,
         'refund_amount' as kind,
         '(none)' as value,
         'ignored' as effect

@@ -71,6 +71,10 @@ read_properties as (
             '$.minor_units',
             '$.object',
         ]) }} as fields,
+        case
+            when action = 'refunded'
+                then json_extract_string(properties, '$.transactions[*].amount')
+        end as transactions,
         {{ json_texts('properties', paths) }} as amounts,
         {{ json_texts('properties', minor_paths) }} as minor_amounts
     from events
@@ -92,7 +96,8 @@ read_currencies as (
             nullif(amounts[{{ place }}], ''),
             nullif(minor_amounts[{{ place }}], ''){{ ',' if not loop.last }}
             {%- endfor %}
-        ) is not null as states_amount
+        ) is not null
+        or len(transactions) > 0 as states_amount
     from read_properties
 
 ),
@@ -156,7 +161,20 @@ read_amounts as (
         name_currencies.*,
         order_ids.order_id,
         order_ids.is_known,
-        order_ids.is_stated
+        order_ids.is_stated,
+        -- what Shopify says of a refund is the payments that it takes back
+        case
+            when
+                len(list_filter(
+                    transactions,
+                    lambda transaction: {{ amount('transaction') }} is null
+                )) = 0
+                then try_cast(
+                    list_sum(list_transform(
+                        transactions, lambda transaction: {{ amount('transaction') }}
+                    )) as decimal(14, 2)
+                )
+        end as transactions_amount
         {%- for name in amounts %},
         coalesce(
             case
@@ -198,7 +216,7 @@ name_fields as (
         order_id,
         is_known,
         is_stated,
-        refund_amount,
+        coalesce(refund_amount, transactions_amount) as refund_amount,
         revenue,
         subtotal,
         total,
@@ -214,7 +232,11 @@ name_fields as (
         states_amount,
         tool,
         md5(cast(properties as varchar)) as content,
-        {{ unread(unread_amounts) }} as unread
+        {{ unread(unread_amounts + [(
+            'refund_amount',
+            joined_list('transactions', ' '),
+            'coalesce(refund_amount, transactions_amount)',
+        )]) }} as unread
     from read_amounts
 
 ),

@@ -12,8 +12,19 @@ events as (
 
 id_spellings as (
 
-    select * from {{ spellings('properties') }}
+    select
+        spelled,
+        preference,
+        false as is_document
+    from {{ spellings('properties') }}
     where meaning = 'order_id'
+    union all
+    select
+        spelled,
+        -- any id that says of what it is goes before
+        1000 + preference as preference,
+        true as is_document
+    from {{ spellings('order_document') }}
 
 ),
 
@@ -23,7 +34,8 @@ list_id_keys as (
         key_lists.keys,
         {{ json_pointer('key_lists.found_key') }} as place,
         id_spellings.spelled as name,
-        id_spellings.preference
+        id_spellings.preference,
+        id_spellings.is_document
     from (
         select
             keys,
@@ -44,9 +56,12 @@ state_ids as (
         events.message_id,
         list_id_keys.name,
         list_id_keys.preference,
+        list_id_keys.is_document,
         {{ json_text_at('events.properties', 'list_id_keys.place') }} as stated_id
     from events
     inner join list_id_keys on json_keys(events.properties) = list_id_keys.keys
+    -- the id of a refund's own document is no order's
+    where not list_id_keys.is_document or events.action = 'completed'
 
 ),
 
@@ -56,23 +71,39 @@ read_ids as (
         message_id,
         name,
         preference,
+        is_document,
         {{ order_id_in('stated_id') }} as order_id
     from state_ids
 
 ),
 
 -- an id that stands under two names is known by its own, for `order_id` repeats it
-name_ids as (
+name_all as (
 
     select
         message_id,
         {{ order_key('order_id') }} as order_key,
         min(order_id) as order_id,
         min(preference) as preference,
-        max_by(name, preference) as name
+        max_by(name, preference) as name,
+        bool_and(is_document) as is_document
     from read_ids
     where order_id is not null
     group by 1, 2
+
+),
+
+-- the shop's own document has its id as `id`; beside an `order_id`, that is another's
+name_ids as (
+
+    select name_all.*
+    from name_all
+    left join name_all as stated
+        on
+            name_all.message_id = stated.message_id
+            and name_all.is_document
+            and stated.name = 'orderid'
+    where stated.message_id is null
 
 ),
 
@@ -237,6 +268,7 @@ match_ids as (
         ids.message_id,
         ids.name,
         ids.order_key as stated_key,
+        ids.preference,
         orders.order_key,
         case
             when orders.name = ids.name then 1
@@ -250,6 +282,7 @@ match_ids as (
         ids.message_id,
         ids.name,
         ids.order_key as stated_key,
+        ids.preference,
         orders.order_key,
         4 as likeness
     from name_ids as ids
@@ -269,7 +302,11 @@ rank_matches as (
         match_ids.order_key,
         rank() over (
             partition by later_messages.message_id
-            order by match_ids.likeness asc, buyers.order_key is null asc
+            order by
+                match_ids.likeness = 4 asc,
+                match_ids.preference asc,
+                match_ids.likeness asc,
+                buyers.order_key is null asc
         ) as place
     from match_ids
     inner join later_messages on match_ids.message_id = later_messages.message_id
