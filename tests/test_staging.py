@@ -400,6 +400,15 @@ def tell_otherwise(journal: Journal) -> None:
                 order_id=nothing,
                 revenue=revenue,
             )
+    # two guests who bought the same within the hour
+    for hour in range(2):
+        journal.add(
+            START + timedelta(hours=hour),
+            "Order Completed",
+            {"revenue": 7.77},
+            user="guest",
+            browser="anonymous",
+        )
     for buyer in range(3):
         tell(f"shared-{buyer}", "Order Completed", order_id="123456", revenue=5)
     for number, (stated, _, _) in enumerate(MONEY_OF):
@@ -943,6 +952,14 @@ def test_order_ids_that_differ_in_letters_or_digits_are_two_orders(
     assert all(len(set(name.strip("0"))) <= 1 for name in nothing)
     assert [names for names in orders.values() if len(names) > 1] == []
     assert any(len(names) == 1 for names in orders.values())
+
+
+def test_guests_who_buy_the_same_are_two_orders(home: TestHome) -> None:
+    found = home.read("""
+        select count(*) from staging.stg_orders
+        where revenue_amount = 7.77 and user_id is null
+    """).item()
+    assert found == 2
 
 
 def test_money_of_an_order_is_read_as_people_and_tools_write_it(

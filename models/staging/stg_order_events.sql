@@ -260,7 +260,7 @@ mark_reloads as (
     window same_content as (
         partition by
             case when order_id is null and action = 'completed' then content end,
-            coalesce(anonymous_id, user_id)
+            coalesce(anonymous_id, user_id, message_id)
         order by occurred_at asc, message_id asc
     )
 
@@ -276,7 +276,7 @@ name_orders as (
                 case when not is_reload then message_id end ignore nulls
             ) over (
                 partition by order_id is null and action = 'completed', content,
-                    coalesce(anonymous_id, user_id)
+                    coalesce(anonymous_id, user_id, message_id)
                 order by occurred_at asc, message_id asc
                 rows between unbounded preceding and current row
             )
