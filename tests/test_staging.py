@@ -808,7 +808,9 @@ def plain_number(text: str) -> str:
     marks = re.sub(r"\d", "", digits)
     if len(sign) > 1 or re.fullmatch(r"[1-9]\d{0,2}[.,]\d{3}", digits):
         return ""
-    point = marks[-1:] if marks[-1:] in (",", ".") and marks.count(marks[-1]) == 1 else ""
+    point = (
+        marks[-1:] if marks[-1:] in (",", ".") and marks.count(marks[-1]) == 1 else ""
+    )
     whole, _, fraction = digits.rpartition(point) if point else (digits, "", "")
     groups = re.split(r"[., ']", whole)
     if len(groups) > 1 and (

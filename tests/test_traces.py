@@ -114,7 +114,9 @@ MACHINES = {
         (300, "a", {"properties": {"machine_open": False, "apple_privacy_open": "yes"}})
     ],
     "as its tracker says": [(300, "a", {"context": {"isBot": True}})],
-    "as its mailer says": [(300, "a", {"properties": {"client-info": {"bot": "apple"}}})],
+    "as its mailer says": [
+        (300, "a", {"properties": {"client-info": {"bot": "apple"}}})
+    ],
 }
 PERSONS = {
     "after a while": [(40, "a", {})],

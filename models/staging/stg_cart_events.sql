@@ -41,8 +41,10 @@ name_fields as (
         event,
         action,
         {{ known_name('fields[1]') }} as cart_id,
-        coalesce({{ known_name('fields[2]', 'any') }}, {{ known_name('fields[3]', 'any') }})
-            as product_id,
+        coalesce(
+            {{ known_name('fields[2]', 'any') }},
+            {{ known_name('fields[3]', 'any') }}
+        ) as product_id,
         {{ known_name('fields[4]', 'any') }} as product_name,
         {{ known_name('fields[5]', 'any') }} as category,
         {{ known_name('fields[6]', 'any') }} as brand,

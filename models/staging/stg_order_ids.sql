@@ -231,37 +231,61 @@ name_orders_by_first as (
 
 ),
 
+-- an id that several orders have tells none of them
 name_all_ids as (
 
-    select distinct
+    select
         join_retold.order_key,
         name_ids.name,
         name_ids.order_key as other_key,
-        name_ids.order_key = join_retold.own_key as is_first
+        bool_or(name_ids.order_key = join_retold.own_key) as is_first
     from join_retold
     inner join name_ids on join_retold.message_id = name_ids.message_id
+    group by 1, 2, 3
+    qualify count(*) over (partition by name_ids.name, name_ids.order_key) = 1
 
 ),
 
-buyers as (
+later_ids as (
+
+    select
+        name_ids.*,
+        messages.user_id,
+        messages.anonymous_id
+    from name_ids
+    inner join describe_messages as messages
+        on name_ids.message_id = messages.message_id
+    where messages.action <> 'completed'
+
+),
+
+-- ids that differ in signs, case and leading zeros are one if the person is
+list_buyers as (
 
     select distinct
-        order_key,
-        {{ unnest_items('[user_id, anonymous_id]') }} as buyer
-    from join_retold
+        {{ unnest_items('[join_retold.user_id, join_retold.anonymous_id]') }} as buyer,
+        name_all_ids.order_key,
+        {{ loose_order_key('name_all_ids.other_key') }} as loose_key
+    from name_all_ids
+    inner join join_retold on name_all_ids.order_key = join_retold.order_key
 
 ),
 
-later_messages as (
+list_persons as (
 
-    select describe_messages.*
-    from describe_messages
-    where action <> 'completed' and order_key is not null
+    select
+        message_id,
+        name,
+        order_key as stated_key,
+        preference,
+        {{ unnest_items('[user_id, anonymous_id]') }} as buyer,
+        {{ loose_order_key('order_key') }} as loose_key
+    from later_ids
 
 ),
 
 -- the same id under the same name; the id of an order, whatever its name; another id of
--- one; an id that differs in signs, case and leading zeros
+-- one; an id that is alike
 match_ids as (
 
     select
@@ -275,21 +299,22 @@ match_ids as (
             when orders.is_first then 2
             else 3
         end as likeness
-    from name_ids as ids
+    from later_ids as ids
     inner join name_all_ids as orders on ids.order_key = orders.other_key
     union all
     select
-        ids.message_id,
-        ids.name,
-        ids.order_key as stated_key,
-        ids.preference,
-        orders.order_key,
+        list_persons.message_id,
+        list_persons.name,
+        list_persons.stated_key,
+        list_persons.preference,
+        list_buyers.order_key,
         4 as likeness
-    from name_ids as ids
-    inner join name_all_ids as orders
+    from list_persons
+    inner join list_buyers
         on
-            {{ loose_order_key('ids.order_key') }}
-            = {{ loose_order_key('orders.other_key') }}
+            list_persons.buyer = list_buyers.buyer
+            and list_persons.loose_key = list_buyers.loose_key
+    where list_persons.loose_key <> ''
 
 ),
 
@@ -298,22 +323,16 @@ match_ids as (
 rank_matches as (
 
     select
-        later_messages.message_id,
+        match_ids.message_id,
         match_ids.order_key,
         rank() over (
-            partition by later_messages.message_id
+            partition by match_ids.message_id
             order by
                 match_ids.likeness = 4 asc,
                 match_ids.preference asc,
-                match_ids.likeness asc,
-                buyers.order_key is null asc
+                match_ids.likeness asc
         ) as place
     from match_ids
-    inner join later_messages on match_ids.message_id = later_messages.message_id
-    left join buyers
-        on
-            match_ids.order_key = buyers.order_key
-            and buyers.buyer in (later_messages.user_id, later_messages.anonymous_id)
     left join name_all_ids as contradictions
         on
             match_ids.order_key = contradictions.order_key
@@ -322,9 +341,7 @@ rank_matches as (
             <> {{ loose_order_key('contradictions.other_key') }}
             and match_ids.name not in ('orderid', 'transactionid')
             and match_ids.likeness > 1
-    where
-        contradictions.order_key is null
-        and (match_ids.likeness < 4 or buyers.order_key is not null)
+    where contradictions.order_key is null
 
 ),
 

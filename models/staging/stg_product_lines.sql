@@ -71,8 +71,10 @@ name_fields as (
         kind,
         action,
         line_number,
-        coalesce({{ known_name('fields[1]', 'any') }}, {{ known_name('fields[2]', 'any') }})
-            as product_id,
+        coalesce(
+            {{ known_name('fields[1]', 'any') }},
+            {{ known_name('fields[2]', 'any') }}
+        ) as product_id,
         {{ known_name('fields[3]', 'any') }} as product_name,
         {{ known_name('fields[4]', 'any') }} as category,
         {{ known_name('fields[5]', 'any') }} as brand,
