@@ -15,8 +15,8 @@
     )
 {%- endmacro %}
 
-{# Whether an email, in lower case and trimmed, may be somebody's: its name is no word for
-   nobody, nor one letter at a domain of the same letter. #}
+{# Whether an email, in lower case and trimmed, may be somebody's: its name is no word
+   for nobody, nor one letter at a domain of the same letter. #}
 {% macro is_somebodys_email(identifier) -%}
     (
         {{ is_email(identifier) }}

@@ -43,7 +43,8 @@
         'order_id': "('any', 'id', 'order_id')",
     } -%}
     coalesce(
-        {{ spelled("case when length(" ~ text ~ ") <= 24 then " ~ text ~ " end") }} in (
+        {{ spelled("case when length(" ~ text ~ ") <= 24 then " ~ text ~ " end") }}
+        in (
             select {{ spelled('placeholder') }}
             from {{ ref('placeholders') }}
             where stands_for in {{ kinds[kind] }}
@@ -52,10 +53,10 @@
     )
 {%- endmacro %}
 
-{# Whether a text fills a form without a word: zeros and signs, one letter or (as a device)
-   one digit all along, or one of the negative numbers by which programs say that there
-   is none; or is a number that lost digits on its way, as spreadsheets and data frames
-   shorten long ones, so that many ids become one. #}
+{# Whether a text fills a form without a word: zeros and signs, one letter or, as ids of
+   devices do, one digit all along, or one of the negative numbers by which programs say
+   that there is none; or is a number that lost digits on its way, as spreadsheets and
+   data frames shorten long ones, so that many ids become one. #}
 {% macro is_spoilt(text) -%}
     {%- set ways = [
         '[-0_.:;,/()\\[\\]{}<>"\'\'#*+?!=@|~$ ]*',
@@ -64,7 +65,8 @@
         '[0-9]{16,}[.]0+',
     ] -%}
     {%- for sign in 'abcdefghijklmnopqrstuvwxyz' -%}
-        {%- do ways.append('[' ~ sign ~ sign | upper ~ '](?:[:-]?[' ~ sign ~ sign | upper ~ ']){2,}[:-]?') -%}
+        {%- set letter = '[' ~ sign ~ sign | upper ~ ']' -%}
+        {%- do ways.append(letter ~ '(?:[:-]?' ~ letter ~ '){2,}[:-]?') -%}
     {%- endfor -%}
     {%- for sign in '123456789' -%}
         {%- do ways.append(sign ~ '(?:[:-]?' ~ sign ~ '){9,}[:-]?') -%}

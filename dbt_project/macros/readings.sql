@@ -102,7 +102,7 @@
     end
 {%- endmacro %}
 
-{# An amount in minor units, such as cents, in its currency; null where that has none. #}
+{# Minor units, such as cents, in its currency; null where that has none. #}
 {% macro minor_amount(text, digits) -%}
     cast(
         try_cast({{ amount(text) }} / power(10, {{ digits }}) as decimal(14, 2))

@@ -1,6 +1,6 @@
-{# Texts that hold addresses or their queries as one text in which every parameter stands
-   between & and =, however it was set apart: by ?, # or ;, by &amp;, or percent-encoded
-   with all of the query. #}
+{# Texts that hold addresses or their queries as one text in which every parameter
+   stands between & and =, however it was set apart: by ?, # or ;, by &amp;, or
+   percent-encoded with all of the query. #}
 {% macro url_query(texts) -%}
     {{ return(adapter.dispatch('url_query')(texts)) }}
 {%- endmacro %}
@@ -44,7 +44,9 @@
 {% macro default__decoded(text) -%}
     nullif(trim(
         coalesce(
-            try(url_decode(url_decode({{ text }}))), try(url_decode({{ text }})), {{ text }}
+            try(url_decode(url_decode({{ text }}))),
+            try(url_decode({{ text }})),
+            {{ text }}
         )
     ), '')
 {%- endmacro %}
