@@ -230,6 +230,7 @@ def write_visits(log: Journal) -> None:
     visit("vi-direct", led_by(source="(direct)", medium="(none)"))
     phone = {"device": {"type": "ios"}, "timezone": "Europe/Oslo"}
     visit("vi-device", {}, {**phone, "location": {"city": "Oslo", "country": "NO"}})
+    visit("vi-robot", {"isBot": True}, {"bot": {"name": "crawler"}})
     visit("vi-beats", {})
     for number in range(1, 5):
         log.add(START + 29 * number * MINUTE, "Heartbeat", browser="vi-beats")
@@ -519,6 +520,7 @@ def test_no_single_event_speaks_for_a_visit(traces, profile_of):
     found = Counter(
         traces.read("select profile_id from profiles.sessions")["profile_id"]
     )
+    assert profile_of["vi-robot"] not in sessions
     whole = {name: sessions[profile_of[name]] for name in ("vi-device", "vi-beats")}
     assert whole["vi-device"]["device_class"] == "mobile"
     assert whole["vi-device"]["timezone"] == "Europe/Oslo"

@@ -113,6 +113,9 @@ read_queries as (
 
     select
         *,
+        {%- for place in [22, 23, 24] %}
+        {{ 'or ' if not loop.first }}{{ is_flagged('fields[' ~ place ~ ']') }}
+        {%- endfor %} as is_bot,
         nullif(
             regexp_extract(
                 {{ url_query([
@@ -230,7 +233,13 @@ name_fields as (
         name_campaigns.happened_at as occurred_at,
         name_campaigns.received_at,
         name_campaigns.occurred_at as stated_at,
+        -- what a machine does in somebody's name is no activity of theirs
         case
+            when
+                name_campaigns.is_bot
+                and coalesce(event_names.kind, 'activity')
+                not in ('message', 'consent', 'order', 'service')
+                then 'other'
             when name_campaigns.type in ('page', 'screen') then 'page_view'
             else event_names.kind
         end as kind,
@@ -258,9 +267,7 @@ name_fields as (
         nullif(fields[16], '') as page_path,
         nullif(fields[17], '') as page_url,
         nullif(fields[18], '') as user_agent,
-        {%- for place in [22, 23, 24] %}
-        {{ 'or ' if not loop.first }}{{ is_flagged('fields[' ~ place ~ ']') }}
-        {%- endfor %} as is_bot,
+        name_campaigns.is_bot,
         concat_ws(' ', nullif(fields[20], ''), nullif(fields[21], '')) as tool,
         {{ respelled('name_campaigns.stated_traits', 'trait_keys.respellings') }}
             as traits,
