@@ -119,6 +119,8 @@ def go_shopping(journal: Journal) -> None:
         tell(user, "Order Completed", order_id=user, revenue=90)
         tell(user, "Order Refunded", order_id=user, total=30)
         tell(user, "Order Updated", order_id=user, revenue=revenue)
+    tell("lola", "Order Completed", order_id="lola", revenue=90)
+    tell("lola", "Order Updated", order_id="lola", revenue=80, currency="XAG")
     tell("luis", "Order Completed", order_id="luis", revenue=90)
     tell("luis", "Order Updated", order_id="luis", revenue=60)
     tell("luis", "Order Refunded", order_id="luis", total=30)
@@ -400,6 +402,16 @@ def tell_otherwise(journal: Journal) -> None:
                 order_id=nothing,
                 revenue=revenue,
             )
+    tell(
+        "battery",
+        "Order Completed",
+        order_id="battery-1",
+        revenue=4,
+        products=[
+            {"product_id": 77.0, "category": "AAA", "brand": "(not set)"},
+            {"product_id": "null", "sku": "B-2", "category": "nan"},
+        ],
+    )
     # two guests who bought the same within the hour
     for hour in range(2):
         journal.add(
@@ -891,6 +903,7 @@ def reported(home: TestHome, kind: str) -> dict[str, tuple[Any, ...]]:
         ("lars", [("partially_refunded", "60.00", "60.00")]),
         ("lena", [("partially_refunded", "60.00", "60.00")]),
         ("lili", [("partially_refunded", "25.00", "25.00")]),
+        ("lola", [("completed", "90.00", "90.00")]),
         ("luis", [("partially_refunded", "60.00", "60.00")]),
         ("mara", [("cancelled", "0.00", "0.00")]),
         ("nele", [("completed", "13.00", "13.00")]),
@@ -956,6 +969,14 @@ def test_order_ids_that_differ_in_letters_or_digits_are_two_orders(
     assert any(len(names) == 1 for names in orders.values())
 
 
+def test_placeholders_are_no_products_and_no_categories(home: TestHome) -> None:
+    found = home.read("""
+        select product_id, category, brand from staging.stg_order_lines
+        where order_id = 'battery-1' order by line_number
+    """)
+    assert found.rows() == [("77", "AAA", None), ("B-2", None, None)]
+
+
 def test_guests_who_buy_the_same_are_two_orders(home: TestHome) -> None:
     found = home.read("""
         select count(*) from staging.stg_orders
@@ -1008,6 +1029,7 @@ def test_money_without_a_rate_is_counted_and_reported(home: TestHome) -> None:
     assert rates["XAF"][0] == 2
     assert rates["XAF"][1] == "a row XAF,USD in exchange_rates.csv"
     assert rates["XAF"][2] == "set aside"
+    assert rates["XAG"][0] == 1
     assert reported(home, "currency")["THALERS"][2] == "set aside"
     counted = home.read("""
         select profiles.order_count from profiles.profiles

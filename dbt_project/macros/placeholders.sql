@@ -29,7 +29,7 @@
 {% macro is_placeholder(text, kind='id') -%}
     coalesce(
         {{ is_word_for_nothing(text, kind) }}
-        or {{ is_spoilt(text) }}
+        or {{ is_spoilt(text, kind) }}
         or {{ is_template(text) }},
         false
     )
@@ -53,24 +53,26 @@
     )
 {%- endmacro %}
 
-{# Whether a text fills a form without a word: zeros and signs, one letter or, as ids of
-   devices do, one digit all along, or one of the negative numbers by which programs say
-   that there is none; or is a number that lost digits on its way, as spreadsheets and
-   data frames shorten long ones, so that many ids become one. #}
-{% macro is_spoilt(text) -%}
+{# Whether a text fills a form without a word: zeros and signs, a negative number by which
+   programs say that there is none or, as an id, one letter or long one digit all along;
+   or is a number that lost digits on its way, as spreadsheets and data frames shorten
+   long ones, so that many ids become one. #}
+{% macro is_spoilt(text, kind) -%}
     {%- set ways = [
         '[-0_.:;,/()\\[\\]{}<>"\'\'#*+?!=@|~$ ]*',
         '-[0-9]{1,4}(?:[.]0+)?',
         '[0-9](?:[.,][0-9]+[eE][+]?|[eE][+])[0-9]+',
         '[0-9]{16,}[.]0+',
     ] -%}
-    {%- for sign in 'abcdefghijklmnopqrstuvwxyz' -%}
-        {%- set letter = '[' ~ sign ~ sign | upper ~ ']' -%}
-        {%- do ways.append(letter ~ '(?:[:-]?' ~ letter ~ '){2,}[:-]?') -%}
-    {%- endfor -%}
-    {%- for sign in '123456789' -%}
-        {%- do ways.append(sign ~ '(?:[:-]?' ~ sign ~ '){9,}[:-]?') -%}
-    {%- endfor -%}
+    {%- if kind != 'any' -%}
+        {%- for sign in 'abcdefghijklmnopqrstuvwxyz' -%}
+            {%- set letter = '[' ~ sign ~ sign | upper ~ ']' -%}
+            {%- do ways.append(letter ~ '(?:[:-]?' ~ letter ~ '){2,}[:-]?') -%}
+        {%- endfor -%}
+        {%- for sign in '123456789' -%}
+            {%- do ways.append(sign ~ '(?:[:-]?' ~ sign ~ '){9,}[:-]?') -%}
+        {%- endfor -%}
+    {%- endif -%}
     {{ matches_whole(text, ways | join('|')) }}
 {%- endmacro %}
 

@@ -106,6 +106,17 @@ list_amounts as (
         refunds.refund_amount as amount
     from refunds
     where refunds.base_refund_amount is null or refunds.order_refund_amount is null
+    union all
+    select
+        order_events.message_id,
+        order_events.currency,
+        order_events.revenue_amount as amount
+    from order_events
+    left join exchange_rates on order_events.currency = exchange_rates.currency
+    where
+        order_events.action = 'updated'
+        and order_events.currency is not null
+        and exchange_rates.rate is null
 
 ),
 
