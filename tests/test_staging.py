@@ -322,6 +322,55 @@ ALSO_KNOWN_AS: tuple[tuple[dict[str, Any], dict[str, Any], bool], ...] = (
     ({"order_id": 1209, "order_number": "0991"}, {"order_number": 991}, True),
     ({"order_id": 88007}, {"order_id": 88008}, False),
 )
+# an order and a refund as shops and payment providers themselves write them
+DOCUMENTS: tuple[tuple[dict[str, Any], dict[str, Any], str], ...] = (
+    (
+        {
+            "id": 820982911946154508,
+            "name": "#9999",
+            "order_number": 9999,
+            "total_price": "120.00",
+            "subtotal_price": "100.00",
+            "total_tax": "10.00",
+            "total_shipping_price_set": {
+                "shop_money": {"amount": "10.00", "currency_code": "USD"}
+            },
+        },
+        {
+            "id": 509562969,
+            "order_id": 820982911946154508,
+            "transactions": [{"amount": "20.00"}, {"amount": "5.00"}],
+        },
+        "75.00",
+    ),
+    (
+        {"id": 727, "total": "29.35", "total_tax": "1.35", "shipping_total": "10.00"},
+        {"id": 728, "order_id": 727, "amount": "10.00"},
+        "8.00",
+    ),
+    ({"id": 728, "total": "30.00"}, {"order_id": 729, "amount": "5"}, "30.00"),
+    (
+        {"increment_id": "000000321", "entity_id": 45, "grand_total": 100.0},
+        {"increment_id": "CM1", "entity_id": 728, "order_id": 45, "grand_total": 50},
+        "50.00",
+    ),
+    (
+        {"id": "cs_1", "object": "checkout.session", "amount_subtotal": 10000},
+        {"object": "charge", "order_id": "cs_1", "amount": 9, "amount_refunded": 1500},
+        "85.00",
+    ),
+    # every order has this code
+    (
+        {"order_id": 730, "order_code": "web", "revenue": 40},
+        {"order_code": "web", "total": 10},
+        "40.00",
+    ),
+    (
+        {"order_id": 731, "order_code": "web", "revenue": 40},
+        {"order_number": "731", "order_code": "web", "total": 10},
+        "30.00",
+    ),
+)
 NO_ORDER = (
     *("TBC", "tbd", "Pending", "DRAFT", "new", "temp", "test", "xxx", "cart"),
     *("checkout", "none", "n/a", "nil", "undefined", "[object Object]", "NaN", 0, -1),
@@ -384,6 +433,10 @@ def tell_otherwise(journal: Journal) -> None:
     for number, (told, later, _) in enumerate(ALSO_KNOWN_AS):
         tell(f"also-{number}", "Order Completed", revenue=50, **told)
         tell(f"also-{number}", "Order Refunded", total=20, **later)
+    for number, (order, _, _) in enumerate(DOCUMENTS):
+        tell(f"document-{number}", "Order Completed", **order)
+    for number, (_, refund, _) in enumerate(DOCUMENTS):
+        tell(f"document-{number}", "Order Refunded", **refund)
     # the browser knows the number alone, the server both
     for amount, user in ((50, "both"), (51, "apart")):
         tell(user, "Order Completed", order_id=f"#{user}-1", revenue=50)
@@ -939,6 +992,7 @@ def test_order_comes_to_what_its_messages_say(
             (f"also-{number}", ["30.00" if is_one else "50.00"])
             for number, (_, _, is_one) in enumerate(ALSO_KNOWN_AS)
         ),
+        *((f"document-{n}", [left]) for n, (_, _, left) in enumerate(DOCUMENTS)),
         ("both", ["50.00"]),
         ("apart", ["50.00", "51.00"]),
         *((f"nothing-{n}", ["5.00", "6.00"]) for n in range(len(NO_ORDER))),
