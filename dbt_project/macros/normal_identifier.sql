@@ -15,15 +15,14 @@
     )
 {%- endmacro %}
 
-{# Whether an email, in lower case and trimmed, may be somebody's: its name is no word
-   for nobody, nor one letter at a domain of the same letter. #}
-{% macro is_somebodys_email(identifier) -%}
+{# Whether nobody is meant by an email, well formed or not, in lower case and trimmed: its
+   name is a placeholder, or one letter at a domain of the same letter. #}
+{% macro is_nobodys_email(identifier) -%}
     (
-        {{ is_email(identifier) }}
-        and not {{ is_placeholder("split_part(" ~ identifier ~ ", '@', 1)") }}
-        and translate(
+        {{ is_placeholder("split_part(" ~ identifier ~ ", '@', 1)") }}
+        or translate(
             split_part({{ identifier }}, '.', 1), left({{ identifier }}, 1) || '@', ''
-        ) <> ''
+        ) = ''
     )
 {%- endmacro %}
 

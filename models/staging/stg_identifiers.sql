@@ -144,7 +144,10 @@ drop_placeholders as (
     from name_identifiers
     where
         case
-            when identifier_type = 'email' then {{ is_somebodys_email('identifier') }}
+            when identifier_type = 'email'
+                then
+                {{ is_email('identifier') }}
+                and not {{ is_nobodys_email('identifier') }}
             else not {{ is_placeholder('identifier') }}
         end
 

@@ -105,7 +105,7 @@ name_traits as (
         case
             when
                 blocked_names.name is null
-                and {{ is_somebodys_email('read_traits.email') }}
+                and not {{ is_nobodys_email('read_traits.email') }}
                 then read_traits.email
         end as email,
         phone_numbers.phone,

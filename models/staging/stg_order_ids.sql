@@ -21,8 +21,7 @@ id_spellings as (
     union all
     select
         spelled,
-        -- any id that says of what it is goes before
-        1000 + preference as preference,
+        preference,
         true as is_document
     from {{ spellings('order_document') }}
 
