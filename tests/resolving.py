@@ -33,8 +33,8 @@ IDENTITY_MODELS = (
     "identity",
 )
 IDENTITY = (
-    *("click_ids", "identifier_types", "identity_rules", "match_fields"),
-    *("semantic_events", "spellings"),
+    *("click_ids", "currencies", "identifier_types", "identity_rules", "match_fields"),
+    *("placeholders", "semantic_events", "spellings"),
     *IDENTITY_MODELS,
 )
 

@@ -7,12 +7,14 @@ field and value that no field expects.
 
 import json
 import re
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from itertools import count
+from random import Random
 from typing import Any
 
 import polars as pl
@@ -87,7 +89,7 @@ def go_shopping(journal: Journal) -> None:
     tell("fred", "Order Completed", order_id="F-1", revenue=80, currency="USD")
     tell("fred", "Order Refunded", order_id="F-1", total=9000, currency="XAF")
     tell("gala", "Order Completed", order_id="G-1", revenue=75, currency="XAF")
-    tell("gert", "Order Completed", order_id="G-2", revenue=75, currency="Dollars")
+    tell("gert", "Order Completed", order_id="G-2", revenue=75, currency="Thalers")
     # keys and names of other tools
     tell("hans", "purchase", transaction_id="H-1", value="41.50", currencyCode="USD")
     tell("hans", "Purchase ", **{"Transaction ID": "H-1", "VALUE": 41.5})
@@ -117,6 +119,8 @@ def go_shopping(journal: Journal) -> None:
         tell(user, "Order Completed", order_id=user, revenue=90)
         tell(user, "Order Refunded", order_id=user, total=30)
         tell(user, "Order Updated", order_id=user, revenue=revenue)
+    tell("lola", "Order Completed", order_id="lola", revenue=90)
+    tell("lola", "Order Updated", order_id="lola", revenue=80, currency="XAG")
     tell("luis", "Order Completed", order_id="luis", revenue=90)
     tell("luis", "Order Updated", order_id="luis", revenue=60)
     tell("luis", "Order Refunded", order_id="luis", total=30)
@@ -269,6 +273,234 @@ def go_shopping(journal: Journal) -> None:
     tell("xeno", "Clicked The Opt Out Link 77")
     tell("xila", "Email Unsubcribed")
     tell("xola", "Sofa Sketched")
+
+
+# --- ids, currencies and tools of other makes -----------------------------------------
+
+# an order and what comes later under another spelling of its id
+ONE_ORDER: tuple[tuple[Any, Any], ...] = (
+    ("2346.0", "2346"),
+    (2347, 2347.0),
+    (2348.0, "2348"),
+    ("#1001", "1001"),
+    (1002, "#1002"),
+    ("WEB-1", "web-1"),
+    (" 1003 ", "1003"),
+    ("1004\u00a0", 1004),
+    ("'1005", "1005"),
+    ('="1006"', "1006"),
+    (["1007"], "1007"),
+    ("gid://shopify/Order/5001234567890", 5001234567890),
+    (5001234567891, "gid://shopify/Order/5001234567891?key=7d1"),
+    (b64encode(b"gid://shopify/Order/5001234567892").decode(), "5001234567892"),
+    ("gid://shopify/OrderIdentity/5001234567893", 5001234567893),
+    # of one and the same person
+    ("000000123", 123),
+    ("Web-0009", "WEB-0009"),
+    ("2026/17", "2026-17"),
+)
+TWO_ORDERS = (
+    ("7001", "7001-1"),
+    ("7002", "70020"),
+    ("aBc7", "abC7"),
+    ("gid://shopify/DraftOrder/7003", "7003"),
+    ("7004.5", "7004"),
+    ("7005.10", "7005.1"),
+)
+# what an order states of itself, and what comes later
+ALSO_KNOWN_AS: tuple[tuple[dict[str, Any], dict[str, Any], bool], ...] = (
+    ({"order_id": 88001, "order_number": 1201}, {"order_id": "#1201"}, True),
+    ({"order_id": 88002, "order_name": "#1202"}, {"order_name": "1202"}, True),
+    ({"order_id": 88003, "transaction_id": "ch_3"}, {"transaction_id": "ch_3"}, True),
+    ({"order_id": "undefined", "order_number": 1204}, {"order_number": 1204}, True),
+    (
+        {"admin_graphql_api_id": "gid://shopify/Order/88005", "order_number": 1205},
+        {"order_id": 88005},
+        True,
+    ),
+    ({"order_id": 1206, "order_number": 990}, {"order_number": 1206}, False),
+    ({"order_id": 1209, "order_number": "0991"}, {"order_number": 991}, True),
+    ({"order_id": 88007}, {"order_id": 88008}, False),
+)
+# an order and a refund as shops and payment providers themselves write them
+DOCUMENTS: tuple[tuple[dict[str, Any], dict[str, Any], str], ...] = (
+    (
+        {
+            "id": 820982911946154508,
+            "name": "#9999",
+            "order_number": 9999,
+            "total_price": "120.00",
+            "subtotal_price": "100.00",
+            "total_tax": "10.00",
+            "total_shipping_price_set": {
+                "shop_money": {"amount": "10.00", "currency_code": "USD"}
+            },
+        },
+        {
+            "id": 509562969,
+            "order_id": 820982911946154508,
+            "transactions": [{"amount": "20.00"}, {"amount": "5.00"}],
+        },
+        "75.00",
+    ),
+    (
+        {"id": 727, "total": "29.35", "total_tax": "1.35", "shipping_total": "10.00"},
+        {"id": 728, "order_id": 727, "amount": "10.00"},
+        "8.00",
+    ),
+    ({"id": 728, "total": "30.00"}, {"order_id": 729, "amount": "5"}, "30.00"),
+    (
+        {"increment_id": "000000321", "entity_id": 45, "grand_total": 100.0},
+        {"increment_id": "CM1", "entity_id": 728, "order_id": 45, "grand_total": 50},
+        "50.00",
+    ),
+    (
+        {"id": "cs_1", "object": "checkout.session", "amount_subtotal": 10000},
+        {"object": "charge", "order_id": "cs_1", "amount": 9, "amount_refunded": 1500},
+        "85.00",
+    ),
+    # every order has this code
+    (
+        {"order_id": 730, "order_code": "web", "revenue": 40},
+        {"order_code": "web", "total": 10},
+        "40.00",
+    ),
+    (
+        {"order_id": 731, "order_code": "web", "revenue": 40},
+        {"order_number": "731", "order_code": "web", "total": 10},
+        "30.00",
+    ),
+)
+NO_ORDER = (
+    *("TBC", "tbd", "Pending", "DRAFT", "new", "temp", "test", "xxx", "cart"),
+    *("checkout", "none", "n/a", "nil", "undefined", "[object Object]", "NaN", 0, -1),
+    *("-", "00000000-0000-0000-0000-000000000000", "{{ order.id }}", "%ORDER_ID%"),
+    *("${id}", "<order id>", "*|ORDER|*", "%7B%7Bid%7D%7D", "%%id%%", "__ORDER_ID__"),
+    *("[ORDER]", "#{id}", "<%= id %>", "1.23457E+12", 1.2345678901234568e16, "-999"),
+)
+MONEY_OF: tuple[tuple[dict[str, Any], str | None, str | None], ...] = (
+    ({"revenue": 9, "currency": "US$"}, "9.00", "USD"),
+    ({"revenue": 9, "currency": "$"}, "9.00", "USD"),
+    ({"revenue": 9, "currency": "€"}, "9.00", "EUR"),
+    ({"revenue": 9, "currency": "Euro"}, "9.00", "EUR"),
+    ({"revenue": 9, "currency": "£"}, "9.00", "GBP"),
+    ({"revenue": 9, "currency": ["USD"]}, "9.00", "USD"),
+    ({"revenue": 9, "currency": "usd "}, "9.00", "USD"),
+    ({"revenue": 9, "currency": {"code": "GBP"}}, "9.00", "GBP"),
+    ({"revenue": 9, "currency": "kr"}, "9.00", "KR"),
+    ({"revenue": 9, "currency": ["USD", "EUR"]}, "9.00", '["USD","EUR"]'),
+    ({"revenue": 9, "currency": "null"}, "9.00", None),
+    ({"revenue": "1.234,56 €"}, "1234.56", "EUR"),
+    ({"revenue": "GBP 12"}, "12.00", "GBP"),
+    ({"revenue": "$12", "currency": "CAD"}, "12.00", "CAD"),
+    ({"revenue": "12 €", "currency": "USD"}, "12.00", "USD / EUR"),
+    ({"total": {"amount": "7.50", "currency_code": "EUR"}}, "7.50", "EUR"),
+    ({"revenue_cents": 1999}, "19.99", None),
+    ({"amount": 1999, "object": "charge", "currency": "usd"}, "19.99", "USD"),
+    ({"revenue": 1999, "currency": "JPY", "amount_unit": "minor"}, "1999.00", "JPY"),
+    ({"revenue_minor": 12345, "currency": "KWD"}, "12.35", "KWD"),
+    ({"revenue": 1999, "in_cents": True, "currency": "ISK"}, None, "ISK"),
+    ({"revenue_cents": "many"}, None, None),
+)
+SHOPIFY, STRIPE = ({"library": {"name": name}} for name in ("shopify", "stripe"))
+# refunds of an order of 100 with shipping of 5: tool, hours, amount, id; what is left
+REFUNDED: tuple[tuple[list[tuple[Any, float, float, str | None]], str], ...] = (
+    ([(SHOPIFY, 0, 30, None), (STRIPE, 5, 30, None)], "70.00"),
+    ([(SHOPIFY, 0, 30, "r-1"), (STRIPE, 5, 30, None)], "70.00"),
+    ([(SHOPIFY, 0, 30, None), (SHOPIFY, 5, 30, None)], "40.00"),
+    ([(SHOPIFY, 0, 30, None), (STRIPE, 5, 20, None)], "50.00"),
+    ([(SHOPIFY, 0, 30, None), (STRIPE, 99, 30, None)], "40.00"),
+    ([(SHOPIFY, 0, 30, "r-2"), (STRIPE, 5, 30, "re_2")], "40.00"),
+    (
+        [(tool, hour, 30, None) for hour in (0, 9) for tool in (SHOPIFY, STRIPE)],
+        "40.00",
+    ),
+    ([(SHOPIFY, 0, 105, None)], "0.00"),
+    ([(SHOPIFY, 0, 80, None), (SHOPIFY, 1, 40, None)], "0.00"),
+)
+
+
+def tell_otherwise(journal: Journal) -> None:
+    """Orders and their money as other makes of shops and tools tell them."""
+    tell = Shop(journal).tell
+    for number, (told, later) in enumerate(ONE_ORDER):
+        tell(f"one-{number}", "Order Completed", order_id=told, revenue=50)
+        tell(f"one-{number}", "Order Refunded", order_id=later, total=20)
+    for number, (told, later) in enumerate(TWO_ORDERS):
+        tell(f"two-{number}", "Order Completed", order_id=told, revenue=50)
+        tell(f"two-{number}", "Order Completed", order_id=later, revenue=60)
+        tell(f"two-{number}", "Order Cancelled", order_id=later)
+    for number, (told, later, _) in enumerate(ALSO_KNOWN_AS):
+        tell(f"also-{number}", "Order Completed", revenue=50, **told)
+        tell(f"also-{number}", "Order Refunded", total=20, **later)
+    for number, (order, _, _) in enumerate(DOCUMENTS):
+        tell(f"document-{number}", "Order Completed", **order)
+    for number, (_, refund, _) in enumerate(DOCUMENTS):
+        tell(f"document-{number}", "Order Refunded", **refund)
+    # the browser knows the number alone, the server both
+    for amount, user in ((50, "both"), (51, "apart")):
+        tell(user, "Order Completed", order_id=f"#{user}-1", revenue=50)
+        tell(
+            user,
+            "Order Completed",
+            order_id=f"{user}-88",
+            order_number=f"{user}-1",
+            revenue=amount,
+        )
+    for number, nothing in enumerate(NO_ORDER):
+        for revenue in (5, 6):
+            tell(
+                f"nothing-{number}",
+                "Order Completed",
+                order_id=nothing,
+                revenue=revenue,
+            )
+    tell(
+        "battery",
+        "Order Completed",
+        order_id="battery-1",
+        revenue=4,
+        products=[
+            {"product_id": 77.0, "category": "AAA", "brand": "(not set)"},
+            {"product_id": "null", "sku": "B-2", "category": "nan"},
+        ],
+    )
+    # two guests who bought the same within the hour
+    for hour in range(2):
+        journal.add(
+            START + timedelta(hours=hour),
+            "Order Completed",
+            {"revenue": 7.77},
+            user="guest",
+            browser="anonymous",
+        )
+    for buyer in range(3):
+        tell(f"shared-{buyer}", "Order Completed", order_id="123456", revenue=5)
+    for number, (stated, _, _) in enumerate(MONEY_OF):
+        tell(f"money-{number}", "Order Completed", order_id=f"mo-{number}", **stated)
+    for number, (refunds, _) in enumerate(REFUNDED):
+        user = f"back-{number}"
+        tell(user, "Order Completed", order_id=user, revenue=100, shipping=5)
+        for tool, hours, amount, refund_id in refunds:
+            journal.add(
+                START + timedelta(days=2, hours=hours),
+                "Order Refunded",
+                {"order_id": user, "amount": amount, "refund_id": refund_id},
+                user=user,
+                context=tool,
+            )
+
+
+ALPHABET = "aAbB01.-#/ _"
+
+
+def random_ids() -> list[str]:
+    """Order ids of few letters, digits and signs."""
+    dice = Random(7)
+    return [
+        "".join(dice.choice(ALPHABET) for _ in range(dice.randrange(2, 6)))
+        for _ in range(900)
+    ]
 
 
 # --- opt-outs -------------------------------------------------------------------------
@@ -437,6 +669,10 @@ VALUES: tuple[Any, ...] = (
         "1,234.50",
         "$5",
         "12 EUR",
+        "1.234,56",
+        "USD 1 234,5",
+        "(12.00)",
+        "1,234",
     ),
     *(
         "NaN",
@@ -470,6 +706,11 @@ VALUES: tuple[Any, ...] = (
     *(
         "'; drop table x; --",
         '{"a": 1}',
+        "{abc",
+        "[abc",
+        "{{ x }}",
+        "%%X%%",
+        "12346.0",
         "[1]",
         '"',
         "\\",
@@ -489,6 +730,8 @@ VALUES: tuple[Any, ...] = (
         None,
     ),
     *(
+        ["USD"],
+        {"amount": "5.10", "currency_code": "USD"},
         [],
         [1, "a", None, {}],
         {},
@@ -504,6 +747,7 @@ MONEY = {
     ("Order Completed", "revenue"): ("stg_order_events", "revenue_amount"),
     ("Order Updated", "subtotal"): ("stg_order_events", "revenue_amount"),
     ("Order Refunded", "total"): ("stg_order_events", "revenue_amount"),
+    ("Order Refunded", "refund_amount"): ("stg_order_events", "revenue_amount"),
     ("Checkout Started", "value"): ("stg_checkout_events", "revenue_amount"),
     ("Product Added", "price"): ("stg_cart_events", "price"),
     ("Product Viewed", "price"): ("stg_product_views", "price"),
@@ -511,7 +755,9 @@ MONEY = {
 PLAIN = {
     "Order Completed": (
         *("order_id", "shipping", "tax", "discount", "coupon", "currency", "store_id"),
-        *("affiliation", "channel", "products", "email", "loyalty_id"),
+        *("affiliation", "channel", "products", "email", "loyalty_id", "order_number"),
+        *("transaction_id", "admin_graphql_api_id", "revenue_cents", "shipping_minor"),
+        *("amount_unit", "minor_units", "object"),
     ),
     "Order Refunded": ("order_id", "refund_id", "currency", "products"),
     "Checkout Started": ("checkout_id", "order_id", "products"),
@@ -519,7 +765,7 @@ PLAIN = {
     "Product Viewed": ("product_id", "sku", "name", "category", "brand", "currency"),
     "Email Opened": (
         *("channel", "send_id", "campaign_id", "campaign_name", "step", "email_id"),
-        *("link_url", "machine_open"),
+        *("link_url", "machine_open", "machine", "isBot", "human", "client-info"),
     ),
     "Email Bounced": ("bounce_type", "type", "status"),
     "Channel Consent Updated": ("channel", "purpose", "status", "policy_version"),
@@ -536,7 +782,9 @@ TRAITS = (
 CONTEXT = (
     *("sessionId", "device", "device.id", "device.type", "device.token", "campaign"),
     *("campaign.medium", "campaign.name", "timezone", "locale", "location", "page"),
-    *("page.url", "userAgent", "traits", "consent", "consent.categoryPreferences"),
+    *("page.url", "page.search", "userAgent", "traits", "consent", "isBot", "machine"),
+    *("campaign.source", "campaign.id", "library", "library.name", "integration.name"),
+    *("consent.categoryPreferences", "device.advertisingId"),
 )
 
 
@@ -590,15 +838,54 @@ def as_text(value: Any) -> str | None:
 
 def as_amount(value: Any) -> Decimal | None:
     """The money that a value states, by the rules that the docs give."""
+    if isinstance(value, dict):
+        value = value.get("amount")
     text = as_text(value)
-    number = r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*"
-    if text is None or not re.fullmatch(number, text, re.ASCII):
+    if text is None:
         return None
-    amount = Decimal(text.strip())
+    text = " ".join(text.replace("\u2212", "-").split(None))
+    if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text, re.ASCII):
+        text = plain_number(text)
+    if not text:
+        return None
+    amount = Decimal(text)
     if abs(amount) >= 10**13:
         return None
     amount = amount.quantize(Decimal("0.01"), ROUND_HALF_UP)
     return amount if abs(amount) < 10**12 else None
+
+
+def plain_number(text: str) -> str:
+    """A number that people wrote, with a point and nothing between thousands."""
+    inner = re.fullmatch(r"\((.*)\)|(.*\d) ?-", text, re.ASCII)
+    sign = "-" if inner else ""
+    text = (inner[1] or inner[2]) if inner else text
+    currency = r"[A-Z]{3}|[A-Z]*[$€£]|kr"
+    parts = re.fullmatch(
+        rf"([+-]?)(?:(?:{currency}) ?)?([+-]?)([\d., ']*[\d.])(?: ?(?:{currency}))?",
+        text,
+        re.ASCII,
+    )
+    if not parts or not re.search(r"\d", parts[3]):
+        return ""
+    sign += parts[1] + parts[2]
+    digits = parts[3]
+    marks = re.sub(r"\d", "", digits)
+    if len(sign) > 1 or re.fullmatch(r"[1-9]\d{0,2}[.,]\d{3}", digits):
+        return ""
+    point = (
+        marks[-1:] if marks[-1:] in (",", ".") and marks.count(marks[-1]) == 1 else ""
+    )
+    whole, _, fraction = digits.rpartition(point) if point else (digits, "", "")
+    groups = re.split(r"[., ']", whole)
+    if len(groups) > 1 and (
+        len(set(marks[: len(groups) - 1])) > 1
+        or not 1 <= len(groups[0]) <= 3
+        or any(len(group) not in (2, 3) for group in groups[1:])
+        or len(groups[-1]) != 3
+    ):
+        return ""
+    return f"{sign}{''.join(groups)}.{fraction or 0}"
 
 
 # --- the home -------------------------------------------------------------------------
@@ -615,10 +902,14 @@ def world(new_home: Callable[[str], TestHome]) -> tuple[TestHome, Outcome]:
     )
     shoppers, closers, oddities = Journal("shop"), Journal("close"), Journal("odd")
     go_shopping(shoppers)
+    tell_otherwise(shoppers)
+    ids = Journal("id")
+    for order_id in random_ids():
+        ids.add(START, "Order Completed", {"order_id": order_id}, user="collector")
     close_channels(closers)
     say_no(closers)
     told = state_anything(oddities)
-    for journal in (shoppers, closers, oddities):
+    for journal in (shoppers, closers, oddities, ids):
         home.land(journal.events, f"{journal.prefix}.ndjson")
     resolve(home, AS_OF)
     return home, told
@@ -665,6 +956,7 @@ def reported(home: TestHome, kind: str) -> dict[str, tuple[Any, ...]]:
         ("lars", [("partially_refunded", "60.00", "60.00")]),
         ("lena", [("partially_refunded", "60.00", "60.00")]),
         ("lili", [("partially_refunded", "25.00", "25.00")]),
+        ("lola", [("completed", "90.00", "90.00")]),
         ("luis", [("partially_refunded", "60.00", "60.00")]),
         ("mara", [("cancelled", "0.00", "0.00")]),
         ("nele", [("completed", "13.00", "13.00")]),
@@ -691,6 +983,90 @@ def test_order_comes_to_what_its_messages_say(
     ]
 
 
+@pytest.mark.parametrize(
+    ("user", "left"),
+    [
+        *((f"one-{number}", ["30.00"]) for number in range(len(ONE_ORDER))),
+        *((f"two-{number}", ["50.00", "60.00"]) for number in range(len(TWO_ORDERS))),
+        *(
+            (f"also-{number}", ["30.00" if is_one else "50.00"])
+            for number, (_, _, is_one) in enumerate(ALSO_KNOWN_AS)
+        ),
+        *((f"document-{n}", [left]) for n, (_, _, left) in enumerate(DOCUMENTS)),
+        ("both", ["50.00"]),
+        ("apart", ["50.00", "51.00"]),
+        *((f"nothing-{n}", ["5.00", "6.00"]) for n in range(len(NO_ORDER))),
+        *((f"shared-{buyer}", ["5.00"]) for buyer in range(3)),
+        *((f"back-{n}", [left]) for n, (_, left) in enumerate(REFUNDED)),
+    ],
+)
+def test_order_is_known_by_any_of_its_ids_and_by_no_other(
+    home: TestHome, user: str, left: list[str]
+) -> None:
+    assert [str(net) for _, net, _ in orders_of(home, user)] == left
+
+
+def test_order_ids_that_differ_in_letters_or_digits_are_two_orders(
+    home: TestHome,
+) -> None:
+    told = {f"id-{n:04}": order_id for n, order_id in enumerate(random_ids())}
+    found = home.read("""
+        select message_id, order_id from staging.stg_order_ids
+        where message_id like 'id-%'
+    """)
+    orders: dict[str | None, set[str]] = {}
+    for message, order in found.rows():
+        orders.setdefault(order, set()).add(letters(told[message].removesuffix(".0")))
+    nothing = orders.pop(None)
+    assert all(len(set(name.strip("0"))) <= 1 for name in nothing)
+    assert [names for names in orders.values() if len(names) > 1] == []
+    assert any(len(names) == 1 for names in orders.values())
+
+
+def test_placeholders_are_no_products_and_no_categories(home: TestHome) -> None:
+    found = home.read("""
+        select product_id, category, brand from staging.stg_order_lines
+        where order_id = 'battery-1' order by line_number
+    """)
+    assert found.rows() == [("77", "AAA", None), ("B-2", None, None)]
+
+
+def test_guests_who_buy_the_same_are_two_orders(home: TestHome) -> None:
+    found = home.read("""
+        select count(*) from staging.stg_orders
+        where revenue_amount = 7.77 and user_id is null
+    """).item()
+    assert found == 2
+
+
+def test_money_of_an_order_is_read_as_people_and_tools_write_it(
+    home: TestHome,
+) -> None:
+    found = home.read("""
+        select order_id, revenue_amount, currency from staging.stg_order_events
+        where order_id like 'mo-%'
+    """)
+    stated = {order: tuple(money) for order, *money in found.rows()}
+    assert stated == {
+        f"mo-{number}": (amount and Decimal(amount), currency)
+        for number, (_, amount, currency) in enumerate(MONEY_OF)
+    }
+    assert set(reported(home, "currency")) >= {"KR", "USD / EUR"}
+    assert "many" in reported(home, "revenue")
+
+
+def test_what_leads_to_no_order_and_what_is_too_much_is_reported(
+    home: TestHome,
+) -> None:
+    assert reported(home, "order")["99999"][1:] == [
+        "the id that Order Completed states",
+        "ignored",
+    ]
+    assert reported(home, "order_id")["123456"][0] == 3
+    assert "15.00 beyond the order" in reported(home, "refund_amount")
+    assert "30.00 USD by two tools" in reported(home, "refund_id")
+
+
 def test_word_for_nothing_is_no_order_id(home: TestHome) -> None:
     counts = home.read("""
         select count(*) from staging.stg_orders
@@ -707,7 +1083,8 @@ def test_money_without_a_rate_is_counted_and_reported(home: TestHome) -> None:
     assert rates["XAF"][0] == 2
     assert rates["XAF"][1] == "a row XAF,USD in exchange_rates.csv"
     assert rates["XAF"][2] == "set aside"
-    assert reported(home, "currency")["DOLLARS"][2] == "set aside"
+    assert rates["XAG"][0] == 1
+    assert reported(home, "currency")["THALERS"][2] == "set aside"
     counted = home.read("""
         select profiles.order_count from profiles.profiles
         inner join identity.identity_map as map using (profile_id)

@@ -34,11 +34,14 @@ NOBODYS_USER_IDS = (
     *("null", "Undefined", "0", "GUEST", "anonymous", "[object Object]", "unknown"),
     *("test", "(null)", "<none>", "--", "0000-0000", "No Name"),
     *("not_set", "(not set)", "NaN", "false", '"undefined"', "00000000"),
+    *("visitor", "{{ customer.id }}", "*|EMAIL|*", "%%EMAIL%%", "${uid}", "<user id>"),
+    *("-1", "-999", "1.23457E+12", "12345678901234568.0", "[userId]", "xxx"),
 )
 NOBODYS_EMAILS = (
     *("", " ", "N/A", "none@none", "null@null.example", "No-Email@shop.example"),
     *("noemail@shop.example", "test@test.example", "undefined@undefined.example"),
-    *("guest@shop.example", "-@-.example"),
+    *("guest@shop.example", "-@-.example", "a@a.a", "xxx@xxx.example", "%%EMAIL%%"),
+    *("{{email}}@shop.example", "*|EMAIL|*"),
 )
 NOBODYS_DEVICES = (
     "00000000-0000-0000-0000-000000000000",
@@ -64,7 +67,36 @@ LANDINGS = {
     ),
     "utm_source=partner&utm_campaign=100%ff#top": ("partner", "100%ff"),
     "utm_campaign=brand&gclid=Cj1#top": ("cpc", "brand"),
+    "a=1&amp;utm_source=news&amp;utm_medium=email": ("email", None),
+    "a=1;utm_medium=email;utm_campaign=a;b": ("email", "a;b"),
+    "a=1?utm_medium=email&utm_campaign=second": ("email", "second"),
+    "a=1#utm_medium=email&utm_campaign=behind": ("email", "behind"),
+    "%3Futm_medium%3Demail%26utm_campaign%3Dbig%2520sale": ("email", "big sale"),
+    "next=%2Fcart%3Futm_medium%3Demail%26utm_source%3Dnews": ("email", None),
+    "UTM_Source=News&Utm_Medium=EMAIL": ("email", None),
+    "utm_medium=&utm_medium=email&utm_medium=cpc": ("email", None),
+    "utm_medium=email&utm_campaign=1%2B1+%3D+2": ("email", "1+1 = 2"),
+    "utm_source={{utm.source}}&utm_campaign=*|CAMPAIGN|*": None,
+    "utm_source=(not+set)&utm_medium=(none)&utm_campaign=null": None,
+    "utm_source=partner&utm_campaign=test": ("partner", "test"),
+    "srsltid=AfmB": ("organic", None),
+    "srsltid=AfmB&gclid=Cj1": ("cpc", None),
+    "fbclid=IwAR2&gad_source=1": ("cpc", None),
+    "utm_source=newsletter&fbclid=IwAR2": ("newsletter", None),
+    "epik=dj0y": ("social", None),
+    "_kx=Px4%3D.Sf": ("email", None),
+    "mc_cid=1a&mc_eid=2b": ("email", None),
+    "_hsenc=p2&_hsmi=3": ("email", None),
+    "li_fat_id=1": ("paid_social", None),
+    "ScCid=1": ("paid_social", None),
+    "rdt_cid=1": ("paid_social", None),
+    "twclid=1": ("paid_social", None),
+    "irclickid=1": ("affiliate", None),
+    "cjevent=1": ("affiliate", None),
+    "awc=1_2": ("affiliate", None),
     "ref=utm_source": None,
+    "gclid=&a=1": None,
+    "gclid=#top": None,
     "gclid=": None,
     "xgclid=1": None,
     "q=shoes": None,
@@ -76,9 +108,21 @@ MACHINES = {
     "everywhere at once": [(7200, "a", {}), (7201, "b", {}), (7203, "c", {})],
     "by the head only": [(300, "a", {"properties": {"method": "HEAD"}})],
     "as it says": [(300, "a", {"properties": {"machine_click": True}})],
+    "by a kind": [(300, "a", {"properties": {"machine": {"type": "prefetch"}}})],
+    "by a number": [(300, "a", {"properties": {"bot": "1", "human": None}})],
+    "beside another flag": [
+        (300, "a", {"properties": {"machine_open": False, "apple_privacy_open": "yes"}})
+    ],
+    "as its tracker says": [(300, "a", {"context": {"isBot": True}})],
+    "as its mailer says": [
+        (300, "a", {"properties": {"client-info": {"bot": "apple"}}})
+    ],
 }
 PERSONS = {
     "after a while": [(40, "a", {})],
+    "as all flags say": [
+        (300, "a", {"properties": {"machine": {"is": False}, "bot": 0, "human": True}})
+    ],
     "two of the links": [(7200, "a", {}), (7201, "b", {})],
     "one link again and again": [(7200, "a", {}), (7201, "a", {}), (7202, "a", {})],
 }
@@ -167,7 +211,7 @@ def write_visits(log: Journal) -> None:
 
     for number, query in enumerate(LANDINGS):
         visit(f"la-url-{number}", {"page": {"url": f"https://s.example/?{query}"}})
-        visit(f"la-search-{number}", {"page": {"search": "?" + query.split("#")[0]}})
+        visit(f"la-search-{number}", {"page": {"search": f"?{query}"}})
         log.write(
             START,
             type="page",
@@ -186,6 +230,7 @@ def write_visits(log: Journal) -> None:
     visit("vi-direct", led_by(source="(direct)", medium="(none)"))
     phone = {"device": {"type": "ios"}, "timezone": "Europe/Oslo"}
     visit("vi-device", {}, {**phone, "location": {"city": "Oslo", "country": "NO"}})
+    visit("vi-robot", {"isBot": True}, {"bot": {"name": "crawler"}})
     visit("vi-beats", {})
     for number in range(1, 5):
         log.add(START + 29 * number * MINUTE, "Heartbeat", browser="vi-beats")
@@ -475,6 +520,7 @@ def test_no_single_event_speaks_for_a_visit(traces, profile_of):
     found = Counter(
         traces.read("select profile_id from profiles.sessions")["profile_id"]
     )
+    assert profile_of["vi-robot"] not in sessions
     whole = {name: sessions[profile_of[name]] for name in ("vi-device", "vi-beats")}
     assert whole["vi-device"]["device_class"] == "mobile"
     assert whole["vi-device"]["timezone"] == "Europe/Oslo"

@@ -1,9 +1,9 @@
 {# An identifier as it is compared: emails in lower case, phones in E.164. #}
 {% macro normal_identifier(identifier_type, identifier, phone) -%}
     case {{ identifier_type }}
-        when 'email' then lower(trim({{ identifier }}))
+        when 'email' then lower({{ bare(identifier) }})
         when 'phone' then {{ phone }}
-        else trim({{ identifier }})
+        else {{ whole_number(identifier) }}
     end
 {%- endmacro %}
 
@@ -15,37 +15,28 @@
     )
 {%- endmacro %}
 
+{# Whether nobody is meant by an email, well formed or not, in lower case and trimmed: its
+   name is a placeholder, or one letter at a domain of the same letter. #}
+{% macro is_nobodys_email(identifier) -%}
+    (
+        {{ is_placeholder("split_part(" ~ identifier ~ ", '@', 1)") }}
+        or translate(
+            split_part({{ identifier }}, '.', 1), left({{ identifier }}, 1) || '@', ''
+        ) = ''
+    )
+{%- endmacro %}
+
 {# The first email in a text that says more, such as a name; empty without one. #}
 {% macro email_in(text) -%}
     {%- set sign = '[^ <>"(){}\\[\\],;:/]' -%}
     regexp_extract({{ text }}, '{{ sign }}+@{{ sign }}+[.]{{ sign }}+', 0)
 {%- endmacro %}
 
-{# Signs that stand around a word or fill a form, and name nobody. #}
-{% macro signs() -%}
-    '-_.:;,/()[]{}<>"''#*+?!=@|~$ '
+{# Whether a regular expression matches all of a text. #}
+{% macro matches_whole(text, pattern) -%}
+    {{ return(adapter.dispatch('matches_whole')(text, pattern)) }}
 {%- endmacro %}
 
-{# A name without the signs around it, in lower case, its words set apart by _. #}
-{% macro bare_name(identifier) -%}
-    replace(
-        replace(trim(both {{ signs() }} from lower({{ identifier }})), ' ', '_'),
-        '-', '_'
-    )
-{%- endmacro %}
-
-{# Whether an id is one that forms and devices give where there is none: zeros and signs
-   alone or, of a device, one and the same letter all along. #}
-{% macro is_placeholder(identifier_type, identifier) -%}
-    coalesce(
-        translate({{ identifier }}, '0' || {{ signs() }}, '') = ''
-        or (
-            {{ identifier_type }} in ('anonymous_id', 'device_id', 'advertising_id')
-            and length({{ identifier }}) >= 8
-            and translate(
-                {{ identifier }}, substr({{ identifier }}, 1, 1) || '-:', ''
-            ) = ''
-        ),
-        false
-    )
+{% macro default__matches_whole(text, pattern) -%}
+    regexp_full_match({{ text }}, '{{ pattern }}')
 {%- endmacro %}

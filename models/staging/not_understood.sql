@@ -8,9 +8,9 @@
     'stg_identify_calls': "'ignored'",
     'stg_consent_updates': "case when status = 'denied' then 'closed' else 'ignored' end",
 } -%}
-{%- set personal = "('email', 'phone', 'birthday', 'created_at')" -%}
+{%- set by_shape = "('email', 'phone', 'birthday', 'created_at', 'order')" -%}
 -- One row per kind of value and value that arrived and was not understood. Values that
--- may be personal are shown by their shape: a for a letter, 9 for a digit.
+-- may be personal, and ids, are shown by their shape: a for a letter, 9 for a digit.
 with
 
 events as (
@@ -44,6 +44,13 @@ orders as (
 
 ),
 
+amendments as (
+
+    select * from {{ ref('stg_order_amendments') }}
+    where excess_refund_amount > 0
+
+),
+
 message_events as (
 
     select * from {{ ref('stg_message_events') }}
@@ -68,6 +75,21 @@ spellings as (
 
 ),
 
+-- the refund by which an order gave back more than it came to
+excess_refunds as (
+
+    select
+        refunds.message_id,
+        amendments.excess_refund_amount
+    from refunds
+    inner join amendments on refunds.order_id = amendments.order_id
+    qualify row_number() over (
+        partition by refunds.order_id
+        order by refunds.refunded_at desc, refunds.message_id desc
+    ) = 1
+
+),
+
 -- money that could not be exchanged, and what could not for want of room
 list_amounts as (
 
@@ -84,6 +106,17 @@ list_amounts as (
         refunds.refund_amount as amount
     from refunds
     where refunds.base_refund_amount is null or refunds.order_refund_amount is null
+    union all
+    select
+        order_events.message_id,
+        order_events.currency,
+        order_events.revenue_amount as amount
+    from order_events
+    left join exchange_rates on order_events.currency = exchange_rates.currency
+    where
+        order_events.action = 'updated'
+        and order_events.currency is not null
+        and exchange_rates.rate is null
 
 ),
 
@@ -128,8 +161,28 @@ list_values as (
         'ignored' as effect
     from order_events
     where
-        not has_order_id
-        and (action <> 'refunded' or coalesce(stated_order_id, '') <> '')
+        not is_known
+        and (
+            action = 'completed'
+            or not is_stated
+            and (action <> 'refunded' or coalesce(stated_order_id, '') <> '')
+        )
+    union all
+    select
+        message_id,
+        'order' as kind,
+        stated_order_id as value,
+        'ignored' as effect
+    from order_events
+    where not is_known and is_stated and action <> 'completed'
+    union all
+    select
+        message_id,
+        'revenue' as kind,
+        '(none)' as value,
+        'ignored' as effect
+    from order_events
+    where action = 'completed' and not states_amount
     union all
     select
         message_id,
@@ -138,6 +191,21 @@ list_values as (
         'ignored' as effect
     from refunds
     where is_amount_unknown
+    union all
+    select
+        message_id,
+        'refund_amount' as kind,
+        cast(excess_refund_amount as varchar) || ' beyond the order' as value,
+        'set aside' as effect
+    from excess_refunds
+    union all
+    select
+        message_id,
+        'refund_id' as kind,
+        cast(refund_amount as varchar) || ' ' || currency || ' by two tools' as value,
+        'ignored' as effect
+    from refunds
+    where is_perhaps_retold
     union all
     select
         list_amounts.message_id,
@@ -176,7 +244,7 @@ hide_persons as (
         list_values.effect,
         case
             when
-                list_values.kind in {{ personal }}
+                list_values.kind in {{ by_shape }}
                 or list_values.value like '%@%'
                 or left(list_values.value, 1) in ('{', '[')
                 or (length(list_values.value) > 40 and list_values.kind <> 'event_name')
@@ -253,6 +321,8 @@ suggest as (
                     || ' in exchange_rates.csv'
             when 'currency' then 'a code of ISO 4217, such as ' || run.base_currency
             when 'order_id' then 'the id under which the shop knows the order'
+            when 'refund_id' then 'the same refund_id in both tools'
+            when 'order' then 'the id that Order Completed states'
             when 'amount' then 'an amount below a million million'
             else find_nearest.meaning
         end as suggestion,

@@ -40,11 +40,14 @@ name_fields as (
         occurred_at,
         event,
         action,
-        nullif(fields[1], '') as cart_id,
-        coalesce(nullif(fields[2], ''), nullif(fields[3], '')) as product_id,
-        nullif(fields[4], '') as product_name,
-        nullif(fields[5], '') as category,
-        nullif(fields[6], '') as brand,
+        {{ known_name('fields[1]') }} as cart_id,
+        coalesce(
+            {{ known_name('fields[2]', 'any') }},
+            {{ known_name('fields[3]', 'any') }}
+        ) as product_id,
+        {{ known_name('fields[4]', 'any') }} as product_name,
+        {{ known_name('fields[5]', 'any') }} as category,
+        {{ known_name('fields[6]', 'any') }} as brand,
         {{ amount('fields[7]') }} as price,
         {{ quantity('fields[8]') }} as quantity,
         {{ unread([

@@ -37,8 +37,8 @@ name_fields as (
         occurred_at,
         event,
         action,
-        nullif(fields[1], '') as checkout_id,
-        nullif(fields[2], '') as order_id,
+        {{ known_name('fields[1]') }} as checkout_id,
+        {{ order_id_in('fields[2]') }} as order_id,
         coalesce(
             {{ amount('fields[3]') }},
             {{ amount('fields[4]') }},

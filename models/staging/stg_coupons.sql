@@ -7,6 +7,24 @@ events as (
 
 ),
 
+read_properties as (
+
+    select
+        message_id,
+        anonymous_id,
+        user_id,
+        occurred_at,
+        action,
+        {{ json_texts('properties', [
+            '$.coupon_id',
+            '$.order_id',
+            '$.campaign_id',
+        ]) }} as fields
+    from events
+    where kind = 'coupon'
+
+),
+
 name_fields as (
 
     select
@@ -15,11 +33,10 @@ name_fields as (
         user_id,
         occurred_at,
         action,
-        {{ json_text('properties', '$.coupon_id') }} as coupon_id,
-        {{ json_text('properties', '$.order_id') }} as order_id,
-        {{ json_text('properties', '$.campaign_id') }} as campaign_id
-    from events
-    where kind = 'coupon'
+        {{ known_name('fields[1]', 'any') }} as coupon_id,
+        {{ order_id_in('fields[2]') }} as order_id,
+        {{ known_name('fields[3]', 'any') }} as campaign_id
+    from read_properties
 
 )
 

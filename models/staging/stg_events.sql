@@ -1,18 +1,13 @@
 -- One row per message that had been received by `as_of`: when it can have happened, and
 -- the campaign that it or its page names.
-{%- set page_fields = [
-    ('source', 'campaign_source'),
-    ('medium', 'campaign_medium'),
-    ('campaign', 'campaign_name'),
-    ('content', 'campaign_content'),
-    ('id', 'campaign_id'),
+{#- (field, its place in the context, the parameter of an address) #}
+{%- set campaign_fields = [
+    ('id', 6, 'id'),
+    ('name', 7, 'campaign'),
+    ('source', 8, 'source'),
+    ('medium', 9, 'medium'),
+    ('content', 10, 'content'),
 ] %}
-{%- set medium -%}
-    coalesce(
-            nullif(trim(fields[9]), ''),
-            case when is_by_page then coalesce(page_campaign_medium, ad_medium) end
-        )
-{%- endset %}
 with
 
 events as (
@@ -70,6 +65,11 @@ read_context as (
             '$.page.url',
             '$.userAgent',
             '$.page.search',
+            '$.library.name',
+            '$.integration.name',
+            '$.isBot',
+            '$.bot',
+            '$.machine',
         ]) }} as fields,
         case
             -- some clients write the traits of an identify call into its context, or
@@ -113,99 +113,152 @@ read_queries as (
 
     select
         *,
-        '&' || nullif(regexp_extract(coalesce(
-            '?' || ltrim(nullif(fields[19], ''), '?'),
-            nullif(fields[17], ''),
-            '?' || ltrim(nullif(page_properties[2], ''), '?'),
-            page_properties[1]
-        ), '[?]([^#]*)', 1), '') as query
+        {%- for place in [22, 23, 24] %}
+        {{ 'or ' if not loop.first }}{{ is_flagged('fields[' ~ place ~ ']') }}
+        {%- endfor %} as is_bot,
+        nullif(
+            regexp_extract(
+                {{ url_query([
+                    "'&' || fields[19]",
+                    'fields[17]',
+                    "'&' || page_properties[2]",
+                    'page_properties[1]',
+                ]) }},
+                '(?s)&.*'
+            ),
+            ''
+        ) as query
     from read_context
 
 ),
 
-list_queries as (
-
-    select distinct query
-    from read_queries
-    where query is not null
-
-),
-
-list_ad_clicks as (
+list_parameters as (
 
     select
-        list_queries.query,
-        min_by(click_ids.source, click_ids.click_id) as source,
-        min_by(click_ids.medium, click_ids.click_id) as medium
-    from list_queries
-    inner join click_ids
-        on lower(list_queries.query) like '%&' || click_ids.click_id || '=_%'
-    group by list_queries.query
+        parameters,
+        {{ unnest_items('parameters') }} as parameter
+    from (
+        select distinct {{ url_parameters('query') }} as parameters
+        from read_queries
+        where query is not null
+    ) as parameter_lists
 
 ),
 
--- a campaign that the tracker states is whole; else the page's address states it
+-- what proves an ad or a mailing goes before what shared links carry too
+list_clicks as (
+
+    select
+        list_parameters.parameters,
+        {%- for column in ['source', 'medium', 'is_proof'] %}
+        min_by(
+            click_ids.{{ column }}, (not click_ids.is_proof, click_ids.click_id)
+        ) as {{ column }}{{ ',' if not loop.last }}
+        {%- endfor %}
+    from list_parameters
+    inner join click_ids on list_parameters.parameter = click_ids.click_id
+    group by list_parameters.parameters
+
+),
+
 read_campaigns as (
 
     select
         read_queries.*,
-        list_ad_clicks.source as ad_source,
-        list_ad_clicks.medium as ad_medium,
-        coalesce(nullif(fields[8], ''), nullif(fields[9], '')) is null as is_by_page
-        {%- for parameter, field in page_fields %},
+        list_clicks.source as click_source,
+        list_clicks.medium as click_medium,
+        coalesce(list_clicks.is_proof, false) as is_click_proof
+        {%- for field, place, parameter in campaign_fields %},
+        {{ decoded('fields[' ~ place ~ ']') }} as tracker_{{ field }},
         case
-            when lower(read_queries.query) like '%&utm_%'
+            when read_queries.query ilike '%&utm_{{ parameter }}=%'
                 then {{ url_parameter('read_queries.query', 'utm_' ~ parameter) }}
-        end as page_{{ field }}
+        end as utm_{{ field }}
         {%- endfor %}
     from read_queries
-    left join list_ad_clicks on read_queries.query = list_ad_clicks.query
+    left join list_clicks
+        on {{ url_parameters('read_queries.query') }} = list_clicks.parameters
+
+),
+
+drop_placeholders as (
+
+    select
+        *
+        {%- for field, _, _ in campaign_fields %},
+        {{ known_name('tracker_' ~ field, 'any') }} as stated_{{ field }},
+        {{ known_name('utm_' ~ field, 'any') }} as page_{{ field }}
+        {%- endfor %}
+    from read_campaigns
+
+),
+
+-- a campaign that the tracker states is whole; else the page's address states it, and a
+-- click id says what that leaves open, unless a link that was passed on may carry it
+choose_campaigns as (
+
+    select
+        *,
+        coalesce(stated_source, stated_medium) is null as is_by_page,
+        is_click_proof or page_source is null as is_by_click
+    from drop_placeholders
+
+),
+
+name_campaigns as (
+
+    select
+        *
+        {%- for field, _, _ in campaign_fields %},
+        coalesce(
+            stated_{{ field }},
+            case when is_by_page then page_{{ field }} end
+            {%- if field in ('source', 'medium') %},
+            case when is_by_page and is_by_click then click_{{ field }} end
+            {%- endif %}
+        ) as campaign_{{ field }}
+        {%- endfor %}
+    from choose_campaigns
 
 ),
 
 name_fields as (
 
     select
-        read_campaigns.message_id,
-        read_campaigns.type,
-        read_campaigns.event,
-        read_campaigns.anonymous_id,
-        read_campaigns.user_id,
-        read_campaigns.happened_at as occurred_at,
-        read_campaigns.received_at,
-        read_campaigns.occurred_at as stated_at,
+        name_campaigns.message_id,
+        name_campaigns.type,
+        name_campaigns.event,
+        {{ known_name('name_campaigns.anonymous_id') }} as anonymous_id,
+        {{ known_name('name_campaigns.user_id') }} as user_id,
+        name_campaigns.happened_at as occurred_at,
+        name_campaigns.received_at,
+        name_campaigns.occurred_at as stated_at,
+        -- what a machine does in somebody's name is no activity of theirs
         case
-            when read_campaigns.type in ('page', 'screen') then 'page_view'
+            when
+                name_campaigns.is_bot
+                and coalesce(event_names.kind, 'activity')
+                not in ('message', 'consent', 'order', 'service')
+                then 'other'
+            when name_campaigns.type in ('page', 'screen') then 'page_view'
             else event_names.kind
         end as kind,
         case
-            when read_campaigns.type in ('page', 'screen') then read_campaigns.type
+            when name_campaigns.type in ('page', 'screen') then name_campaigns.type
             else event_names.action
         end as action,
         event_names.channel as implied_channel,
-        nullif(fields[1], '') as session_id,
-        nullif(fields[2], '') as device_id,
+        {{ known_name('fields[1]') }} as session_id,
+        {{ known_name('fields[2]') }} as device_id,
         lower(nullif(fields[3], '')) as device_type,
-        nullif(fields[4], '') as device_token,
-        case
-            when not {{ is_placeholder("'advertising_id'", 'fields[5]') }}
-                then nullif(fields[5], '')
-        end as advertising_id,
-        coalesce(
-            nullif(fields[6], ''), case when is_by_page then page_campaign_id end
-        ) as campaign_id,
-        coalesce(
-            nullif(fields[7], ''), case when is_by_page then page_campaign_name end
-        ) as campaign_name,
-        coalesce(
-            nullif(fields[8], ''),
-            case when is_by_page then coalesce(page_campaign_source, ad_source) end
-        ) as campaign_source,
-        coalesce(channel_spellings.meaning, {{ medium }}) as campaign_medium,
-        coalesce(
-            nullif(fields[10], ''),
-            case when is_by_page then page_campaign_content end
-        ) as campaign_content,
+        {{ known_name('fields[4]') }} as device_token,
+        {{ known_name('fields[5]') }} as advertising_id,
+        name_campaigns.campaign_id,
+        name_campaigns.campaign_name,
+        name_campaigns.campaign_source,
+        coalesce(channel_spellings.meaning, name_campaigns.campaign_medium)
+            as campaign_medium,
+        name_campaigns.campaign_content,
         nullif(fields[11], '') as timezone,
         nullif(fields[12], '') as locale,
         nullif(fields[13], '') as country,
@@ -214,22 +267,24 @@ name_fields as (
         nullif(fields[16], '') as page_path,
         nullif(fields[17], '') as page_url,
         nullif(fields[18], '') as user_agent,
-        {{ respelled('read_campaigns.stated_traits', 'trait_keys.respellings') }}
+        name_campaigns.is_bot,
+        concat_ws(' ', nullif(fields[20], ''), nullif(fields[21], '')) as tool,
+        {{ respelled('name_campaigns.stated_traits', 'trait_keys.respellings') }}
             as traits,
-        read_campaigns.consent_preferences,
-        {{ respelled('read_campaigns.properties', 'property_keys.respellings') }}
+        name_campaigns.consent_preferences,
+        {{ respelled('name_campaigns.properties', 'property_keys.respellings') }}
             as properties
-    from read_campaigns
+    from name_campaigns
     left join event_names
         on
-            read_campaigns.event = event_names.event
-            and read_campaigns.type = 'track'
+            name_campaigns.event = event_names.event
+            and name_campaigns.type = 'track'
     left join channel_spellings
-        on {{ spelled(medium) }} = channel_spellings.spelled
+        on {{ spelled('name_campaigns.campaign_medium') }} = channel_spellings.spelled
     left join property_keys
-        on json_keys(read_campaigns.properties) = property_keys.keys
+        on json_keys(name_campaigns.properties) = property_keys.keys
     left join trait_keys
-        on json_keys(read_campaigns.stated_traits) = trait_keys.keys
+        on json_keys(name_campaigns.stated_traits) = trait_keys.keys
 
 )
 

@@ -17,7 +17,8 @@ blocked as (
 
     select
         identifier_type,
-        lower(identifier) as identifier
+        lower(identifier) as identifier,
+        {{ spelled('identifier') }} as word
     from {{ ref('stg_identity_rules') }}
     where rule = 'block'
 
@@ -125,47 +126,52 @@ recognise_emails as (
 
 ),
 
--- an email's name stands before its @; no placeholder is as long as most ids
-find_bare_names as (
+name_identifiers as (
 
     select
         *,
         case
-            when identifier_type = 'email'
-                then {{ bare_name("split_part(identifier, '@', 1)") }}
-            when length(identifier) <= 20
-                then {{ bare_name('identifier') }}
-        end as bare_name
+            when identifier_type = 'email' then split_part(identifier, '@', 1)
+            else identifier
+        end as name
     from recognise_emails
-    where not {{ is_placeholder('identifier_type', 'identifier') }}
+
+),
+
+drop_placeholders as (
+
+    select *
+    from name_identifiers
+    where
+        case
+            when identifier_type = 'email'
+                then
+                {{ is_email('identifier') }}
+                and not {{ is_nobodys_email('identifier') }}
+            else not {{ is_placeholder('identifier') }}
+        end
 
 ),
 
 drop_blocked as (
 
     select distinct
-        find_bare_names.message_id,
-        find_bare_names.occurred_at,
-        find_bare_names.identifier_type,
-        find_bare_names.identifier
-    from find_bare_names
+        drop_placeholders.message_id,
+        drop_placeholders.occurred_at,
+        drop_placeholders.identifier_type,
+        drop_placeholders.identifier
+    from drop_placeholders
     left join blocked
         on
-            lower(find_bare_names.identifier) = blocked.identifier
-            and find_bare_names.identifier_type
-            = coalesce(blocked.identifier_type, find_bare_names.identifier_type)
+            lower(drop_placeholders.identifier) = blocked.identifier
+            and drop_placeholders.identifier_type
+            = coalesce(blocked.identifier_type, drop_placeholders.identifier_type)
     left join blocked as blocked_words
         on
-            find_bare_names.bare_name = blocked_words.identifier
+            {{ spelled('drop_placeholders.name') }} = blocked_words.word
+            and blocked_words.word <> ''
             and blocked_words.identifier_type is null
-    where
-        blocked.identifier is null
-        and blocked_words.identifier is null
-        and coalesce(find_bare_names.bare_name, '?') <> ''
-        and (
-            find_bare_names.identifier_type <> 'email'
-            or {{ is_email('find_bare_names.identifier') }}
-        )
+    where blocked.identifier is null and blocked_words.identifier is null
 
 )
 

@@ -15,7 +15,7 @@ phone_numbers as (
 
 blocked_names as (
 
-    select lower(identifier) as name
+    select {{ spelled('identifier') }} as name
     from {{ ref('stg_identity_rules') }}
     where rule = 'block' and identifier_type is null
 
@@ -49,7 +49,7 @@ address_keys as (
 
 ),
 
-read_traits as (
+read_fields as (
 
     select
         list_calls.message_id,
@@ -86,6 +86,15 @@ read_traits as (
 
 ),
 
+read_traits as (
+
+    select
+        *,
+        lower({{ bare('fields[1]') }}) as email
+    from read_fields
+
+),
+
 name_traits as (
 
     select
@@ -96,8 +105,8 @@ name_traits as (
         case
             when
                 blocked_names.name is null
-                and {{ bare_name("split_part(read_traits.fields[1], '@', 1)") }} <> ''
-                then lower(trim(fields[1]))
+                and not {{ is_nobodys_email('read_traits.email') }}
+                then read_traits.email
         end as email,
         phone_numbers.phone,
         nullif(trim(fields[3]), '') as first_name,
@@ -105,15 +114,17 @@ name_traits as (
         nullif(trim(fields[5]), '') as name,
         nullif(trim(fields[6]), '') as gender,
         {{ plausible_date('fields[7]') }} as birthday,
-        nullif(trim(fields[8]), '') as loyalty_id,
+        {{ known_name('fields[8]') }} as loyalty_id,
         coalesce(nullif(trim(address[1]), ''), nullif(trim(fields[9]), ''))
             as street,
         coalesce(nullif(trim(address[2]), ''), nullif(trim(fields[10]), ''))
             as city,
         coalesce(nullif(trim(address[3]), ''), nullif(trim(fields[11]), ''))
             as region,
-        coalesce(nullif(trim(address[4]), ''), nullif(trim(fields[12]), ''))
-            as postal_code,
+        coalesce(
+            nullif({{ whole_number('address[4]') }}, ''),
+            nullif({{ whole_number('fields[12]') }}, '')
+        ) as postal_code,
         coalesce(nullif(trim(address[5]), ''), nullif(trim(fields[13]), ''))
             as country,
         coalesce(channel_spellings.meaning, lower(nullif(trim(fields[14]), '')))
@@ -126,9 +137,9 @@ name_traits as (
         {{ unread([
             (
                 'email',
-                'trim(fields[1])',
-                'case when ' ~ is_email('lower(trim(fields[1]))')
-                ~ ' then fields[1] end',
+                'read_traits.email',
+                'case when ' ~ is_email('read_traits.email')
+                ~ ' then read_traits.email end',
             ),
             ('phone', 'trim(fields[2])', 'phone_numbers.phone'),
             ('birthday', 'fields[7]', plausible_date('fields[7]')),
@@ -143,8 +154,9 @@ name_traits as (
         on {{ spelled('fields[14]') }} = channel_spellings.spelled
     left join blocked_names
         on
-            {{ bare_name("split_part(read_traits.fields[1], '@', 1)") }}
+            {{ spelled("split_part(read_traits.email, '@', 1)") }}
             = blocked_names.name
+            and blocked_names.name <> ''
 
 )
 

@@ -32,6 +32,12 @@ bounce_types as (
 
 ),
 
+machine_flags as (
+
+    select * from {{ spellings('machine_flag') }}
+
+),
+
 read_properties as (
 
     select
@@ -58,21 +64,31 @@ read_properties as (
             '$.step',
             '$.email_id',
             '$.link_url',
-            '$.machine_open',
             '$.bounce_type',
             '$.type',
             '$.status',
-            '$.machine_click',
-            '$.is_machine',
-            '$.is_bot',
-            '$.bot',
             '$.method',
             '$.request_method',
             '$.http_method',
             '$.purpose',
-        ]) }} as fields
+            '$."client-info".bot',
+        ]) }} as fields,
+        properties,
+        is_bot
     from events
     where kind = 'message'
+
+),
+
+name_messages as (
+
+    select
+        *,
+        {{ known_name('fields[2]') }} as stated_send_id,
+        {{ known_name('fields[3]', 'any') }} as stated_campaign_id,
+        {{ known_name('fields[4]', 'any') }} as stated_campaign_name,
+        {{ known_name('fields[6]') }} as stated_email_id
+    from read_properties
 
 ),
 
@@ -105,13 +121,10 @@ emails as (
         occurred_at,
         coalesce(user_id, anonymous_id) as person,
         coalesce(
-            nullif(fields[2], ''),
-            nullif(fields[6], ''),
-            nullif(fields[3], ''),
-            context_campaign_id
+            stated_send_id, stated_email_id, stated_campaign_id, context_campaign_id
         ) as email,
         nullif(fields[7], '') as link_url
-    from read_properties
+    from name_messages
     where
         implied_channel = 'email'
         and interaction in ('sent', 'delivered', 'opened', 'clicked')
@@ -164,66 +177,106 @@ list_click_bursts as (
 
 ),
 
+list_flag_keys as (
+
+    select
+        key_lists.keys,
+        {{ json_pointer('key_lists.found_key') }} as place,
+        machine_flags.meaning = 'human' as is_of_humans
+    from (
+        select
+            keys,
+            {{ unnest_items('keys') }} as found_key
+        from (
+            select distinct json_keys(properties) as keys
+            from read_properties
+        ) as distinct_keys
+    ) as key_lists
+    inner join machine_flags
+        on {{ spelled('key_lists.found_key') }} = machine_flags.spelled
+
+),
+
+read_flags as (
+
+    select
+        read_properties.message_id,
+        list_flag_keys.is_of_humans,
+        {{ json_text_at('read_properties.properties', 'list_flag_keys.place') }} as flag
+    from read_properties
+    inner join list_flag_keys
+        on json_keys(read_properties.properties) = list_flag_keys.keys
+
+),
+
+list_flagged as (
+
+    select distinct message_id
+    from read_flags
+    where flag <> '' and {{ is_flagged('flag') }} <> is_of_humans
+
+),
+
 list_machine_answers as (
 
     select message_id from list_instant_answers
     union
     select message_id from list_click_bursts
+    union
+    select message_id from list_flagged
 
 ),
 
 name_fields as (
 
     select
-        read_properties.message_id,
-        read_properties.anonymous_id,
-        read_properties.user_id,
-        read_properties.occurred_at,
-        coalesce(channel_spellings.meaning, read_properties.implied_channel)
+        name_messages.message_id,
+        name_messages.anonymous_id,
+        name_messages.user_id,
+        name_messages.occurred_at,
+        coalesce(channel_spellings.meaning, name_messages.implied_channel)
             as channel,
         case when channel_spellings.meaning is null then nullif(fields[1], '') end
             as unknown_channel,
-        read_properties.interaction,
+        name_messages.interaction,
         sends.send_id,
-        coalesce(nullif(fields[3], ''), context_campaign_id) as campaign_id,
-        coalesce(nullif(fields[4], ''), context_campaign_name) as campaign_name,
+        coalesce(stated_campaign_id, context_campaign_id) as campaign_id,
+        coalesce(stated_campaign_name, context_campaign_name) as campaign_name,
         nullif(fields[5], '') as step,
         -- a send that is not ours is a mailing of another tool, to all its recipients
         coalesce(
-            nullif(fields[6], ''),
-            case when sends.send_id is null then nullif(fields[2], '') end
+            stated_email_id,
+            case when sends.send_id is null then stated_send_id end
         ) as email_id,
         nullif(fields[7], '') as link_url,
         interaction in ('bounced', 'failed') and (
             is_soft_bounce
             or coalesce(
                 bounce_types.meaning = 'temporary',
-                fields[11] like '4._%',
+                fields[10] like '4._%',
                 false
             )
         ) as is_temporary,
         interaction in ('opened', 'clicked') and (
-            {%- for place in [8, 12, 13, 14, 15] %}
-            lower(trim(coalesce(fields[{{ place }}], ''))) in ('true', '1', 'yes')
-            or
-            {%- endfor %}
-            list_machine_agents.user_agent is not null
-            or upper(coalesce(fields[16], fields[17], fields[18], 'GET')) = 'HEAD'
-            or coalesce(lower(fields[19]) like '%prefetch%', false)
+            name_messages.is_bot
+            or {{ is_flagged('fields[15]') }}
+            or list_machine_agents.user_agent is not null
+            or upper(coalesce(fields[11], fields[12], fields[13], 'GET')) = 'HEAD'
+            or coalesce(lower(fields[14]) like '%prefetch%', false)
             or list_machine_answers.message_id is not null
         ) as is_machine
-    from read_properties
+    from name_messages
     left join sends on fields[2] = sends.send_id
     left join channel_spellings
         on {{ spelled('fields[1]') }} = channel_spellings.spelled
     left join bounce_types
         on
-            {{ spelled("coalesce(fields[9], fields[10])") }} = bounce_types.spelled
-            and read_properties.interaction in ('bounced', 'failed')
+            {{ spelled("coalesce(fields[8], fields[9])") }} = bounce_types.spelled
+            and name_messages.interaction in ('bounced', 'failed')
     left join list_machine_agents
-        on read_properties.user_agent = list_machine_agents.user_agent
+        on name_messages.user_agent = list_machine_agents.user_agent
     left join list_machine_answers
-        on read_properties.message_id = list_machine_answers.message_id
+        on name_messages.message_id = list_machine_answers.message_id
 
 )
 

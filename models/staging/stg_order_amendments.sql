@@ -139,6 +139,8 @@ amend_orders as (
             completions.revenue_amount,
             0
         ) as gross_revenue_amount,
+        completions.total_amount,
+        completions.shipping_amount + completions.tax_amount as extra_amount,
         coalesce(sum_refunds.refund_amount, 0) as refund_amount,
         sum_refunds.order_id is not null as has_refund,
         cancellations.order_id is not null as is_cancelled
@@ -148,6 +150,24 @@ amend_orders as (
     left join cancellations on completions.order_id = cancellations.order_id
     left join sum_refunds on completions.order_id = sum_refunds.order_id
 
+),
+
+-- a refund may give back shipping and tax too
+measure_excess as (
+
+    select
+        order_id,
+        gross_revenue_amount,
+        refund_amount,
+        greatest(
+            refund_amount
+            - greatest(total_amount, gross_revenue_amount + extra_amount),
+            0
+        ) as excess_refund_amount,
+        has_refund,
+        is_cancelled
+    from amend_orders
+
 )
 
-select * from amend_orders
+select * from measure_excess

@@ -1,5 +1,7 @@
 """One row per spelling of a phone number: the number in E.164."""
 
+import re
+
 import phonenumbers
 import polars as pl
 
@@ -43,8 +45,10 @@ def model(dbt, session):
 
 def to_e164(spelling, region):
     """Return the number as + and digits, nothing if nobody could be called by it."""
+    # data frames write whole numbers with a fraction
+    whole = re.sub(r"^(\d{1,15})\.0+$", r"\1", spelling.strip())
     try:
-        number = phonenumbers.parse(spelling, region)
+        number = phonenumbers.parse(whole, region)
     except phonenumbers.NumberParseException:
         return None
     # a number without its area code is many people's; one digit repeated is nobody's

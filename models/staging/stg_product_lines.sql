@@ -71,10 +71,13 @@ name_fields as (
         kind,
         action,
         line_number,
-        coalesce(nullif(fields[1], ''), nullif(fields[2], '')) as product_id,
-        nullif(fields[3], '') as product_name,
-        nullif(fields[4], '') as category,
-        nullif(fields[5], '') as brand,
+        coalesce(
+            {{ known_name('fields[1]', 'any') }},
+            {{ known_name('fields[2]', 'any') }}
+        ) as product_id,
+        {{ known_name('fields[3]', 'any') }} as product_name,
+        {{ known_name('fields[4]', 'any') }} as category,
+        {{ known_name('fields[5]', 'any') }} as brand,
         {{ amount('fields[6]') }} as price,
         coalesce({{ quantity('fields[7]') }}, 1) as quantity,
         {{ unread([

@@ -41,13 +41,16 @@ name_fields as (
         occurred_at,
         event,
         action,
-        coalesce(nullif(fields[1], ''), nullif(fields[2], '')) as product_id,
-        nullif(fields[3], '') as product_name,
-        nullif(fields[4], '') as category,
-        nullif(fields[5], '') as brand,
+        coalesce(
+            {{ known_name('fields[1]', 'any') }},
+            {{ known_name('fields[2]', 'any') }}
+        ) as product_id,
+        {{ known_name('fields[3]', 'any') }} as product_name,
+        {{ known_name('fields[4]', 'any') }} as category,
+        {{ known_name('fields[5]', 'any') }} as brand,
         {{ amount('fields[6]') }} as price,
         upper(nullif(trim(fields[7]), '')) as currency,
-        nullif(fields[8], '') as store_id,
+        {{ known_name('fields[8]', 'any') }} as store_id,
         nullif(fields[9], '') as query,
         {{ unread([('price', 'fields[6]', amount('fields[6]'))]) }} as unread
     from read_properties

@@ -68,6 +68,8 @@ link_orders as (
         refunds.occurred_at as refunded_at,
         refunds.revenue_amount,
         refunds.states_amount,
+        refunds.has_refund_id,
+        refunds.tool,
         completions.revenue_amount as order_revenue_amount,
         coalesce(refunds.currency, completions.currency, run.base_currency)
             as currency,
@@ -138,22 +140,65 @@ state_amounts as (
 
 ),
 
+-- of equal refunds of an order, each tool tells the first, the second and so on once
+number_by_tool as (
+
+    select
+        *,
+        row_number() over (
+            partition by order_id, currency, known_amount, tool
+            order by refunded_at asc, message_id asc
+        ) as number_by_tool
+    from state_amounts
+
+),
+
+look_at_first as (
+
+    select
+        *,
+        first_value(refunded_at) over told as first_at,
+        first_value(tool) over told as first_tool,
+        first_value(has_refund_id) over told as has_first_id
+    from number_by_tool
+    window told as (
+        partition by order_id, currency, known_amount, number_by_tool
+        order by refunded_at asc, message_id asc
+    )
+
+),
+
+-- what another tool told before is the same refund, unless each has an id of its own
+find_retold as (
+
+    select
+        *,
+        coalesce(
+            order_id is not null
+            and known_amount > 0
+            and tool <> first_tool
+            and {{ seconds_between('first_at', 'refunded_at') }}
+            <= 3600 * {{ var('refund_retold_hours') }},
+            false
+        ) as is_alike
+    from look_at_first
+
+),
+
 exchange_amounts as (
 
     select
-        state_amounts.refund_id,
-        state_amounts.message_id,
-        state_amounts.order_id,
-        state_amounts.refunded_at,
-        cast(coalesce(state_amounts.known_amount, 0) as decimal(18, 2))
-            as refund_amount,
-        state_amounts.known_amount is null as is_amount_unknown,
-        case
-            when state_amounts.is_whole_order then state_amounts.order_currency
-            else state_amounts.currency
-        end as currency,
-        state_amounts.order_currency
-    from state_amounts
+        refund_id,
+        message_id,
+        order_id,
+        refunded_at,
+        cast(coalesce(known_amount, 0) as decimal(18, 2)) as refund_amount,
+        known_amount is null as is_amount_unknown,
+        is_alike as is_perhaps_retold,
+        case when is_whole_order then order_currency else currency end as currency,
+        order_currency
+    from find_retold
+    where not is_alike or (has_refund_id and has_first_id)
 
 ),
 
@@ -166,6 +211,7 @@ convert_amounts as (
         exchange_amounts.refunded_at,
         exchange_amounts.refund_amount,
         exchange_amounts.is_amount_unknown,
+        exchange_amounts.is_perhaps_retold,
         exchange_amounts.currency,
         {{ exchanged('exchange_amounts.refund_amount', 'exchange_rates.rate') }}
             as base_refund_amount,

@@ -14,12 +14,39 @@ order_events as (
 
 ),
 
+-- signs and names that stand for one currency alone
+list_ways as (
+
+    select
+        written,
+        min(currency) as currency
+    from (
+        select
+            currency,
+            {{ unnest_items(split_bars('written')) }} as written
+        from {{ ref('currencies') }}
+        where written <> ''
+    ) as ways
+    group by written
+    having count(*) = 1
+
+),
+
+state_currencies as (
+
+    select {{ currency_text(json_text('properties', '$.currency')) }} as currency
+    from order_events
+
+),
+
 count_order_currencies as (
 
     select
-        upper(trim({{ json_text('properties', '$.currency') }})) as currency,
+        coalesce(list_ways.currency, upper(state_currencies.currency)) as currency,
         count(*) as order_count
-    from order_events
+    from state_currencies
+    left join list_ways
+        on {{ written_currency('state_currencies.currency') }} = list_ways.written
     group by 1
 
 ),

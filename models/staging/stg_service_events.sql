@@ -35,12 +35,12 @@ name_fields as (
         user_id,
         occurred_at,
         kind,
-        nullif(fields[1], '') as ticket_id,
-        nullif(fields[2], '') as order_id,
+        {{ known_name('fields[1]') }} as ticket_id,
+        {{ order_id_in('fields[2]') }} as order_id,
         coalesce(
             try_cast(fields[3] as integer), try_cast(fields[4] as integer)
         ) as score,
-        nullif(fields[5], '') as product_id,
+        {{ known_name('fields[5]', 'any') }} as product_id,
         {{ unread([
             ('score', 'fields[3]', 'try_cast(fields[3] as integer)'),
             ('rating', 'fields[4]', 'try_cast(fields[4] as integer)'),

@@ -44,7 +44,7 @@ EVIDENCE_SOURCES = (
     PROJECT / "ml" / "union_find.py",
     PROJECT / "dbt_project" / "macros",
 )
-EVIDENCE_SEEDS = ("identifier_types", "match_fields", "spellings")
+EVIDENCE_SEEDS = ("identifier_types", "match_fields", "placeholders", "spellings")
 
 CURRENT_RUN: dict[str, pl.DataType] = {
     "as_of": pl.Datetime("us"),
