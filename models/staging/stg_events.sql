@@ -70,17 +70,11 @@ read_context as (
             '$.page.url',
             '$.userAgent',
             '$.page.search',
+            '$.externalIds',
+            '$.externalId',
+            '$.consentManagement.deniedConsentIds',
         ]) }} as fields,
-        case
-            -- some clients write the traits of an identify call into its context, or
-            -- those of a track call beside it
-            when
-                events.type = 'identify' and events.traits <> '{}'
-                or events.type <> 'group'
-                and {{ json_object_at('events.context', '$.traits') }} is null
-                then events.traits
-            else {{ json_object_at('events.context', '$.traits') }}
-        end as stated_traits,
+        {{ json_object_at('events.context', '$.traits') }} as context_traits,
         {{ json_object_at('events.context', '$.consent.categoryPreferences') }}
             as consent_preferences,
         case
@@ -97,15 +91,31 @@ read_context as (
 
 ),
 
+-- some clients write the traits of an identify call into its context, or those of a
+-- track call beside it, or some here and some there
+gather_traits as (
+
+    select
+        *,
+        case
+            when type <> 'group' and context_traits is null then traits
+            when type = 'group' or nullif(traits, '{}') is null then context_traits
+            when type = 'identify' then json_merge_patch(context_traits, traits)
+            else json_merge_patch(traits, context_traits)
+        end as stated_traits
+    from read_context
+
+),
+
 property_keys as (
 
-    {{ key_spellings('properties', 'read_context', 'properties') | indent(4) }}
+    {{ key_spellings('properties', 'gather_traits', 'properties') | indent(4) }}
 
 ),
 
 trait_keys as (
 
-    {{ key_spellings('traits', 'read_context', 'stated_traits') | indent(4) }}
+    {{ key_spellings('traits', 'gather_traits', 'stated_traits') | indent(4) }}
 
 ),
 
@@ -119,7 +129,7 @@ read_queries as (
             '?' || ltrim(nullif(page_properties[2], ''), '?'),
             page_properties[1]
         ), '[?]([^#]*)', 1), '') as query
-    from read_context
+    from gather_traits
 
 ),
 
@@ -216,7 +226,9 @@ name_fields as (
         nullif(fields[18], '') as user_agent,
         {{ respelled('read_campaigns.stated_traits', 'trait_keys.respellings') }}
             as traits,
+        coalesce(nullif(fields[20], ''), nullif(fields[21], '')) as external_ids,
         read_campaigns.consent_preferences,
+        nullif(fields[22], '') as denied_consents,
         {{ respelled('read_campaigns.properties', 'property_keys.respellings') }}
             as properties
     from read_campaigns

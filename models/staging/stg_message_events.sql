@@ -39,10 +39,18 @@ read_properties as (
         anonymous_id,
         user_id,
         occurred_at,
-        case when action = 'soft_bounced' then 'bounced' else action end
+        stated_at,
+        received_at,
+        case when action like '%_bounced' then 'bounced' else action end
             as interaction,
-        action = 'soft_bounced' as is_soft_bounce,
+        action,
         implied_channel,
+        coalesce(
+            device_token,
+            {{ json_text('properties', '$.device_token') }},
+            {{ json_text('properties', '$.push_token') }},
+            {{ json_text('properties', '$.token') }}
+        ) as device_token,
         coalesce(
             user_agent,
             {{ json_text('properties', '$.user_agent') }},
@@ -70,9 +78,92 @@ read_properties as (
             '$.request_method',
             '$.http_method',
             '$.purpose',
-        ]) }} as fields
+        ]) }} as fields,
+        case
+            when action in ('bounced', 'soft_bounced', 'hard_bounced', 'failed')
+                then {{ joined_texts('properties', [
+                    '$.status',
+                    '$.bounce_type',
+                    '$.type',
+                    '$.reason',
+                    '$.response',
+                    '$.smtp_response',
+                    '$.diagnostic_code',
+                    '$.description',
+                    '$.details',
+                    '$.error',
+                    '$.error_code',
+                    '$.error_message',
+                    '$.code',
+                ]) }}
+        end as failure_details
     from events
     where kind = 'message'
+
+),
+
+refusal_reasons as (
+
+    select {{ words_in('spelling') }} as words
+    from {{ ref('spellings') }}
+    where field = 'refusal_reason'
+
+),
+
+-- failures that a tool brings about itself, for it knows that the person said no
+find_refusals as (
+
+    select distinct read_properties.message_id
+    from read_properties
+    inner join refusal_reasons
+        on
+            ' ' || {{ words_in('read_properties.failure_details') }} || ' '
+            like '% ' || refusal_reasons.words || ' %'
+
+),
+
+read_failures as (
+
+    select
+        read_properties.message_id,
+        coalesce(
+            nullif({{ smtp_status(
+                'failure_details', '[245][.][0-9]{1,3}[.][0-9]{1,3}'
+            ) }}, ''),
+            {{ smtp_status('failure_details', '[245][0-9]{2}') }}
+        ) as smtp_status,
+        coalesce(bool_or(bounce_types.meaning = 'temporary'), false) as is_called_soft,
+        coalesce(bool_or(bounce_types.meaning = 'permanent'), false) as is_called_hard
+    from read_properties
+    left join bounce_types
+        on
+            bounce_types.spelled
+            in ({{ spelled('fields[9]') }}, {{ spelled('fields[10]') }})
+    where failure_details is not null
+    group by read_properties.message_id, read_properties.failure_details
+
+),
+
+-- a failure passes if one sign says so and none that it stays; a mailbox that is full
+-- (5.2.2) and a sender that is refused (5.7) may pass
+find_temporary as (
+
+    select read_properties.message_id
+    from read_properties
+    inner join read_failures on read_properties.message_id = read_failures.message_id
+    where
+        (
+            read_properties.action = 'soft_bounced'
+            or read_failures.is_called_soft
+            or read_properties.fields[11] like '4._%'
+        )
+        and read_properties.action <> 'hard_bounced'
+        and not read_failures.is_called_hard
+        and (
+            read_failures.smtp_status not like '5%'
+            or read_failures.smtp_status = '5.2.2'
+            or read_failures.smtp_status like '5.7.%'
+        )
 
 ),
 
@@ -179,11 +270,17 @@ name_fields as (
         read_properties.anonymous_id,
         read_properties.user_id,
         read_properties.occurred_at,
+        {{ effective_time(
+            "interaction in ('bounced', 'failed', 'complained', 'unsubscribed')",
+            'stated_at',
+            'received_at'
+        ) }} as effective_at,
         coalesce(channel_spellings.meaning, read_properties.implied_channel)
             as channel,
         case when channel_spellings.meaning is null then nullif(fields[1], '') end
             as unknown_channel,
         read_properties.interaction,
+        read_properties.device_token,
         sends.send_id,
         coalesce(nullif(fields[3], ''), context_campaign_id) as campaign_id,
         coalesce(nullif(fields[4], ''), context_campaign_name) as campaign_name,
@@ -194,14 +291,8 @@ name_fields as (
             case when sends.send_id is null then nullif(fields[2], '') end
         ) as email_id,
         nullif(fields[7], '') as link_url,
-        interaction in ('bounced', 'failed') and (
-            is_soft_bounce
-            or coalesce(
-                bounce_types.meaning = 'temporary',
-                fields[11] like '4._%',
-                false
-            )
-        ) as is_temporary,
+        find_temporary.message_id is not null as is_temporary,
+        find_refusals.message_id is not null as is_refusal,
         interaction in ('opened', 'clicked') and (
             {%- for place in [8, 12, 13, 14, 15] %}
             lower(trim(coalesce(fields[{{ place }}], ''))) in ('true', '1', 'yes')
@@ -216,10 +307,10 @@ name_fields as (
     left join sends on fields[2] = sends.send_id
     left join channel_spellings
         on {{ spelled('fields[1]') }} = channel_spellings.spelled
-    left join bounce_types
-        on
-            {{ spelled("coalesce(fields[9], fields[10])") }} = bounce_types.spelled
-            and read_properties.interaction in ('bounced', 'failed')
+    left join find_temporary
+        on read_properties.message_id = find_temporary.message_id
+    left join find_refusals
+        on read_properties.message_id = find_refusals.message_id
     left join list_machine_agents
         on read_properties.user_agent = list_machine_agents.user_agent
     left join list_machine_answers

@@ -1,0 +1,422 @@
+{%- set depth = 6 -%}
+-- One row per message and value in it that speaks of a permission: what its traits
+-- state and its properties, where these are those of a consent or of no other model.
+with
+
+events as (
+
+    select * from {{ ref('stg_events') }}
+
+),
+
+roles as (
+
+    select
+        {{ spelled('spelling') }} as spelled,
+        case
+            when field in ('properties', 'consent_key') then meaning || '_key'
+            else field
+        end as role,
+        meaning
+    from {{ ref('spellings') }}
+    where
+        field in (
+            'permitting_trait',
+            'denying_trait',
+            'consent_map',
+            'settings_map',
+            'consent_key',
+            'channel'
+        )
+        or (field = 'properties' and meaning in ('channel', 'purpose', 'status'))
+        -- `preferences` name no purpose, they hold some
+        or (field = 'consent_purpose' and spelling <> 'preferences')
+
+),
+
+key_parts as (
+
+    select
+        field,
+        {{ spelled('spelling') }} as spelled,
+        meaning
+    from {{ ref('spellings') }}
+    where
+        field in ('channel_part', 'permitting_part', 'denying_part', 'neutral_part')
+
+),
+
+channel_spellings as (
+
+    select * from {{ spellings('channel') }}
+
+),
+
+status_spellings as (
+
+    select * from {{ spellings('consent_status') }}
+
+),
+
+list_objects as (
+
+    select
+        message_id,
+        'traits' as place,
+        traits as stated,
+        json_keys(traits) as keys
+    from events
+    where traits is not null
+    union all
+    select
+        message_id,
+        case
+            when action = 'reply' then 'reply'
+            when action = 'unsubscribed' then 'consent'
+            when kind = 'consent' and action <> 'preferences' then 'consent'
+            else 'properties'
+        end as place,
+        properties as stated,
+        json_keys(properties) as keys
+    from events
+    where
+        type = 'track'
+        and (
+            coalesce(kind, 'other') in ('consent', 'activity', 'other')
+            or action = 'unsubscribed'
+        )
+
+),
+
+list_keys as (
+
+    select
+        place,
+        keys,
+        {{ unnest_items('keys') }} as key
+    from (
+        select distinct
+            place,
+            keys
+        from list_objects
+    ) as key_lists
+
+),
+
+-- keys may be paths, such as `preferences.email`
+first_keys as (
+
+    select distinct split_part(key, '.', 1) as key
+    from list_keys
+
+),
+
+name_first_keys as (
+
+    {{ consent_roles('first_keys') | indent(4) }}
+
+),
+
+keep_keys as (
+
+    select distinct
+        list_keys.place,
+        list_keys.keys,
+        list_keys.key
+    from list_keys
+    left join name_first_keys as names
+        on split_part(list_keys.key, '.', 1) = names.key
+    where
+        list_keys.place in ('consent', 'reply')
+        or names.role in ('permitting_trait', 'denying_trait', 'consent_map')
+        or (names.role = 'settings_map' and list_keys.place = 'traits')
+
+),
+
+level_1 as (
+
+    select
+        list_objects.message_id,
+        list_objects.place,
+        keep_keys.key as path,
+        json_extract(list_objects.stated, {{ json_pointer('keep_keys.key') }}) as stated
+    from list_objects
+    inner join keep_keys
+        on
+            list_objects.place = keep_keys.place
+            and list_objects.keys = keep_keys.keys
+
+),
+
+{%- for level in range(1, depth) %}
+
+-- objects and lists, some of them written as text
+open_{{ level }} as (
+
+    select
+        message_id,
+        place,
+        path,
+        coalesce(
+            case
+                when left(json_extract_string(stated, '$'), 1) in ('{', '[')
+                    then try_cast(json_extract_string(stated, '$') as json)
+            end,
+            stated
+        ) as stated
+    from level_{{ level }}
+
+),
+
+level_{{ level + 1 }} as (
+
+    select
+        message_id,
+        place,
+        path || '.' || key as path,
+        stated
+    from (
+        select
+            message_id,
+            place,
+            path,
+            unnest(json_keys(stated)) as key,
+            unnest(json_extract(stated, '$.*')) as stated
+        from open_{{ level }}
+        where json_type(stated) = 'OBJECT'
+        union all
+        select
+            message_id,
+            place,
+            path,
+            '#' || generate_subscripts(json_extract(stated, '$[*]'), 1) as key,
+            unnest(json_extract(stated, '$[*]')) as stated
+        from open_{{ level }}
+        where json_type(stated) = 'ARRAY'
+    ) as items
+
+),
+{%- endfor %}
+
+list_leaves as (
+
+    {%- for level in range(1, depth) %}
+    select
+        message_id,
+        place,
+        path,
+        json_extract_string(stated, '$') as value
+    from open_{{ level }}
+    where json_type(stated) not in ('OBJECT', 'ARRAY', 'NULL')
+    union all
+    {%- endfor %}
+    select
+        message_id,
+        place,
+        path,
+        json_extract_string(stated, '$') as value
+    from level_{{ depth }}
+    where json_type(stated) <> 'NULL'
+
+),
+
+list_parts as (
+
+    select
+        place,
+        path,
+        unnest(split(path, '.')) as part,
+        generate_subscripts(split(path, '.'), 1) as position,
+        length(split(path, '.')) as last_position
+    from (
+        select distinct
+            place,
+            path
+        from list_leaves
+    ) as paths
+
+),
+
+distinct_parts as (
+
+    select distinct part as key
+    from list_parts
+
+),
+
+name_distinct_parts as (
+
+    {{ consent_roles('distinct_parts') | indent(4) }}
+
+),
+
+name_parts as (
+
+    select
+        list_parts.place,
+        list_parts.path,
+        list_parts.position,
+        list_parts.position = list_parts.last_position as is_last,
+        list_parts.part,
+        case when list_parts.part like '#%' then 'item' else names.role end as role,
+        names.meaning
+    from list_parts
+    left join name_distinct_parts as names on list_parts.part = names.key
+
+),
+
+describe_paths as (
+
+    select
+        place,
+        path,
+        {%- for role in ['denying_trait', 'permitting_trait', 'consent_map'] %}
+        coalesce(bool_or(role = '{{ role }}'), false) as has_{{ role }},
+        {%- endfor %}
+        coalesce(bool_or(role is null and not is_last), false) as has_unknown,
+        coalesce(
+            list(distinct role) filter (where is_last and role is not null), []
+        ) as last_roles,
+        max(part) filter (where is_last) as last_part,
+        max_by(meaning, (position, meaning)) filter (
+            where
+                role in ('channel', 'permitting_trait', 'denying_trait', 'consent_map')
+                and meaning <> 'all'
+        ) as channel,
+        max_by(meaning, (position, meaning)) filter (where role = 'consent_purpose')
+            as purpose,
+        array_to_string(
+            list(part order by position asc) filter (where not is_last), '.'
+        ) as parent_path
+    from name_parts
+    group by place, path
+
+),
+
+-- an unknown key in a map of permissions is a topic; elsewhere it says something else
+find_subjects as (
+
+    select
+        *,
+        case
+            when
+                place in ('consent', 'reply')
+                and list_contains(last_roles, 'subscription_group_key')
+                then 'subscription_group'
+            when place = 'reply' and list_contains(last_roles, 'answer_key')
+                then 'answer'
+            when has_denying_trait then 'denial'
+            when list_has_any(last_roles, ['detail_key', 'channel_key', 'purpose_key'])
+                then 'detail'
+            when has_permitting_trait or has_consent_map then 'permission'
+            when has_unknown then null
+            when
+                list_has_any(last_roles, ['status_key', 'consent_purpose'])
+                or (list_contains(last_roles, 'channel') and channel is not null)
+                then 'permission'
+        end as subject,
+        has_permitting_trait or has_consent_map as is_about_consent,
+        case
+            when has_consent_map and last_roles = [] then last_part
+        end as topic
+    from describe_paths
+
+),
+
+read_leaves as (
+
+    select
+        list_leaves.message_id,
+        list_leaves.place,
+        list_leaves.path,
+        list_leaves.value,
+        find_subjects.parent_path,
+        find_subjects.subject,
+        find_subjects.channel,
+        find_subjects.purpose,
+        find_subjects.topic,
+        find_subjects.is_about_consent,
+        find_subjects.last_roles
+    from list_leaves
+    inner join find_subjects
+        on
+            list_leaves.place = find_subjects.place
+            and list_leaves.path = find_subjects.path
+    where find_subjects.subject is not null
+
+),
+
+-- what stands beside a value, such as the channel in an item of a list
+describe_neighbours as (
+
+    select
+        message_id,
+        place,
+        parent_path,
+        min(case when list_contains(last_roles, 'channel_key') then value end)
+            as channel,
+        min(case when list_contains(last_roles, 'purpose_key') then value end)
+            as purpose
+    from read_leaves
+    where parent_path <> '' and subject = 'detail'
+    group by message_id, place, parent_path
+
+),
+
+read_values as (
+
+    select
+        read_leaves.message_id,
+        read_leaves.place,
+        read_leaves.path,
+        read_leaves.subject,
+        read_leaves.value,
+        coalesce(
+            case
+                when list_contains(read_leaves.last_roles, 'item')
+                    then channel_spellings.meaning
+            end,
+            read_leaves.channel,
+            neighbours.channel
+        ) as channel,
+        coalesce(
+            read_leaves.purpose, neighbours.purpose, read_leaves.topic, 'marketing'
+        ) as purpose,
+        case
+            when read_leaves.subject = 'permission' then status_spellings.meaning
+            when read_leaves.subject = 'denial'
+                then
+                    case
+                        when
+                            {{ spelled('read_leaves.value') }} in (
+                                'false', 'no', 'n', '0', 'off', 'never', 'null', 'none'
+                            )
+                            or trim(read_leaves.value) = ''
+                            then 'granted'
+                        else 'denied'
+                    end
+        end as status,
+        case
+            when
+                read_leaves.subject = 'permission'
+                and read_leaves.is_about_consent
+                and channel_spellings.meaning is null
+                then {{ unread([
+                    ('consent_status', 'read_leaves.value', 'status_spellings.meaning')
+                ]) }}
+        end as unread
+    from read_leaves
+    left join describe_neighbours as neighbours
+        on
+            read_leaves.message_id = neighbours.message_id
+            and read_leaves.place = neighbours.place
+            and read_leaves.parent_path = neighbours.parent_path
+    left join status_spellings
+        on {{ spelled('read_leaves.value') }} = status_spellings.spelled
+    left join channel_spellings
+        on {{ spelled('read_leaves.value') }} = channel_spellings.spelled
+    where read_leaves.subject <> 'detail'
+
+)
+
+select * from read_values
