@@ -473,6 +473,9 @@ TRAIT_NOES = numbered(
         identify(subscription_groups=[{"id": "g", "state": "unsubscribed"}]),
         identify(email_subscribe="unsubscribed"),
         identify(hs_email_optout_12345="true"),
+        identify(email_status="unsubscribed_by_user"),
+        identify(newsletter_status="Abgemeldet"),
+        identify(custom_fields={"Email Opt Out": "t"}),
         identify(marketing_permissions=[{"text": "Email", "enabled": False}]),
         stamped(traits={"email_opt_out": True}),
         {"type": "page", "context": {"traits": {"unsubscribed": True}}},
@@ -484,6 +487,7 @@ EVENT_NOES = numbered(
     (
         stamped(consent={"categoryPreferences": {"Marketing": False}}),
         stamped(consentManagement={"deniedConsentIds": ["marketing"]}),
+        stamped(consent={"marketing": "denied"}),
         {
             "event": "Segment Consent Preference Updated",
             "context": {"consent": {"categoryPreferences": {}}},
@@ -512,6 +516,8 @@ EVENT_NOES = numbered(
         track("Profile Updated", email_subscribed=False),
         track("Customer Updated", consent={"email": "denied"}),
         track("Signed Up", newsletter_opt_in="off"),
+        track("Communication Settings Saved", email=False, sms=True),
+        track("STOP Keyword Received"),
         *(
             track(name)
             for name in (
@@ -533,7 +539,9 @@ EVENT_NOES = numbered(
         track("Email Bounced", bounce_type="soft", type="HardBounce"),
         track("Email Hard Bounced", status="4.2.2"),
         (track("Email Dropped", reason="Unsubscribed User"), track("Email Delivered")),
-        (track("Email Bounced", type="SpamComplaint"), track("Email Delivered")),
+        (track("Email Bounced", Type="SpamComplaint"), track("Email Delivered")),
+        (track("Email Failed", errorMessage="Unsubscribes"), track("Email Delivered")),
+        track("Email Soft Bounced", diagnosticCode="smtp; 550-5.1.1 unknown"),
         # what another group of subscriptions says later
         (
             track("Group Unsubscribe", asm_group_id=1),
@@ -547,6 +555,7 @@ EVENT_NOES = numbered(
             track("Preference Center Updated", list={"list_id": 1, "subscribed": 0}),
             track("Subscribed to List", list_id=2),
         ),
+        (track("Email Unsubscribed"), track("Subscribed to List", list_id="l-1")),
         # a yes that was said before the no, or nobody knows when
         (DENIED, GRANTED | {"timestamp": "2026-03-02T12:00:00Z"}),
         (DENIED, GRANTED | {"timestamp": "1970-01-02T00:00:00Z"}),
@@ -613,6 +622,10 @@ YESES: dict[str, tuple[Call, ...]] = numbered(
         track("Email Soft Bounced", status="4.2.2"),
         track("Email Soft Bounced", reason="452 4.2.2 from 5.1.1.1, mailbox full"),
         track("Email Blocked", type="blocked", status="5.7.1"),
+        track("Communication Settings Saved", email=True, sms=False, saved=False),
+        track("Newsletter Viewed", status="inactive"),
+        track("SMS Opt Out", email=True),
+        track("Email Delivered", unsubscribe_url="https://shop.example/u"),
         (track("Email Bounced"), track("Email Delivered")),
         (DENIED, GRANTED),
         (track("Email Unsubscribed"), GRANTED),
@@ -621,13 +634,13 @@ YESES: dict[str, tuple[Call, ...]] = numbered(
             track("Group Unsubscribe", asm_group_id=1),
             track("Group Resubscribe", asm_group_id=1),
         ),
-        (track("Email Unsubscribed"), track("Subscribed to List", list_id="l-1")),
         (GRANTED | {"timestamp": "1970-01-02T00:00:00Z"},),
     ),
 )
 YESES |= numbered(
     "reply-kept",
     (
+        track("Email Unsubscribed", sms=True),
         track("SMS Received", body="Love it"),
         track("SMS Received", body=""),
         (track("SMS Stopped"), track("SMS Received", body="START")),

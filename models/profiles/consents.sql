@@ -140,39 +140,27 @@ list_updates as (
 
 ),
 
--- a yes to one group of subscriptions undoes no to another
-find_undoing_grants as (
-
-    select
-        *,
-        max(case when status = 'granted' then updated_at end) over (
-            partition by profile_id, channel, purpose
-        ) as granted_at,
-        max(
-            case
-                when status = 'granted' and subscription_group is null then updated_at
-            end
-        ) over (partition by profile_id, channel, purpose) as generally_granted_at,
-        max(case when status = 'granted' then updated_at end) over (
-            partition by profile_id, channel, purpose, subscription_group
-        ) as group_granted_at
-    from list_updates
-
-),
-
+-- a no is undone by a yes to the same group of subscriptions or to all of them
 judge_denials as (
 
     select
         *,
         status = 'denied'
         and updated_at >= coalesce(
-            case
-                when subscription_group is null then granted_at
-                else greatest(generally_granted_at, group_granted_at)
-            end,
+            greatest(
+                max(case when status = 'granted' then updated_at end) over (
+                    partition by profile_id, channel, purpose, subscription_group
+                ),
+                max(
+                    case
+                        when status = 'granted' and subscription_group is null
+                            then updated_at
+                    end
+                ) over (partition by profile_id, channel, purpose)
+            ),
             updated_at
         ) as is_standing_denial
-    from find_undoing_grants
+    from list_updates
 
 ),
 

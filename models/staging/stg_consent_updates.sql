@@ -206,7 +206,7 @@ list_value_updates as (
         ) as stated_channel,
         case
             when consent_values.channel is not null then null
-            when consent_values.place in ('traits', 'properties') then 'all'
+            when consent_values.place not in ('consent', 'reply') then 'all'
             else events.implied_channel
         end as implied_channel,
         consent_values.purpose as stated_purpose,
@@ -229,8 +229,10 @@ list_value_updates as (
             consent_values.status = 'denied'
             or (
                 consent_values.status = 'granted'
+                and consent_values.subject = 'permission'
                 and consent_values.place = 'consent'
                 and consent_values.channel is not null
+                and events.action in ('channel', 'subscription', 'granted')
             )
         )
         and (

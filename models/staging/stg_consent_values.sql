@@ -58,6 +58,25 @@ status_spellings as (
 
 ),
 
+statement_words as (
+
+    select * from {{ spellings('statement_word') }}
+
+),
+
+-- events that nobody knows, named for what may be a statement
+list_statements as (
+
+    select distinct event_names.event
+    from {{ ref('stg_event_names') }} as event_names
+    inner join statement_words
+        on
+            {{ spelled('event_names.event') }}
+            like '%' || statement_words.spelled || '%'
+    where event_names.kind is null
+
+),
+
 list_objects as (
 
     select
@@ -74,6 +93,8 @@ list_objects as (
             when action = 'reply' then 'reply'
             when action = 'unsubscribed' then 'consent'
             when kind = 'consent' and action <> 'preferences' then 'consent'
+            when event in (select list_statements.event from list_statements)
+                then 'statement'
             else 'properties'
         end as place,
         properties as stated,
@@ -127,7 +148,7 @@ keep_keys as (
     left join name_first_keys as names
         on split_part(list_keys.key, '.', 1) = names.key
     where
-        list_keys.place in ('consent', 'reply')
+        list_keys.place in ('consent', 'reply', 'statement')
         or names.role in ('permitting_trait', 'denying_trait', 'consent_map')
         or (names.role = 'settings_map' and list_keys.place = 'traits')
 
@@ -311,8 +332,9 @@ find_subjects as (
             when has_permitting_trait or has_consent_map then 'permission'
             when has_unknown then null
             when
-                list_has_any(last_roles, ['status_key', 'consent_purpose'])
+                list_contains(last_roles, 'consent_purpose')
                 or (list_contains(last_roles, 'channel') and channel is not null)
+                or (list_contains(last_roles, 'status_key') and place <> 'statement')
                 then 'permission'
         end as subject,
         has_permitting_trait or has_consent_map as is_about_consent,
@@ -343,6 +365,24 @@ read_leaves as (
             list_leaves.place = find_subjects.place
             and list_leaves.path = find_subjects.path
     where find_subjects.subject is not null
+
+),
+
+-- an unknown word, not a text, that holds a part of a denial, as "user_unsubscribed"
+denying_values as (
+
+    select distinct
+        short_values.value,
+        'denied' as meaning
+    from (
+        select distinct value
+        from read_leaves
+        where subject = 'permission' and length(value) <= 40
+    ) as short_values
+    inner join key_parts
+        on
+            key_parts.field = 'denying_part'
+            and {{ spelled('short_values.value') }} like '%' || key_parts.spelled || '%'
 
 ),
 
@@ -383,13 +423,15 @@ read_values as (
             read_leaves.purpose, neighbours.purpose, read_leaves.topic, 'marketing'
         ) as purpose,
         case
-            when read_leaves.subject = 'permission' then status_spellings.meaning
+            when read_leaves.subject = 'permission'
+                then coalesce(status_spellings.meaning, denying_values.meaning)
             when read_leaves.subject = 'denial'
                 then
                     case
                         when
                             {{ spelled('read_leaves.value') }} in (
-                                'false', 'no', 'n', '0', 'off', 'never', 'null', 'none'
+                                'false', 'f', 'no', 'n', '0', 'off',
+                                'never', 'null', 'none'
                             )
                             or trim(read_leaves.value) = ''
                             then 'granted'
@@ -401,6 +443,7 @@ read_values as (
                 read_leaves.subject = 'permission'
                 and read_leaves.is_about_consent
                 and channel_spellings.meaning is null
+                and denying_values.meaning is null
                 then {{ unread([
                     ('consent_status', 'read_leaves.value', 'status_spellings.meaning')
                 ]) }}
@@ -415,6 +458,7 @@ read_values as (
         on {{ spelled('read_leaves.value') }} = status_spellings.spelled
     left join channel_spellings
         on {{ spelled('read_leaves.value') }} = channel_spellings.spelled
+    left join denying_values on read_leaves.value = denying_values.value
     where read_leaves.subject <> 'detail'
 
 )

@@ -75,8 +75,11 @@ read_context as (
             '$.consentManagement.deniedConsentIds',
         ]) }} as fields,
         {{ json_object_at('events.context', '$.traits') }} as context_traits,
-        {{ json_object_at('events.context', '$.consent.categoryPreferences') }}
-            as consent_preferences,
+        case
+            when json_type(events.context, '$.consent.categoryPreferences') is null
+                then {{ json_object_at('events.context', '$.consent') }}
+            else {{ json_object_at('events.context', '$.consent.categoryPreferences') }}
+        end as consent_preferences,
         case
             when events.type = 'page'
                 then {{ json_texts('events.properties', ['$.url', '$.search']) }}

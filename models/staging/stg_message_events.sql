@@ -79,26 +79,15 @@ read_properties as (
             '$.http_method',
             '$.purpose',
         ]) }} as fields,
-        case
-            when action in ('bounced', 'soft_bounced', 'hard_bounced', 'failed')
-                then {{ joined_texts('properties', [
-                    '$.status',
-                    '$.bounce_type',
-                    '$.type',
-                    '$.reason',
-                    '$.response',
-                    '$.smtp_response',
-                    '$.diagnostic_code',
-                    '$.description',
-                    '$.details',
-                    '$.error',
-                    '$.error_code',
-                    '$.error_message',
-                    '$.code',
-                ]) }}
-        end as failure_details
+        properties
     from events
     where kind = 'message'
+
+),
+
+failure_keys as (
+
+    select * from {{ spellings('failure_key') }}
 
 ),
 
@@ -110,14 +99,37 @@ refusal_reasons as (
 
 ),
 
+list_failures as (
+
+    select
+        message_id,
+        unnest(json_keys(properties)) as key,
+        unnest(json_extract_string(properties, '$.*')) as value
+    from read_properties
+    where interaction in ('bounced', 'failed')
+
+),
+
+describe_failures as (
+
+    select
+        list_failures.message_id,
+        {{ ordered_list('list_failures.value', 'list_failures.key asc') }} as details
+    from list_failures
+    inner join failure_keys
+        on {{ spelled('list_failures.key') }} = failure_keys.spelled
+    group by list_failures.message_id
+
+),
+
 -- failures that a tool brings about itself, for it knows that the person said no
 find_refusals as (
 
-    select distinct read_properties.message_id
-    from read_properties
+    select distinct describe_failures.message_id
+    from describe_failures
     inner join refusal_reasons
         on
-            ' ' || {{ words_in('read_properties.failure_details') }} || ' '
+            ' ' || {{ words_in(joined_list('describe_failures.details', ' ')) }} || ' '
             like '% ' || refusal_reasons.words || ' %'
 
 ),
@@ -126,21 +138,22 @@ read_failures as (
 
     select
         read_properties.message_id,
-        coalesce(
-            nullif({{ smtp_status(
-                'failure_details', '[245][.][0-9]{1,3}[.][0-9]{1,3}'
-            ) }}, ''),
-            {{ smtp_status('failure_details', '[245][0-9]{2}') }}
-        ) as smtp_status,
+        {%- for form in ['[245][.][0-9]{1,3}[.][0-9]{1,3}', '[245][0-9]{2}'] %}
+        nullif({{ smtp_status(
+            joined_list('max(describe_failures.details)', ' '), form
+        ) }}, '') as {{ 'enhanced_status' if loop.first else 'basic_status' }},
+        {%- endfor %}
         coalesce(bool_or(bounce_types.meaning = 'temporary'), false) as is_called_soft,
         coalesce(bool_or(bounce_types.meaning = 'permanent'), false) as is_called_hard
     from read_properties
+    left join describe_failures
+        on read_properties.message_id = describe_failures.message_id
     left join bounce_types
         on
             bounce_types.spelled
             in ({{ spelled('fields[9]') }}, {{ spelled('fields[10]') }})
-    where failure_details is not null
-    group by read_properties.message_id, read_properties.failure_details
+    where read_properties.interaction in ('bounced', 'failed')
+    group by read_properties.message_id
 
 ),
 
@@ -160,9 +173,10 @@ find_temporary as (
         and read_properties.action <> 'hard_bounced'
         and not read_failures.is_called_hard
         and (
-            read_failures.smtp_status not like '5%'
-            or read_failures.smtp_status = '5.2.2'
-            or read_failures.smtp_status like '5.7.%'
+            coalesce(read_failures.enhanced_status, read_failures.basic_status, '')
+            not like '5%'
+            or read_failures.enhanced_status = '5.2.2'
+            or read_failures.enhanced_status like '5.7.%'
         )
 
 ),
