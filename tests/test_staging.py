@@ -518,6 +518,11 @@ EVENT_NOES = numbered(
         track("Signed Up", newsletter_opt_in="off"),
         track("Communication Settings Saved", email=False, sms=True),
         track("STOP Keyword Received"),
+        track(
+            "contact.propertyChange", propertyName="hs_email_optout", propertyValue=1
+        ),
+        track("Setting Changed", setting="email_notifications", enabled=False),
+        identify(custom_fields=[{"name": "Newsletter", "value": "no"}]),
         *(
             track(name)
             for name in (
@@ -624,6 +629,8 @@ YESES: dict[str, tuple[Call, ...]] = numbered(
         track("Email Blocked", type="blocked", status="5.7.1"),
         track("Communication Settings Saved", email=True, sms=False, saved=False),
         track("Newsletter Viewed", status="inactive"),
+        track("Setting Changed", setting="email_signature", enabled=False),
+        track("Setting Changed", name="sms_marketing", value=False, status="off"),
         track("SMS Opt Out", email=True),
         track("Email Delivered", unsubscribe_url="https://shop.example/u"),
         (track("Email Bounced"), track("Email Delivered")),

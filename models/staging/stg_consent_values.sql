@@ -25,6 +25,7 @@ roles as (
             'denying_trait',
             'consent_map',
             'settings_map',
+            'setting_name',
             'consent_key',
             'channel'
         )
@@ -151,6 +152,10 @@ keep_keys as (
         list_keys.place in ('consent', 'reply', 'statement')
         or names.role in ('permitting_trait', 'denying_trait', 'consent_map')
         or (names.role = 'settings_map' and list_keys.place = 'traits')
+        or (
+            names.role in ('setting_name', 'status_key')
+            and list_keys.place = 'properties'
+        )
 
 ),
 
@@ -219,7 +224,7 @@ level_{{ level + 1 }} as (
 ),
 {%- endfor %}
 
-list_leaves as (
+list_stated_leaves as (
 
     {%- for level in range(1, depth) %}
     select
@@ -238,6 +243,46 @@ list_leaves as (
         json_extract_string(stated, '$') as value
     from level_{{ depth }}
     where json_type(stated) <> 'NULL'
+
+),
+
+-- a setting whose name is one value and its state another
+list_settings as (
+
+    select
+        list_stated_leaves.message_id,
+        list_stated_leaves.place,
+        regexp_extract(list_stated_leaves.path, '^(.*)[.][^.]*$', 1) as parent_path,
+        list_stated_leaves.value,
+        roles.role
+    from list_stated_leaves
+    inner join roles
+        on
+            roles.spelled
+            = {{ spelled("split_part(list_stated_leaves.path, '.', -1)") }}
+            and roles.role in ('setting_name', 'status_key')
+
+),
+
+list_leaves as (
+
+    select * from list_stated_leaves
+    union all
+    select
+        names.message_id,
+        names.place,
+        concat_ws('.', nullif(names.parent_path, ''), names.value) as path,
+        states.value
+    from list_settings as names
+    inner join list_settings as states
+        on
+            names.message_id = states.message_id
+            and names.place = states.place
+            and names.parent_path = states.parent_path
+    where
+        names.role = 'setting_name'
+        and states.role = 'status_key'
+        and length(names.value) <= 60
 
 ),
 
@@ -330,7 +375,7 @@ find_subjects as (
             when list_has_any(last_roles, ['detail_key', 'channel_key', 'purpose_key'])
                 then 'detail'
             when has_permitting_trait or has_consent_map then 'permission'
-            when has_unknown then null
+            when has_unknown or place = 'properties' then null
             when
                 list_contains(last_roles, 'consent_purpose')
                 or (list_contains(last_roles, 'channel') and channel is not null)
