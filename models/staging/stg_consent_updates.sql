@@ -205,9 +205,10 @@ list_value_updates as (
             consent_values.channel, nullif(read_properties.stated_channel, '')
         ) as stated_channel,
         case
-            when consent_values.channel is not null then null
-            when consent_values.place not in ('consent', 'reply') then 'all'
-            else events.implied_channel
+            when
+                consent_values.channel is null
+                and consent_values.place in ('consent', 'reply')
+                then events.implied_channel
         end as implied_channel,
         consent_values.purpose as stated_purpose,
         consent_values.status as stated_status,

@@ -26,6 +26,7 @@ roles as (
             'consent_map',
             'settings_map',
             'setting_name',
+            'setting_value',
             'consent_key',
             'channel'
         )
@@ -153,7 +154,7 @@ keep_keys as (
         or names.role in ('permitting_trait', 'denying_trait', 'consent_map')
         or (names.role = 'settings_map' and list_keys.place = 'traits')
         or (
-            names.role in ('setting_name', 'status_key')
+            names.role in ('setting_name', 'setting_value', 'status_key')
             and list_keys.place = 'properties'
         )
 
@@ -260,7 +261,7 @@ list_settings as (
         on
             roles.spelled
             = {{ spelled("split_part(list_stated_leaves.path, '.', -1)") }}
-            and roles.role in ('setting_name', 'status_key')
+            and roles.role in ('setting_name', 'setting_value', 'status_key')
 
 ),
 
@@ -281,7 +282,7 @@ list_leaves as (
             and names.parent_path = states.parent_path
     where
         names.role = 'setting_name'
-        and states.role = 'status_key'
+        and states.role in ('setting_value', 'status_key')
         and length(names.value) <= 60
 
 ),
@@ -383,6 +384,7 @@ find_subjects as (
                 then 'permission'
         end as subject,
         has_permitting_trait or has_consent_map as is_about_consent,
+        place = 'traits' and last_roles = ['status_key'] as is_vague,
         case
             when has_consent_map and last_roles = [] then last_part
         end as topic
@@ -403,6 +405,7 @@ read_leaves as (
         find_subjects.purpose,
         find_subjects.topic,
         find_subjects.is_about_consent,
+        find_subjects.is_vague and not find_subjects.is_about_consent as is_vague,
         find_subjects.last_roles
     from list_leaves
     inner join find_subjects
@@ -416,9 +419,10 @@ read_leaves as (
 -- an unknown word, not a text, that holds a part of a denial, as "user_unsubscribed"
 denying_values as (
 
-    select distinct
+    select
         short_values.value,
-        'denied' as meaning
+        'denied' as meaning,
+        bool_or(key_parts.meaning = 'all') as is_plain
     from (
         select distinct value
         from read_leaves
@@ -427,7 +431,9 @@ denying_values as (
     inner join key_parts
         on
             key_parts.field = 'denying_part'
-            and {{ spelled('short_values.value') }} like '%' || key_parts.spelled || '%'
+            and {{ spelled('short_values.value') }}
+            like '%' || key_parts.spelled || '%'
+    group by short_values.value
 
 ),
 
@@ -468,6 +474,9 @@ read_values as (
             read_leaves.purpose, neighbours.purpose, read_leaves.topic, 'marketing'
         ) as purpose,
         case
+            -- the state of an account or a subscription to a product is no permission
+            when read_leaves.is_vague
+                then case when denying_values.is_plain then 'denied' end
             when read_leaves.subject = 'permission'
                 then coalesce(status_spellings.meaning, denying_values.meaning)
             when read_leaves.subject = 'denial'

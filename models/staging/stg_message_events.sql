@@ -138,10 +138,14 @@ read_failures as (
 
     select
         read_properties.message_id,
-        {%- for form in ['[245][.][0-9]{1,3}[.][0-9]{1,3}', '[245][0-9]{2}'] %}
+        {%- for name, form in [
+            ('permanent', '5[.][0-9]{1,3}[.][0-9]{1,3}'),
+            ('passing', '[24][.][0-9]{1,3}[.][0-9]{1,3}'),
+            ('basic', '5[0-9]{2}'),
+        ] %}
         nullif({{ smtp_status(
             joined_list('max(describe_failures.details)', ' '), form
-        ) }}, '') as {{ 'enhanced_status' if loop.first else 'basic_status' }},
+        ) }}, '') as {{ name }}_status,
         {%- endfor %}
         coalesce(bool_or(bounce_types.meaning = 'temporary'), false) as is_called_soft,
         coalesce(bool_or(bounce_types.meaning = 'permanent'), false) as is_called_hard
@@ -173,10 +177,14 @@ find_temporary as (
         and read_properties.action <> 'hard_bounced'
         and not read_failures.is_called_hard
         and (
-            coalesce(read_failures.enhanced_status, read_failures.basic_status, '')
-            not like '5%'
-            or read_failures.enhanced_status = '5.2.2'
-            or read_failures.enhanced_status like '5.7.%'
+            read_failures.permanent_status is null
+            or read_failures.permanent_status = '5.2.2'
+            or read_failures.permanent_status like '5.7.%'
+        )
+        and (
+            read_failures.basic_status is null
+            or read_failures.permanent_status is not null
+            or read_failures.passing_status is not null
         )
 
 ),
