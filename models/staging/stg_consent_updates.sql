@@ -478,6 +478,7 @@ keep_noes as (
         partition by message_id, channel, purpose
         order by
             status asc,
+            subscription_group asc nulls first,
             unread is null asc,
             lawful_basis asc nulls last,
             policy_version asc nulls last,
