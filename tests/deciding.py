@@ -34,7 +34,8 @@ SEEDS = ("decisions", "identity", "overrides")
 PARENTS = {
     "staging.stg_run": "as_of timestamp, is_newest boolean",
     "staging.stg_message_events": """
-        message_id varchar, occurred_at timestamp, channel varchar, interaction varchar,
+        message_id varchar, occurred_at timestamp, effective_at timestamp,
+        channel varchar, interaction varchar,
         send_id varchar, campaign_id varchar, email_id varchar, is_machine boolean
     """,
     "staging.stg_product_views": "message_id varchar",

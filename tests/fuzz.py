@@ -103,6 +103,7 @@ def message(message_id: str, number: int) -> dict[str, Any]:
         *(("track", "Checkout Started"), ("track", "Order Completed")),
         *(("track", "Order Refunded"), ("track", "Email Link Clicked")),
         *(("track", "Channel Consent Updated"), ("track", "NPS Submitted")),
+        *(("track", "Email Bounced"), ("track", "SMS Received")),
         *(("track", "Support Ticket Opened"), ("track", "Coupon Applied")),
         *(("page", None), ("identify", None), ("alias", None), ("group", None)),
     )
@@ -125,6 +126,8 @@ def message(message_id: str, number: int) -> dict[str, Any]:
         "createdAt": "2025-01-01T00:00:00Z",
         "loyaltyId": f"l{person}",
         "preferredChannel": "email",
+        "emailOptIn": True,
+        "consent": {"email": {"marketing": True}, "topics": [{"news": True}]},
         "address": {"street": "Gate 1", "city": "Oslo", "postalCode": "0150"},
     }
     return {
@@ -152,6 +155,8 @@ def message(message_id: str, number: int) -> dict[str, Any]:
             "userAgent": "Mozilla/5.0",
             "traits": traits,
             "consent": {"categoryPreferences": {"Advertising": True}},
+            "consentManagement": {"deniedConsentIds": ["analytics"]},
+            "externalIds": [{"type": "phone", "id": f"+4790{person:06}"}],
         },
         "properties": {
             **product,
@@ -167,6 +172,11 @@ def message(message_id: str, number: int) -> dict[str, Any]:
             "channel": "email",
             "purpose": "marketing",
             "status": "granted",
+            "subscribed": True,
+            "preferences": [{"channel": "email", "enabled": True}],
+            "list_id": "l9",
+            "reason": "452 4.2.2 mailbox full",
+            "body": "Thanks",
             "score": 9,
             "campaign_id": "c9",
             "email_id": "e9",

@@ -191,6 +191,7 @@ class Town:
                 {
                     "message_id": message_id,
                     "occurred_at": at,
+                    "effective_at": at,
                     "channel": "email",
                     "interaction": interaction,
                     "is_machine": False,

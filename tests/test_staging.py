@@ -9,7 +9,7 @@ import json
 import re
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
@@ -505,9 +505,13 @@ def random_ids() -> list[str]:
 
 # --- opt-outs -------------------------------------------------------------------------
 
-DENYING = {"unsubscribed", "complained", "bounced", "soft_bounced", "failed"}
+DENYING = {
+    *("unsubscribed", "complained"),
+    *("bounced", "soft_bounced", "hard_bounced", "failed"),
+}
 STATED = {
     "denied": {},
+    "subscription_ended": {},
     "subscription": {"subscription_status": "Unsubscribed"},
     "reply": {"body": "Stop please"},
     "channel": {"status": "opted_out"},
@@ -570,12 +574,16 @@ def close_channels(journal: Journal) -> None:
 
 
 def say_no(journal: Journal) -> None:
-    """Noes to email and SMS as tools tell them that name no opt-out."""
-    for number, (user, call) in enumerate((NOES | YESES).items()):
+    """Noes and yeses by persons of their own, as tools tell them; a day between two."""
+    for number, (user, calls) in enumerate((NOES | YESES).items()):
         meet_reachable(journal, f"no-{user}", 1000 + number)
-        known = {} if call.get("browser") else {"user": f"no-{user}"}
-        told = {"type": "track", **known, **call}
-        journal.write(START + timedelta(days=1), **told)
+        for day, call in enumerate(calls, start=1):
+            known = {} if call.get("browser") else {"user": f"no-{user}"}
+            text = json.dumps({"type": "track", **known, **call})
+            text = text.replace("{email}", f"no-{user}@example.com")
+            text = text.replace("{user}", f"no-{user}")
+            text = text.replace("{phone}", f"+1415556{1000 + number}")
+            journal.write(START + timedelta(days=day), **json.loads(text))
     # the same address under an older account
     email = {"email": "no-account@example.com"}
     meet_reachable(journal, "no-account", 999)
@@ -588,70 +596,302 @@ def say_no(journal: Journal) -> None:
     )
 
 
-NOES: dict[str, dict[str, Any]] = {
-    "trait": {"type": "identify", "traits": {"Email-Opt-Out": 1, "smsOptOut": "yes"}},
-    "permission": {"type": "identify", "traits": {"acceptsMarketing": False}},
-    "state": {
-        "type": "identify",
-        "traits": {
-            "email_marketing_consent": {"state": "unsubscribed"},
-            "sms_marketing_consent": {"state": "not_subscribed"},
+Call = dict[str, Any]
+
+
+def numbered(name: str, calls: Iterable[Call | tuple[Call, ...]]) -> dict[str, Any]:
+    """Calls by the name of the person who makes them."""
+    return {
+        f"{name}-{number}": call if isinstance(call, tuple) else (call,)
+        for number, call in enumerate(calls)
+    }
+
+
+def identify(**traits: Any) -> Call:
+    """An identify call."""
+    return {"type": "identify", "traits": traits}
+
+
+def track(event: str, **properties: Any) -> Call:
+    """A track call."""
+    return {"event": event, "properties": properties}
+
+
+def stamped(**context: Any) -> Call:
+    """An event about something else, with a context."""
+    return {"event": "Product Viewed", "context": context}
+
+
+def to_email(**fields: Any) -> Call:
+    """A bounce of an email, by a browser that is nobody's."""
+    return {"event": "Email Bounced", "browser": "browser of {email}", **fields}
+
+
+GRANTED = track("Channel Consent Updated", channel="email", status="granted")
+DENIED = track("Channel Consent Updated", channel="email", status="denied")
+ADDRESSES = numbered(
+    "address",
+    (
+        to_email(properties={"Recipient": "{email}"}),
+        to_email(properties={"to": "Pat <{email}>"}),
+        to_email(properties={"customer": {"email": "{email}"}}),
+        to_email(properties={"email": ["{email}"]}),
+        to_email(properties={"email": "mailto:{email}"}),
+        to_email(context={"traits": {"email": {"address": "{email}"}}}),
+        to_email(traits={"email": "{email}"}),
+        to_email(traits={"plan": "a"}, context={"traits": {"email": "{email}"}}),
+        to_email(traits={"email": "{email}"}, context={"traits": {"plan": "a"}}),
+        to_email(user="{email}"),
+        to_email(browser="{email}"),
+        to_email(context={"externalIds": [{"type": "email", "id": "{email}"}]}),
+        to_email(context={"externalId": {"type": "E-Mail", "id": "{email}"}}),
+        identify(emailOptOut=True) | {"user": "{email}"},
+        identify(emailOptOut=True) | {"browser": "{email}"},
+        identify(emailOptOut=True)
+        | {"browser": "b", "context": {"traits": {"email": "{email}"}}},
+        track("Marketing Opt Out") | {"user": "{email}"},
+    ),
+)
+PHONES = numbered(
+    "reply-address",
+    (
+        track("SMS Stopped", to="{phone}") | {"browser": "browser of {phone}"},
+        track("SMS Reply", body="Stop", to="+14155550199")
+        | {"browser": "{phone}", "context": {"app": "hotline"}},
+        track("SMS Received", text="STOP", **{"from": "{phone}"}) | {"browser": "s"},
+        track("Marketing Opt Out") | {"browser": "{phone}"},
+        track("Marketing Opt Out") | {"user": "{phone}"},
+        identify(smsOptOut=True) | {"user": "{phone}"},
+        track("SMS Opt Out")
+        | {
+            "browser": "browser of {phone}",
+            "context": {"externalIds": [{"type": "phone", "id": "{phone}"}]},
         },
-    },
-    "empty": {
-        "event": "Segment Consent Preference Updated",
-        "context": {"consent": {"categoryPreferences": {}}},
-    },
-    "stamp": {
-        "event": "Product Viewed",
-        "context": {"consent": {"categoryPreferences": {"Marketing": False}}},
-    },
-}
-EMAIL = "no-{}@example.com"
-ADDRESSES: dict[str, dict[str, Any]] = {
-    "recipient": {"properties": {"Recipient": EMAIL.format("recipient")}},
-    "to": {"properties": {"to": f"Pat <{EMAIL.format('to')}>"}},
-    "object": {"properties": {"customer": {"email": EMAIL.format("object")}}},
-    "list": {"properties": {"email": [EMAIL.format("list")]}},
-    "link": {"properties": {"email": f"mailto:{EMAIL.format('link')}"}},
-    "nested": {"context": {"traits": {"email": {"address": EMAIL.format("nested")}}}},
-    "top": {"traits": {"email": EMAIL.format("top")}},
-    "id": {"user": EMAIL.format("id"), "browser": "browser-id"},
-}
-NOES |= {
-    f"name-{number}": {"event": event}
-    for number, event in enumerate(
+    ),
+)
+TRAIT_NOES = numbered(
+    "trait",
+    (
+        identify(**{"Email-Opt-Out": 1, "smsOptOut": "yes"}),
+        identify(acceptsMarketing=False),
+        identify(email_marketing_consent={"state": "unsubscribed"}),
+        identify(email_subscribed=False),
+        identify(isSubscribedToMarketingEmails=0),
+        identify(wants_product_emails="no"),
+        identify(unsubscribed=True, email_opt_in=True),
+        identify(emailOptedOutAt="2026-01-01"),
+        identify(consent={"email": False}),
+        identify(consent={"marketing": "denied", "analytics": True}),
+        identify(consent=False),
+        identify(consents=[{"channel": "email", "status": "unsubscribed"}]),
+        identify(consents=[{"channel": "pigeon", "granted": False}]),
+        identify(preferences={"email": False, "theme": "dark"}),
+        identify(preferences={"notifications": {"email": "off"}}),
+        identify(email_preferences={"weekly_digest": False}),
+        identify(opt_out={"email": True}),
+        identify(opted_out_channels=["email"]),
+        identify(unsubscribedMessageTypeIds=[7]),
+        identify(cio_subscription_preferences={"topics": {"topic_1": False}}),
+        identify(cio_subscription_preferences='{"topics": {"topic_1": false}}'),
+        identify(**{"cio_subscription_preferences.topics.topic_1": False}),
+        identify(
+            subscriptions={"email": {"marketing": {"consent": "UNSUBSCRIBED"}}},
+        ),
+        identify(
+            subscriptions={
+                "email": {"marketing": {"suppression": [{"reason": "USER_SUPPRESSED"}]}}
+            },
+        ),
+        identify(subscription_groups=[{"id": "g", "state": "unsubscribed"}]),
+        identify(email_subscribe="unsubscribed"),
+        identify(hs_email_optout_12345="true"),
+        identify(email_status="unsubscribed_by_user"),
+        identify(subscriber={"status": "unsubscribed"}),
+        identify(newsletter_status="Abgemeldet"),
+        identify(custom_fields={"Email Opt Out": "t"}),
+        identify(marketing_permissions=[{"text": "Email", "enabled": False}]),
+        stamped(traits={"email_opt_out": True}),
+        {"type": "page", "context": {"traits": {"unsubscribed": True}}},
+        identify(plan="a") | {"context": {"traits": {"unsubscribed": True}}},
+    ),
+)
+EVENT_NOES = numbered(
+    "event",
+    (
+        stamped(consent={"categoryPreferences": {"Marketing": False}}),
+        stamped(consentManagement={"deniedConsentIds": ["marketing"]}),
+        stamped(consent={"marketing": "denied"}),
+        {
+            "event": "Segment Consent Preference Updated",
+            "context": {"consent": {"categoryPreferences": {}}},
+        },
+        # yes under one key and no under another
+        GRANTED | {"properties": {**GRANTED["properties"], "state": "unsubscribed"}},
+        GRANTED | {"properties": {**GRANTED["properties"], "opted_in": False}},
+        GRANTED | {"properties": {**GRANTED["properties"], "unsubscribed": True}},
+        GRANTED | {"properties": {**GRANTED["properties"], "consent": {"email": 0}}},
+        track("Email Subscribed", status="pending"),
+        track("Email Subscribed", email_opt_in=False),
+        track("Subscribed to List", subscriber={"status": "unsubscribed"}),
+        track("Channel Consent Updated", channel=["sms", "email"], status="no"),
+        track("Channel Consent Updated", channels=[], status="no"),
+        track("Channel Consent Updated", channels={"email": False}),
+        track("Preference Center Updated", preferences={"email": False, "sms": True}),
+        track("Preference Center Updated", topics={"news": False, "tips": True}),
+        track("cio_subscription_preferences_changed", content='{"topics": {"t": 0}}'),
+        track("Subscription Preferences Changed", topics=["none"]),
+        track("Email Preferences Updated", subscribed=False),
+        track("Updated Email Preferences", subscribed=False),
+        track("SubscriptionChange", SuppressSending=True, Recipient="{email}"),
+        track("Email Opt Out", channel="sms"),
+        track("Email Unsubscribed", channel="sms"),
+        # events that nobody knows, and what their names hold
+        track("Profile Updated", email_subscribed=False),
+        track("Customer Updated", consent={"email": "denied"}),
+        track("Signed Up", newsletter_opt_in="off"),
+        track("Communication Settings Saved", email=False, sms=True),
+        track("STOP Keyword Received"),
+        track(
+            "contact.propertyChange", propertyName="hs_email_optout", propertyValue=1
+        ),
+        track("Setting Changed", setting="email_notifications", enabled=False),
+        identify(custom_fields=[{"name": "Newsletter", "value": "no"}]),
+        *(
+            track(name)
+            for name in (
+                *("Newsletter Abgemeldet", "Désabonnement", "Consent Declined"),
+                *("Revoked Consent", "Email Abuse Report", "Account Deleted"),
+                *("Email Bounced Permanently", "Uitgeschreven", "Darse de baja"),
+                *("Email Removed", "Email Subscription Cancelled", "Email Blocked"),
+                *("List-Unsubscribe", "Profile Suppressed", "Subscription Canceled"),
+                *("Preference Center Updated", "Email Suppressed"),
+            )
+        ),
+        track("Subscription Cancelled", channel="email", plan="weekly"),
+        track("Subscription Cancelled", list_id="l-1", product_id="p"),
+        # failures that stay, and those that a refusal brought about
+        track("Email Bounced", bounce_type="Permanent", status="4.4.7"),
+        track("Email Soft Bounced", status="5.1.1"),
+        track("Email Soft Bounced", reason="smtp; 550 5.1.1 no such user"),
+        track("Email Soft Bounced", reason="550 no such user"),
+        track("Email Bounced", bounce_type="soft", type="HardBounce"),
+        track("Email Hard Bounced", status="4.2.2"),
+        (track("Email Dropped", reason="Unsubscribed User"), track("Email Delivered")),
+        (track("Email Bounced", Type="SpamComplaint"), track("Email Delivered")),
+        (track("Email Failed", errorMessage="Unsubscribes"), track("Email Delivered")),
+        track("Email Soft Bounced", diagnosticCode="smtp; 550-5.1.1 unknown"),
+        track("Email Soft Bounced", code="4.2.2", reason="550 5.1.1 unknown"),
+        # what another group of subscriptions says later
         (
-            "Newsletter Abgemeldet",
-            "Désabonnement",
-            "Consent Declined",
-            "Revoked Consent",
-            "Email Abuse Report",
-            "Email Bounced Permanently",
-            "Account Deleted",
-        )
-    )
-}
-NOES |= {
-    f"reply-{number}": {"event": "SMS Received", "properties": {"body": body}}
-    for number, body in enumerate(("Please STOP!", "stop,thanks", "Arrêt", "Stop\nPat"))
-}
-NOES["hard"] = {
-    "event": "Email Bounced",
-    "properties": {"bounce_type": "Permanent", "status": "4.4.7"},
-}
-NOES |= {
-    name: {"event": "Email Bounced", "browser": f"browser-{name}", **call}
-    for name, call in ADDRESSES.items()
+            track("Group Unsubscribe", asm_group_id=1),
+            track("Group Resubscribe", asm_group_id=2),
+        ),
+        (
+            track("Subscription State Changed", subscription_group_id="a", state="no"),
+            track("Subscribed to List", list_id="b"),
+        ),
+        (
+            track("Preference Center Updated", list={"list_id": 1, "subscribed": 0}),
+            track("Subscribed to List", list_id=2),
+        ),
+        (track("Email Unsubscribed"), track("Subscribed to List", list_id="l-1")),
+        (identify(unsubscribed=True), track("Subscribed to List", list_id="l-1")),
+        # a yes that was said before the no, or nobody knows when
+        (DENIED, GRANTED | {"timestamp": "2026-03-02T12:00:00Z"}),
+        (DENIED, GRANTED | {"timestamp": "1970-01-02T00:00:00Z"}),
+        (
+            track("Email Unsubscribed"),
+            GRANTED | {"timestamp": "2026-03-03T09:00:00Z"},
+        ),
+        (
+            GRANTED | {"timestamp": "2026-03-19T00:00:00Z"},
+            DENIED | {"timestamp": "2026-03-04T00:00:00Z"},
+        ),
+    ),
+)
+REPLIES = numbered(
+    "reply",
+    (
+        *(
+            track("SMS Received", body=body)
+            for body in (
+                *("Please STOP!", "stop,thanks", "Arrêt", "Stop\nPat", "S.T.O.P."),
+                *("opt-out", "Please cancel", "QUIT", "END", "revoke", "ALTO", "TD"),
+                *("UNSUBSCRIBE me", "退订", "Стоп", "הסר", "no more texts"),
+            )
+        ),
+        track("SMS Received"),
+        track("Inbound SMS", text="stop"),
+        track("Incoming Message", Body="Hola", OptOutType="STOP"),
+        track("sms.inbound_message", message={"text": "Stop"}),
+        track("SMS Received", smsMessage="unsubscribe"),
+    ),
+)
+PUSHES = numbered(
+    "push",
+    (
+        track("Push Token Removed"),
+        track("Push Token Invalid", token="token-{user}"),
+        track("App Uninstalled"),
+        track("Push Permission Denied"),
+        identify(push_enabled=False),
+    ),
+)
+SAID_NO = ADDRESSES | PHONES | TRAIT_NOES | EVENT_NOES | REPLIES | PUSHES
+NOES: dict[str, tuple[Call, ...]] = SAID_NO | {
+    f"{user}-late": ({**calls[0], "timestamp": "1995-01-01T00:00:00Z"},)
+    for user, calls in SAID_NO.items()
+    if len(calls) == 1
 }
 
-YESES: dict[str, dict[str, Any]] = {
-    "kept": {
-        "type": "identify",
-        "traits": {"email_opt_out": False, "unsubscribed": None, "newsletter": "yes"},
-        "context": {"consent": {"categoryPreferences": {"Analytics": False}}},
-    },
-}
+YESES: dict[str, tuple[Call, ...]] = numbered(
+    "kept",
+    (
+        identify(email_opt_out=False, unsubscribed=None, newsletter="yes")
+        | {"context": {"consent": {"categoryPreferences": {"Analytics": False}}}},
+        identify(preferences={"dark_mode": False, "newsletter_day": "no"}),
+        identify(settings={"autoplay": False}, consent={"version": 0, "email": True}),
+        identify(unsubscribe_url="https://shop.example/u", unsubscribed_channels=[]),
+        identify(opted_out_channels=["sms"], sms_opt_in=False, push_enabled="no"),
+        identify(consent={"sms": {"marketing": False}, "analytics": False}),
+        track("Channel Consent Updated", channel="sms", subscribed=False),
+        track("SMS Preferences Updated", subscribed=False),
+        track("Preference Center Updated", preferences={"email": True, "sms": False}),
+        track("Channel Consent Updated", consent={"email": True}),
+        track("Subscription Cancelled", plan_id="tea-monthly", price=9),
+        track("Email Soft Bounced", status="4.2.2"),
+        track("Email Soft Bounced", reason="452 4.2.2 from 5.1.1.1, mailbox full"),
+        track("Email Blocked", type="blocked", status="5.7.1"),
+        track("Communication Settings Saved", email=True, sms=False, saved=False),
+        track("Newsletter Viewed", status="inactive"),
+        identify(subscription={"status": "canceled"}, profile={"state": "inactive"}),
+        track("Subscription Cancelled", subscription_id=7, product_title="Tea"),
+        track("Setting Changed", setting="email_signature", enabled=False),
+        track("Setting Changed", name="sms_marketing", value=False, status="off"),
+        track("SMS Opt Out", email=True),
+        track("Email Delivered", unsubscribe_url="https://shop.example/u"),
+        (track("Email Bounced"), track("Email Delivered")),
+        (DENIED, GRANTED),
+        (DENIED, track("Subscribed to Email Marketing", **{"$value": 0})),
+        (track("Email Unsubscribed"), GRANTED),
+        (track("Group Unsubscribe", asm_group_id=1), GRANTED),
+        (
+            track("Group Unsubscribe", asm_group_id=1),
+            track("Group Resubscribe", asm_group_id=1),
+        ),
+        (GRANTED | {"timestamp": "1970-01-02T00:00:00Z"},),
+    ),
+)
+YESES |= numbered(
+    "reply-kept",
+    (
+        track("Email Unsubscribed", sms=True),
+        track("SMS Received", body="Love it"),
+        track("SMS Received", body=""),
+        (track("SMS Stopped"), track("SMS Received", body="START")),
+    ),
+)
+YESES |= numbered("push-kept", (track("Push Token Removed", token="an older one"),))
 
 
 # --- any value in any field -----------------------------------------------------------
@@ -767,9 +1007,16 @@ PLAIN = {
         *("channel", "send_id", "campaign_id", "campaign_name", "step", "email_id"),
         *("link_url", "machine_open", "machine", "isBot", "human", "client-info"),
     ),
-    "Email Bounced": ("bounce_type", "type", "status"),
-    "Channel Consent Updated": ("channel", "purpose", "status", "policy_version"),
-    "SMS Received": ("body",),
+    "Email Bounced": ("bounce_type", "type", "status", "reason", "response"),
+    "Push Bounced": ("token",),
+    "Channel Consent Updated": (
+        *("channel", "purpose", "status", "policy_version", "channels", "subscribed"),
+        *("consent", "preferences", "topics", "list_id", "unsubscribed"),
+    ),
+    "SMS Received": ("body", "text", "opt_out_type", "from"),
+    "Subscription Cancelled": ("channel", "list_id", "plan"),
+    "Email Unsubscribed": ("channel", "list_id", "to", "recipient"),
+    "Profile Updated": ("email_subscribed", "consent"),
     "Coupon Applied": ("coupon_id", "order_id", "campaign_id"),
     "NPS Submitted": ("score", "rating", "order_id", "product_id"),
     "Support Ticket Opened": ("ticket_id",),
@@ -779,12 +1026,18 @@ TRAITS = (
     *("email", "phone", "firstName", "lastName", "name", "gender", "birthday"),
     *("loyaltyId", "address", "preferredChannel", "goal", "createdAt", "emailVerified"),
 )
+CONSENT_TRAITS = (
+    *("email_opt_in", "unsubscribed", "smsOptOut", "consent", "topics"),
+    *("cio_subscription_preferences", "email_marketing_consent"),
+)
 CONTEXT = (
     *("sessionId", "device", "device.id", "device.type", "device.token", "campaign"),
     *("campaign.medium", "campaign.name", "timezone", "locale", "location", "page"),
     *("page.url", "page.search", "userAgent", "traits", "consent", "isBot", "machine"),
     *("campaign.source", "campaign.id", "library", "library.name", "integration.name"),
     *("consent.categoryPreferences", "device.advertisingId"),
+    *("traits.consent", "traits.unsubscribed", "externalIds", "externalId"),
+    *("externalIds.id", "consentManagement", "consentManagement.deniedConsentIds"),
 )
 
 
@@ -807,7 +1060,7 @@ def state_anything(journal: Journal) -> dict[tuple[str, str], dict[str, Any]]:
                 START, event, {**whole, key: value}, user=f"odd-{next(people)}"
             )
             told.setdefault((event, key), {})[message] = value
-    for key in TRAITS:
+    for key in TRAITS + CONSENT_TRAITS + ("preferences",):
         for value in VALUES:
             user = f"odd-{next(people)}"
             message = journal.identify(START, user=user, traits={key: value})
@@ -1206,7 +1459,7 @@ def test_consent_is_read_in_any_spelling_and_doubt_is_a_no(home: TestHome) -> No
         "wido": {("all", "marketing", "denied"), ("all", 'odd "key"', "denied")},
         "wika": {("all", "analytics", "denied")},
         "wolf": {("all", "marketing", "denied")},
-        "wina": {("all", "advertising", "granted"), ("all", "marketing", "denied")},
+        "wina": {("all", "advertising", "granted"), *everything},
         "xeno": everything,
         "xila": everything,
     }
@@ -1264,8 +1517,11 @@ def test_no_that_is_told_in_passing_is_one(home: TestHome) -> None:
         from profiles.contact_points as points
         inner join identity.identity_map as map using (profile_id)
         where map.identifier_type = 'user_id' and map.identifier like 'no-%'
-                and points.channel
-                = case when map.identifier like 'no-reply-%' then 'sms' else 'email' end
+                and points.channel = case
+                    when map.identifier like 'no-reply-%' then 'sms'
+                    when map.identifier like 'no-push-%' then 'push'
+                    else 'email'
+                end
             and points.is_reachable and points.unsubscribe_message_id is null
             and not exists (
                 from profiles.consents
@@ -1275,7 +1531,9 @@ def test_no_that_is_told_in_passing_is_one(home: TestHome) -> None:
                     and consents.status = 'denied'
             )
     """)
-    assert set(found["user_id"]) == {f"no-{user}" for user in YESES}
+    mailable = {user.removeprefix("no-") for user in found["user_id"]}
+    assert {user: NOES[user] for user in mailable - YESES.keys()} == {}
+    assert {user: YESES[user] for user in YESES.keys() - mailable} == {}
 
 
 def test_any_value_in_a_money_field_is_an_amount_or_reported(
@@ -1299,6 +1557,49 @@ def test_any_value_in_a_money_field_is_an_amount_or_reported(
             assert read[message] == expected, (event, key, value)
             is_blank = (as_text(value) or "").strip(" ") == ""
             assert (expected is None and not is_blank) == (unread[message] == 1), value
+
+
+def is_blank(value: Any) -> bool:
+    """Whether a value states nothing at all."""
+    if isinstance(value, dict | list):
+        return all(map(is_blank, value.values() if isinstance(value, dict) else value))
+    return value is None or (isinstance(value, str) and value.strip(" []{}") == "")
+
+
+def test_any_value_in_a_consent_trait_is_a_permission_or_reported(
+    world: tuple[TestHome, Outcome],
+) -> None:
+    home, told = world
+    read = set(
+        home.read("""
+            select message_id from staging.stg_consent_values
+            where status is not null or unread is not null
+        """)["message_id"]
+    )
+    lost = {
+        (key, message): value
+        for key in CONSENT_TRAITS
+        for message, value in told["identify", key].items()
+        if not is_blank(value) and message not in read
+    }
+    assert lost == {}
+
+
+def test_any_value_in_a_statement_of_consent_is_a_yes_a_no_or_reported(
+    world: tuple[TestHome, Outcome],
+) -> None:
+    home, told = world
+    read = set(
+        home.read("""
+            select message_id from staging.stg_consent_updates
+            union
+            select message_id from staging.stg_consent_values where status = 'granted'
+        """)["message_id"]
+    )
+    for event in ("Channel Consent Updated", "Email Unsubscribed"):
+        for key in PLAIN[event]:
+            stated = told[event, key]
+            assert {m: v for m, v in stated.items() if m not in read} == {}, key
 
 
 def test_every_kind_of_value_that_is_read_is_also_reported(home: TestHome) -> None:

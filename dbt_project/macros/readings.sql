@@ -238,3 +238,11 @@
             )
     end
 {%- endmacro %}
+
+{# The first status of SMTP of a form in a text; empty without one. It ends before
+   anything but a further part, as an IP address would have. #}
+{% macro smtp_status(text, form) -%}
+    regexp_extract(
+        {{ text }}, '(^|[^0-9.])({{ form }})($|[^0-9.]|[.]($|[^0-9]))', 2
+    )
+{%- endmacro %}

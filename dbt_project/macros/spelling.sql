@@ -12,17 +12,23 @@
     regexp_replace(lower({{ text }}), '[^\\p{L}\\p{N}]', '')
 {%- endmacro %}
 
-{# The words of a text in lower case, one space between them. #}
+{# The words of a text in lower case, one space between them; `camelCase` is two. #}
 {% macro words_in(text) -%}
     {{ return(adapter.dispatch('words_in')(text)) }}
 {%- endmacro %}
 
 {% macro default__words_in(text) -%}
-    regexp_replace(lower({{ text }}), '[^\pL\pN]+', ' ', 'g')
+    regexp_replace(
+        lower(regexp_replace({{ text }}, '(\p{Ll})(\p{Lu})', '\1 \2', 'g')),
+        '[^\pL\pN]+', ' ', 'g'
+    )
 {%- endmacro %}
 
 {% macro spark__words_in(text) -%}
-    regexp_replace(lower({{ text }}), '[^\\p{L}\\p{N}]+', ' ')
+    regexp_replace(
+        lower(regexp_replace({{ text }}, '(\\p{Ll})(\\p{Lu})', '$1 $2')),
+        '[^\\p{L}\\p{N}]+', ' '
+    )
 {%- endmacro %}
 
 {# The known spellings of a field's values, as they are compared. #}

@@ -86,13 +86,31 @@
     end
 {%- endmacro %}
 
+{# The first moment of a clock that is set: long before the first shop online. #}
+{% macro first_moment() -%}
+    timestamp '1990-01-01 00:00:00'
+{%- endmacro %}
+
 {# The moment at which a message can have happened: none happens after it was received,
-   and a clock that lost its setting begins again long before the first shop online. #}
+   and a clock that lost its setting begins again before the first moment. #}
 {% macro possible_time(stated_at, received_at) -%}
-    {%- set first_moment = "timestamp '1990-01-01 00:00:00'" -%}
     case
-        when {{ stated_at }} < {{ first_moment }} then {{ received_at }}
-        when {{ received_at }} < {{ first_moment }} then {{ stated_at }}
+        when {{ stated_at }} < {{ first_moment() }} then {{ received_at }}
+        when {{ received_at }} < {{ first_moment() }} then {{ stated_at }}
         else least({{ stated_at }}, {{ received_at }})
+    end
+{%- endmacro %}
+
+{# The moment from which a statement counts against its opposite: a no from the last one
+   at which it can have been made, a yes from the first, so that any doubt about their
+   order ends in the no. #}
+{% macro effective_time(is_no, stated_at, received_at) -%}
+    case
+        when not {{ is_no }}
+            then greatest(
+                least({{ stated_at }}, {{ received_at }}), {{ first_moment() }}
+            )
+        when {{ received_at }} < {{ first_moment() }} then {{ stated_at }}
+        else {{ received_at }}
     end
 {%- endmacro %}

@@ -62,14 +62,16 @@ unsubscribes as (
         profile_events.profile_id,
         stg_message_events.channel,
         stg_message_events.message_id,
-        stg_message_events.occurred_at
+        stg_message_events.effective_at
     from {{ ref('stg_message_events') }} as stg_message_events
     inner join {{ ref('profile_events') }} as profile_events
         on stg_message_events.message_id = profile_events.message_id
     where stg_message_events.interaction in ('unsubscribed', 'complained')
     qualify row_number() over (
         partition by profile_events.profile_id, stg_message_events.channel
-        order by stg_message_events.occurred_at desc, stg_message_events.message_id desc
+        order by
+            stg_message_events.effective_at desc,
+            stg_message_events.message_id desc
     ) = 1
 
 ),
@@ -91,7 +93,7 @@ describe_channels as (
         or unsubscribes.message_id is not null and (
             newest_consents.updated_at is null
             or newest_consents.status <> 'granted'
-            or newest_consents.updated_at <= unsubscribes.occurred_at
+            or newest_consents.updated_at <= unsubscribes.effective_at
         ) as is_unsubscribed
     from enrolled_profiles
     cross join channel_rules

@@ -30,7 +30,11 @@ list_sightings as (
 
     select
         profile_events.profile_id,
-        profile_events.occurred_at,
+        case
+            when events.kind = 'app'
+                then {{ effective_time('true', 'stated_at', 'received_at') }}
+            else profile_events.occurred_at
+        end as occurred_at,
         events.message_id,
         events.device_token,
         events.advertising_id,
@@ -98,7 +102,7 @@ judge_tokens as (
     select
         see_tokens.*,
         case
-            when find_uninstalls.uninstalled_at > see_tokens.last_seen_at
+            when find_uninstalls.uninstalled_at >= see_tokens.last_seen_at
                 then 'app_uninstalled'
             when
                 newest.device_token <> see_tokens.device_token

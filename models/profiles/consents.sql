@@ -22,6 +22,12 @@ identifiers as (
 
 ),
 
+phone_numbers as (
+
+    select * from {{ ref('stg_phone_numbers') }}
+
+),
+
 profiles as (
 
     select * from {{ ref('profiles') }}
@@ -37,8 +43,10 @@ date_updates as (
         consent_updates.status,
         consent_updates.lawful_basis,
         consent_updates.policy_version,
+        consent_updates.subscription_group,
         consent_updates.message_id,
-        profile_events.occurred_at as updated_at
+        consent_updates.user_id,
+        consent_updates.effective_at as updated_at
     from consent_updates
     inner join profile_events on consent_updates.message_id = profile_events.message_id
 
@@ -54,7 +62,8 @@ marketing_denials as (
 
 ),
 
--- the address that the message names, and the one that the person has
+-- the address that the message names, the one that is its user id, and the one that the
+-- person has
 list_denied_addresses as (
 
     {%- for type, channel in addresses.items() %}
@@ -77,14 +86,38 @@ list_denied_addresses as (
     where
         profiles.{{ type }} is not null
         and denials.channel in ('{{ channel }}', 'all')
-    {{ 'union' if not loop.last }}
+    union
     {%- endfor %}
+    select
+        *,
+        'email' as address_channel,
+        lower(user_id) as address
+    from marketing_denials
+    where channel in ('email', 'all') and user_id like '%@%'
+    union
+    select
+        denials.*,
+        'sms' as address_channel,
+        phone_numbers.phone as address
+    from marketing_denials as denials
+    inner join phone_numbers on denials.user_id = phone_numbers.spelling
+    where denials.channel in ('sms', 'all') and denials.user_id like '+%'
 
 ),
 
 list_updates as (
 
-    select * from date_updates
+    select
+        profile_id,
+        channel,
+        purpose,
+        status,
+        lawful_basis,
+        policy_version,
+        subscription_group,
+        message_id,
+        updated_at
+    from date_updates
     {%- for type, channel in addresses.items() %}
     union all
     select
@@ -94,6 +127,7 @@ list_updates as (
         denied.status,
         denied.lawful_basis,
         denied.policy_version,
+        denied.subscription_group,
         denied.message_id,
         denied.updated_at
     from list_denied_addresses as denied
@@ -106,12 +140,49 @@ list_updates as (
 
 ),
 
+-- a no is undone by a yes to the same group of subscriptions or to all of them
+judge_denials as (
+
+    select
+        *,
+        status = 'denied'
+        and updated_at >= coalesce(
+            greatest(
+                max(case when status = 'granted' then updated_at end) over (
+                    partition by profile_id, channel, purpose, subscription_group
+                ),
+                max(
+                    case
+                        when status = 'granted' and subscription_group is null
+                            then updated_at
+                    end
+                ) over (partition by profile_id, channel, purpose)
+            ),
+            updated_at
+        ) as is_standing_denial
+    from list_updates
+
+),
+
 keep_newest as (
 
-    select * from list_updates
+    select
+        profile_id,
+        channel,
+        purpose,
+        status,
+        lawful_basis,
+        policy_version,
+        message_id,
+        updated_at
+    from judge_denials
     qualify row_number() over (
         partition by profile_id, channel, purpose
-        order by updated_at desc, status asc, message_id asc
+        order by
+            is_standing_denial desc,
+            updated_at desc,
+            status asc,
+            message_id asc
     ) = 1
 
 )

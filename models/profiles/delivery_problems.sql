@@ -25,10 +25,10 @@ identifiers as (
     select
         message_id,
         case identifier_type when 'email' then 'email' else 'sms' end as channel,
-        min(identifier) as address
+        identifier as address,
+        count(*) over (partition by message_id, identifier_type) as address_count
     from {{ ref('stg_identifiers') }}
     where identifier_type in ('email', 'phone')
-    group by message_id, identifier_type
 
 ),
 
@@ -54,12 +54,15 @@ address_reports as (
         message_events.message_id,
         message_events.interaction,
         message_events.is_temporary,
-        profile_events.occurred_at,
+        message_events.effective_at as occurred_at,
         coalesce(
             sends.address,
             identifiers.address,
             case
-                when addresses.valid_from > profile_events.occurred_at then null
+                when message_events.channel = 'push' then message_events.device_token
+            end,
+            case
+                when addresses.valid_from > message_events.effective_at then null
                 else addresses.address
             end
         ) as address
@@ -77,6 +80,11 @@ address_reports as (
         on
             profile_events.profile_id = addresses.profile_id
             and message_events.channel = addresses.channel
+    -- of several addresses one got the message, and each may be the one that failed
+    where
+        coalesce(identifiers.address_count, 1) = 1
+        or sends.address is not null
+        or not {{ success }}
 
 ),
 

@@ -6,6 +6,7 @@
     'stg_order_events': "'ignored'",
     'stg_service_events': "'ignored'",
     'stg_identify_calls': "'ignored'",
+    'stg_consent_values': "'ignored'",
     'stg_consent_updates': "case when status = 'denied' then 'closed' else 'ignored' end",
 } -%}
 {%- set by_shape = "('email', 'phone', 'birthday', 'created_at', 'order')" -%}

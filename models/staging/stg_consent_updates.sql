@@ -40,14 +40,53 @@ purpose_spellings as (
 
 ),
 
-consent_traits as (
+consent_values as (
+
+    select * from {{ ref('stg_consent_values') }}
+
+),
+
+reply_words as (
 
     select
-        field,
-        {{ spelled('spelling') }} as spelled,
-        meaning
+        {{ words_in('spelling') }} as words,
+        {{ spelled('spelling') }} as spelled
     from {{ ref('spellings') }}
-    where field in ('permitting_trait', 'denying_trait')
+    where field = 'reply_word'
+
+),
+
+subscription_groups as (
+
+    select
+        message_id,
+        min(value) as subscription_group
+    from consent_values
+    where subject = 'subscription_group'
+    group by message_id
+
+),
+
+-- a subscription that has ended was one to a product, where the event names what was
+-- bought and neither a channel nor a list
+find_product_subscriptions as (
+
+    select distinct keys.message_id
+    from (
+        select
+            message_id,
+            {{ unnest_items('json_keys(properties)') }} as key
+        from events
+        where
+            action = 'subscription_ended'
+            and {{ json_text('properties', '$.channel') }} is null
+    ) as keys
+    inner join {{ spellings('product_subscription') }} as product_keys
+        on {{ spelled('keys.key') }} = product_keys.spelled
+    where
+        keys.message_id not in (
+            select subscription_groups.message_id from subscription_groups
+        )
 
 ),
 
@@ -55,9 +94,6 @@ read_properties as (
 
     select
         message_id,
-        anonymous_id,
-        user_id,
-        occurred_at,
         action,
         implied_channel,
         {{ json_texts('properties', [
@@ -66,82 +102,172 @@ read_properties as (
             '$.status',
             '$.lawful_basis',
             '$.policy_version',
-            '$.body',
-        ]) }} as fields
+        ]) }} as fields,
+        {{ unnest_items(
+            "case json_type(properties, '$.channel') "
+            ~ "when 'ARRAY' then coalesce("
+            ~ "nullif(json_extract_string(properties, '$.channel[*]'), []), [null]) "
+            ~ "when 'OBJECT' then [null] "
+            ~ "else [" ~ json_text('properties', '$.channel') ~ "] end"
+        ) }} as stated_channel,
+        case
+            when json_type(properties, '$.status') not in ('ARRAY', 'OBJECT')
+                then {{ json_text('properties', '$.status') }}
+        end as stated_status
     from events
-    where kind = 'consent' and action <> 'preferences'
-
-),
-
-reply_words as (
-
-    select * from {{ spellings('reply_word') }}
-
-),
-
-list_words as (
-
-    select
-        message_id,
-        {{ unnest_items("split(" ~ words_in('fields[6]') ~ ", ' ')") }} as word
-    from read_properties
-    where action = 'reply'
-
-),
-
-find_refusals as (
-
-    select distinct list_words.message_id
-    from list_words
-    inner join reply_words on list_words.word = reply_words.spelled
+    where
+        kind = 'consent'
+        and action <> 'preferences'
+        and message_id not in (
+            select products.message_id from find_product_subscriptions as products
+        )
 
 ),
 
 -- an answer by SMS is a no by any word that asks to stop, else a no or a yes by its
--- first word, or about something else
-list_channel_updates as (
+-- first word, or about something else; one that cannot be read may be a no
+read_answers as (
+
+    select
+        answers.message_id,
+        case
+            when
+                bool_or(reply_words.words is not null)
+                or bool_or(status_spellings.meaning = 'denied')
+                then 'denied'
+            else min(status_spellings.meaning)
+        end as status
+    from consent_values as answers
+    left join reply_words
+        on
+            ' ' || {{ words_in('answers.value') }} || ' '
+            like '% ' || reply_words.words || ' %'
+            or {{ spelled('answers.value') }} = reply_words.spelled
+    left join status_spellings
+        on
+            split_part(trim({{ words_in('answers.value') }}), ' ', 1)
+            = status_spellings.spelled
+    where answers.subject = 'answer'
+    group by answers.message_id
+
+),
+
+list_stated_values as (
+
+    select distinct message_id
+    from consent_values
+    where place = 'consent' and status is not null
+
+),
+
+list_event_updates as (
 
     select
         read_properties.message_id,
-        anonymous_id,
-        user_id,
-        occurred_at,
-        nullif(fields[1], '') as stated_channel,
-        implied_channel,
+        nullif(read_properties.stated_channel, '') as stated_channel,
+        read_properties.implied_channel,
         nullif(lower(trim(fields[2])), '') as stated_purpose,
-        case
-            when find_refusals.message_id is not null then 'denied'
-            when action = 'reply' then split_part(trim(fields[6]), ' ', 1)
-            when action in ('denied', 'granted') then action
-            else fields[3]
+        case read_properties.action
+            when 'reply' then read_answers.status
+            when 'subscription_ended' then 'denied'
+            when 'denied' then 'denied'
+            when 'granted' then 'granted'
+            else read_properties.stated_status
         end as stated_status,
-        action = 'reply' as is_reply,
         fields[4] as lawful_basis,
-        fields[5] as policy_version
+        fields[5] as policy_version,
+        subscription_groups.subscription_group
     from read_properties
-    left join find_refusals
-        on read_properties.message_id = find_refusals.message_id
+    left join read_answers on read_properties.message_id = read_answers.message_id
+    left join list_stated_values as stated
+        on read_properties.message_id = stated.message_id
+    left join subscription_groups
+        on read_properties.message_id = subscription_groups.message_id
+    where
+        case
+            when read_properties.action = 'reply'
+                then read_answers.message_id is null or read_answers.status is not null
+            when read_properties.action in ('channel', 'subscription')
+                then
+                    read_properties.stated_status is not null
+                    or stated.message_id is null
+            else true
+        end
+
+),
+
+-- a trait takes a permission back and gives none
+list_value_updates as (
+
+    select
+        consent_values.message_id,
+        coalesce(
+            consent_values.channel, nullif(read_properties.stated_channel, '')
+        ) as stated_channel,
+        case
+            when
+                consent_values.channel is null
+                and consent_values.place in ('consent', 'reply')
+                then events.implied_channel
+        end as implied_channel,
+        consent_values.purpose as stated_purpose,
+        consent_values.status as stated_status,
+        'consent' as lawful_basis,
+        fields[5] as policy_version,
+        subscription_groups.subscription_group
+    from consent_values
+    inner join events on consent_values.message_id = events.message_id
+    left join read_properties
+        on
+            consent_values.message_id = read_properties.message_id
+            and consent_values.place in ('consent', 'reply')
+    left join subscription_groups
+        on
+            consent_values.message_id = subscription_groups.message_id
+            and consent_values.place in ('consent', 'reply')
+    where
+        (
+            consent_values.status = 'denied'
+            or (
+                consent_values.status = 'granted'
+                and consent_values.subject = 'permission'
+                and consent_values.place = 'consent'
+                and consent_values.channel is not null
+                and events.action in ('channel', 'subscription', 'granted')
+            )
+        )
+        and (
+            consent_values.place <> 'consent'
+            or consent_values.message_id not in (
+                select products.message_id from find_product_subscriptions as products
+            )
+        )
 
 ),
 
 list_opt_outs as (
 
     select
-        message_id,
-        anonymous_id,
-        user_id,
-        occurred_at,
-        unknown_channel as stated_channel,
-        channel as implied_channel,
+        message_events.message_id,
+        coalesce(message_events.unknown_channel, message_events.channel)
+            as stated_channel,
+        events.implied_channel,
         'marketing' as stated_purpose,
         'denied' as stated_status,
-        false as is_reply,
         'consent' as lawful_basis,
-        cast(null as varchar) as policy_version
+        cast(null as varchar) as policy_version,
+        subscription_groups.subscription_group
     from message_events
+    inner join events on message_events.message_id = events.message_id
+    left join subscription_groups
+        on message_events.message_id = subscription_groups.message_id
     where
-        interaction = 'unsubscribed'
-        or (interaction = 'complained' and unknown_channel is not null)
+        message_events.interaction = 'unsubscribed'
+        or message_events.is_refusal
+        or (
+            message_events.interaction = 'complained'
+            and message_events.unknown_channel is not null
+        )
 
 ),
 
@@ -150,9 +276,6 @@ find_preferences as (
 
     select
         message_id,
-        anonymous_id,
-        user_id,
-        occurred_at,
         coalesce(
             consent_preferences,
             {{ json_object_at('properties', '$.categoryPreferences') }}
@@ -168,9 +291,6 @@ list_preferences as (
 
     select
         message_id,
-        anonymous_id,
-        user_id,
-        occurred_at,
         preferences is null as is_property,
         unnest(json_keys(coalesce(preferences, properties))) as stated_purpose,
         unnest(json_extract_string(coalesce(preferences, properties), '$.*'))
@@ -195,16 +315,13 @@ list_preference_updates as (
 
     select
         find_preferences.message_id,
-        find_preferences.anonymous_id,
-        find_preferences.user_id,
-        find_preferences.occurred_at,
         cast(null as varchar) as stated_channel,
         'all' as implied_channel,
         coalesce(keep_purposes.stated_purpose, 'marketing') as stated_purpose,
         keep_purposes.stated_status,
-        false as is_reply,
         'consent' as lawful_basis,
-        find_preferences.policy_version
+        find_preferences.policy_version,
+        cast(null as varchar) as subscription_group
     from find_preferences
     left join keep_purposes on find_preferences.message_id = keep_purposes.message_id
     where
@@ -214,118 +331,47 @@ list_preference_updates as (
 
 ),
 
--- the state of a person, which some tools send with every identify call
-list_trait_keys as (
+-- what was chosen is stamped on every message; a no counts on each
+list_stamps as (
 
     select
-        distinct_keys.keys,
-        {{ json_pointer('distinct_keys.trait') }} as place,
-        consent_traits.field = 'denying_trait' as is_denying,
-        consent_traits.meaning as channel
-    from (
-        select
-            keys,
-            {{ unnest_items('keys') }} as trait
-        from (
-            select distinct json_keys(traits) as keys
-            from events
-            where type = 'identify'
-        ) as key_lists
-    ) as distinct_keys
-    inner join consent_traits
-        on {{ spelled('distinct_keys.trait') }} = consent_traits.spelled
-
-),
-
-read_consent_traits as (
-
-    select
-        events.message_id,
-        events.anonymous_id,
-        events.user_id,
-        events.occurred_at,
-        list_trait_keys.channel,
-        list_trait_keys.is_denying,
-        json_extract(events.traits, list_trait_keys.place) as stated,
-        {{ spelled(
-            "coalesce("
-            ~ json_text('json_extract(events.traits, list_trait_keys.place)', '$.state')
-            ~ ", "
-            ~ json_text('json_extract(events.traits, list_trait_keys.place)', '$.status')
-            ~ ", json_extract_string(events.traits, list_trait_keys.place))"
-        ) }} as spelled
+        message_id,
+        unnest(json_keys(consent_preferences)) as stated_purpose,
+        unnest(json_extract_string(consent_preferences, '$.*')) as stated_status
     from events
-    inner join list_trait_keys on json_keys(events.traits) = list_trait_keys.keys
-    where events.type = 'identify'
-
-),
-
--- a trait takes a permission back and gives none
-list_trait_denials as (
-
-    select
-        read_consent_traits.message_id,
-        read_consent_traits.anonymous_id,
-        read_consent_traits.user_id,
-        read_consent_traits.occurred_at,
-        read_consent_traits.channel as stated_channel,
-        cast(null as varchar) as implied_channel,
-        'marketing' as stated_purpose,
-        'denied' as stated_status,
-        false as is_reply,
-        'consent' as lawful_basis,
-        cast(null as varchar) as policy_version
-    from read_consent_traits
-    left join status_spellings
-        on read_consent_traits.spelled = status_spellings.spelled
     where
-        case
-            when json_type(read_consent_traits.stated) = 'NULL' then false
-            when read_consent_traits.is_denying
-                then read_consent_traits.spelled
-                not in ('', 'false', 'no', 'n', '0', 'off', 'never', 'null')
-            else status_spellings.meaning = 'denied'
-        end
+        consent_preferences is not null
+        and action is distinct from 'preferences'
+    union all
+    select
+        message_id,
+        unnest(json_extract_string(try_cast(denied_consents as json), '$[*]'))
+            as stated_purpose,
+        'denied' as stated_status
+    from events
+    where denied_consents is not null
 
 ),
 
--- Segment stamps what was chosen on every message; a no counts on each
 list_stamped_denials as (
 
-    select
-        stamped.message_id,
-        stamped.anonymous_id,
-        stamped.user_id,
-        stamped.occurred_at,
+    select distinct
+        list_stamps.message_id,
         cast(null as varchar) as stated_channel,
         'all' as implied_channel,
         'marketing' as stated_purpose,
         'denied' as stated_status,
-        false as is_reply,
         'consent' as lawful_basis,
-        cast(null as varchar) as policy_version
-    from (
-        select
-            message_id,
-            anonymous_id,
-            user_id,
-            occurred_at,
-            unnest(json_keys(consent_preferences)) as stated_purpose,
-            unnest(json_extract_string(consent_preferences, '$.*')) as stated_status
-        from events
-        where
-            consent_preferences is not null
-            and action is distinct from 'preferences'
-    ) as stamped
+        cast(null as varchar) as policy_version,
+        cast(null as varchar) as subscription_group
+    from list_stamps
     inner join purpose_spellings
-        on {{ spelled('stamped.stated_purpose') }} = purpose_spellings.spelled
+        on {{ spelled('list_stamps.stated_purpose') }} = purpose_spellings.spelled
     left join status_spellings
-        on {{ spelled('stamped.stated_status') }} = status_spellings.spelled
+        on {{ spelled('list_stamps.stated_status') }} = status_spellings.spelled
     where
         purpose_spellings.meaning = 'marketing'
         and coalesce(status_spellings.meaning, 'denied') = 'denied'
-    group by
-        stamped.message_id, stamped.anonymous_id, stamped.user_id, stamped.occurred_at
 
 ),
 
@@ -333,9 +379,6 @@ name_updates as (
 
     select
         updates.message_id,
-        updates.anonymous_id,
-        updates.user_id,
-        updates.occurred_at,
         case
             when updates.stated_channel is null then updates.implied_channel
             when
@@ -344,6 +387,7 @@ name_updates as (
                 then null
             else channel_spellings.meaning
         end as channel,
+        updates.implied_channel,
         coalesce(
             purpose_spellings.meaning,
             lower(trim(updates.stated_purpose)),
@@ -355,6 +399,7 @@ name_updates as (
         coalesce(status_spellings.meaning, 'denied') as status,
         updates.lawful_basis,
         updates.policy_version,
+        updates.subscription_group,
         {{ unread([
             (
                 'channel',
@@ -374,13 +419,13 @@ name_updates as (
             ),
         ]) }} as unread
     from (
-        select * from list_channel_updates
+        select * from list_event_updates
+        union all
+        select * from list_value_updates
         union all
         select * from list_opt_outs
         union all
         select * from list_preference_updates
-        union all
-        select * from list_trait_denials
         union all
         select * from list_stamped_denials
     ) as updates
@@ -390,19 +435,16 @@ name_updates as (
         on {{ spelled('updates.stated_status') }} = status_spellings.spelled
     left join purpose_spellings
         on {{ spelled('updates.stated_purpose') }} = purpose_spellings.spelled
-    where not updates.is_reply or status_spellings.meaning is not null
 
 ),
 
--- a no to a channel that is not known is one to every channel, and a no to a purpose
--- that is not known one to marketing; a yes to either is none
+-- a no to a channel that is not known is one to every channel, to another one than the
+-- event is named for one to both, and to a purpose that is not known one to marketing;
+-- a yes to what is not known is none
 spread_doubt as (
 
     select
         name_updates.message_id,
-        name_updates.anonymous_id,
-        name_updates.user_id,
-        name_updates.occurred_at,
         channels.channel,
         {{ unnest_items(
             "case when name_updates.is_purpose_unknown and status = 'denied' "
@@ -412,13 +454,59 @@ spread_doubt as (
         name_updates.status,
         name_updates.lawful_basis,
         name_updates.policy_version,
+        name_updates.subscription_group,
         name_updates.unread
     from name_updates
     left join channels
         on
             name_updates.channel = channels.channel
-            or (name_updates.channel is null and name_updates.status = 'denied')
+            or (
+                name_updates.status = 'denied'
+                and (
+                    name_updates.channel is null
+                    or name_updates.implied_channel = channels.channel
+                )
+            )
+
+),
+
+-- of what one message says twice, the no holds
+keep_noes as (
+
+    select * from spread_doubt
+    qualify row_number() over (
+        partition by message_id, channel, purpose
+        order by
+            status asc,
+            subscription_group asc nulls first,
+            unread is null asc,
+            lawful_basis asc nulls last,
+            policy_version asc nulls last,
+            cast(unread as varchar) asc nulls last
+    ) = 1
+
+),
+
+date_updates as (
+
+    select
+        keep_noes.message_id,
+        events.anonymous_id,
+        events.user_id,
+        events.occurred_at,
+        {{ effective_time(
+            "keep_noes.status = 'denied'", 'events.stated_at', 'events.received_at'
+        ) }} as effective_at,
+        keep_noes.channel,
+        keep_noes.purpose,
+        keep_noes.status,
+        keep_noes.subscription_group,
+        keep_noes.lawful_basis,
+        keep_noes.policy_version,
+        keep_noes.unread
+    from keep_noes
+    inner join events on keep_noes.message_id = events.message_id
 
 )
 
-select * from spread_doubt
+select * from date_updates

@@ -70,19 +70,16 @@ read_context as (
             '$.isBot',
             '$.bot',
             '$.machine',
+            '$.externalIds',
+            '$.externalId',
+            '$.consentManagement.deniedConsentIds',
         ]) }} as fields,
+        {{ json_object_at('events.context', '$.traits') }} as context_traits,
         case
-            -- some clients write the traits of an identify call into its context, or
-            -- those of a track call beside it
-            when
-                events.type = 'identify' and events.traits <> '{}'
-                or events.type <> 'group'
-                and {{ json_object_at('events.context', '$.traits') }} is null
-                then events.traits
-            else {{ json_object_at('events.context', '$.traits') }}
-        end as stated_traits,
-        {{ json_object_at('events.context', '$.consent.categoryPreferences') }}
-            as consent_preferences,
+            when json_type(events.context, '$.consent.categoryPreferences') is null
+                then {{ json_object_at('events.context', '$.consent') }}
+            else {{ json_object_at('events.context', '$.consent.categoryPreferences') }}
+        end as consent_preferences,
         case
             when events.type = 'page'
                 then {{ json_texts('events.properties', ['$.url', '$.search']) }}
@@ -97,15 +94,31 @@ read_context as (
 
 ),
 
+-- some clients write the traits of an identify call into its context, or those of a
+-- track call beside it, or some here and some there
+gather_traits as (
+
+    select
+        *,
+        case
+            when type <> 'group' and context_traits is null then traits
+            when type = 'group' or nullif(traits, '{}') is null then context_traits
+            when type = 'identify' then json_merge_patch(context_traits, traits)
+            else json_merge_patch(traits, context_traits)
+        end as stated_traits
+    from read_context
+
+),
+
 property_keys as (
 
-    {{ key_spellings('properties', 'read_context', 'properties') | indent(4) }}
+    {{ key_spellings('properties', 'gather_traits', 'properties') | indent(4) }}
 
 ),
 
 trait_keys as (
 
-    {{ key_spellings('traits', 'read_context', 'stated_traits') | indent(4) }}
+    {{ key_spellings('traits', 'gather_traits', 'stated_traits') | indent(4) }}
 
 ),
 
@@ -128,7 +141,7 @@ read_queries as (
             ),
             ''
         ) as query
-    from read_context
+    from gather_traits
 
 ),
 
@@ -271,7 +284,9 @@ name_fields as (
         concat_ws(' ', nullif(fields[20], ''), nullif(fields[21], '')) as tool,
         {{ respelled('name_campaigns.stated_traits', 'trait_keys.respellings') }}
             as traits,
+        coalesce(nullif(fields[25], ''), nullif(fields[26], '')) as external_ids,
         name_campaigns.consent_preferences,
+        nullif(fields[27], '') as denied_consents,
         {{ respelled('name_campaigns.properties', 'property_keys.respellings') }}
             as properties
     from name_campaigns

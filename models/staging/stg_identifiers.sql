@@ -47,21 +47,61 @@ read_fields as (
                     '$.customer.email',
                     '$.profile.email',
                     '$.user.email',
+                    '$.contact.email',
+                    '$.subscriber.email',
+                    '$.member.email',
+                    '$.data.email',
                 ]) ~ ' || ' ~ joined_texts('traits', ['$.email'])
                 ~ " || coalesce(user_id, '')") }}
         end as recipient_email,
         case
             when kind in ('message', 'consent')
-                then coalesce(
-                    {{ json_text('properties', '$.phone') }},
+                then {{ json_texts('properties', [
+                    '$.phone',
+                    '$.recipient',
+                    '$.customer.phone',
+                    '$.profile.phone',
+                    '$.profile.phone_number',
+                    '$.user.phone',
+                    '$.contact.phone',
+                    '$.subscriber.phone',
+                ]) }} || [
                     case
                         when action = 'reply'
                             then {{ json_text('properties', '$.from') }}
                         else {{ json_text('properties', '$.to') }}
-                    end
-                )
-        end as recipient_phone
+                    end,
+                    case when user_id like '+%' then user_id end
+                ]
+        end as recipient_phones,
+        case
+            when left(external_ids, 1) = '['
+                then json_extract(try_cast(external_ids as json), '$[*]')
+            when left(external_ids, 1) = '{'
+                then [try_cast(external_ids as json)]
+        end as external_ids
     from events
+
+),
+
+list_external_ids as (
+
+    select
+        items.message_id,
+        items.occurred_at,
+        trait_spellings.meaning as name,
+        {{ json_text('items.item', '$.id') }} as value
+    from (
+        select
+            message_id,
+            occurred_at,
+            {{ unnest_items('external_ids') }} as item
+        from read_fields
+        where external_ids is not null
+    ) as items
+    inner join {{ spellings('traits') }} as trait_spellings
+        on {{ spelled(json_text('items.item', '$.type')) }} = trait_spellings.spelled
+    where trait_spellings.meaning in ('email', 'phone')
 
 ),
 
@@ -77,12 +117,24 @@ list_identifiers as (
             ('email', 'traits[1]'),
             ('email', "coalesce(nullif(recipient_email, ''), properties[1])"),
             ('phone', 'traits[2]'),
-            ('phone', 'recipient_phone'),
             ('anonymous_id', 'anonymous_id'),
             ('anonymous_id', "case when type = 'alias' then properties[3] end"),
             ('device_id', 'device_id'),
         ]) }} as pair
     from read_fields
+    union all
+    select
+        message_id,
+        occurred_at,
+        { 'name': 'phone', 'value': {{ unnest_items('recipient_phones') }} } as pair
+    from read_fields
+    where recipient_phones is not null
+    union all
+    select
+        message_id,
+        occurred_at,
+        { 'name': name, 'value': value } as pair
+    from list_external_ids
 
 ),
 
@@ -96,30 +148,33 @@ name_pairs as (
             'list_identifiers.pair.name',
             'list_identifiers.pair.value',
             'phone_numbers.phone'
-        ) }} as identifier
+        ) }} as identifier,
+        case when list_identifiers.pair.value like '+%' then phone_numbers.phone end
+            as phone
     from list_identifiers
     left join phone_numbers
         on
-            list_identifiers.pair.name = 'phone'
+            list_identifiers.pair.name in ('phone', 'anonymous_id')
             and list_identifiers.pair.value = phone_numbers.spelling
 
 ),
 
 -- tools that know no more than an address send it as if it were a browser's id
-recognise_emails as (
+recognise_addresses as (
 
     select
         message_id,
         occurred_at,
         case
-            when identifier_type = 'anonymous_id' and {{ is_email('identifier') }}
-                then 'email'
+            when identifier_type <> 'anonymous_id' then identifier_type
+            when {{ is_email('identifier') }} then 'email'
+            when phone is not null then 'phone'
             else identifier_type
         end as identifier_type,
         case
-            when identifier_type = 'anonymous_id' and {{ is_email('identifier') }}
-                then lower(identifier)
-            else identifier
+            when identifier_type <> 'anonymous_id' then identifier
+            when {{ is_email('identifier') }} then lower(identifier)
+            else coalesce(phone, identifier)
         end as identifier
     from name_pairs
     where identifier <> ''
@@ -134,7 +189,7 @@ name_identifiers as (
             when identifier_type = 'email' then split_part(identifier, '@', 1)
             else identifier
         end as name
-    from recognise_emails
+    from recognise_addresses
 
 ),
 

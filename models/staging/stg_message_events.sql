@@ -45,10 +45,18 @@ read_properties as (
         anonymous_id,
         user_id,
         occurred_at,
-        case when action = 'soft_bounced' then 'bounced' else action end
+        stated_at,
+        received_at,
+        case when action like '%_bounced' then 'bounced' else action end
             as interaction,
-        action = 'soft_bounced' as is_soft_bounce,
+        action,
         implied_channel,
+        coalesce(
+            device_token,
+            {{ json_text('properties', '$.device_token') }},
+            {{ json_text('properties', '$.push_token') }},
+            {{ json_text('properties', '$.token') }}
+        ) as device_token,
         coalesce(
             user_agent,
             {{ json_text('properties', '$.user_agent') }},
@@ -89,6 +97,110 @@ name_messages as (
         {{ known_name('fields[4]', 'any') }} as stated_campaign_name,
         {{ known_name('fields[6]') }} as stated_email_id
     from read_properties
+
+),
+
+failure_keys as (
+
+    select * from {{ spellings('failure_key') }}
+
+),
+
+refusal_reasons as (
+
+    select {{ words_in('spelling') }} as words
+    from {{ ref('spellings') }}
+    where field = 'refusal_reason'
+
+),
+
+list_failures as (
+
+    select
+        message_id,
+        unnest(json_keys(properties)) as key,
+        unnest(json_extract_string(properties, '$.*')) as value
+    from read_properties
+    where interaction in ('bounced', 'failed')
+
+),
+
+describe_failures as (
+
+    select
+        list_failures.message_id,
+        {{ ordered_list('list_failures.value', 'list_failures.key asc') }} as details
+    from list_failures
+    inner join failure_keys
+        on {{ spelled('list_failures.key') }} = failure_keys.spelled
+    group by list_failures.message_id
+
+),
+
+-- failures that a tool brings about itself, for it knows that the person said no
+find_refusals as (
+
+    select distinct describe_failures.message_id
+    from describe_failures
+    inner join refusal_reasons
+        on
+            ' ' || {{ words_in(joined_list('describe_failures.details', ' ')) }} || ' '
+            like '% ' || refusal_reasons.words || ' %'
+
+),
+
+read_failures as (
+
+    select
+        read_properties.message_id,
+        {%- for name, form in [
+            ('permanent', '5[.][0-9]{1,3}[.][0-9]{1,3}'),
+            ('passing', '[24][.][0-9]{1,3}[.][0-9]{1,3}'),
+            ('basic', '5[0-9]{2}'),
+        ] %}
+        nullif({{ smtp_status(
+            joined_list('max(describe_failures.details)', ' '), form
+        ) }}, '') as {{ name }}_status,
+        {%- endfor %}
+        coalesce(bool_or(bounce_types.meaning = 'temporary'), false) as is_called_soft,
+        coalesce(bool_or(bounce_types.meaning = 'permanent'), false) as is_called_hard
+    from read_properties
+    left join describe_failures
+        on read_properties.message_id = describe_failures.message_id
+    left join bounce_types
+        on
+            bounce_types.spelled
+            in ({{ spelled('fields[8]') }}, {{ spelled('fields[9]') }})
+    where read_properties.interaction in ('bounced', 'failed')
+    group by read_properties.message_id
+
+),
+
+-- a failure passes if one sign says so and none that it stays; a mailbox that is full
+-- (5.2.2) and a sender that is refused (5.7) may pass
+find_temporary as (
+
+    select read_properties.message_id
+    from read_properties
+    inner join read_failures on read_properties.message_id = read_failures.message_id
+    where
+        (
+            read_properties.action = 'soft_bounced'
+            or read_failures.is_called_soft
+            or read_properties.fields[10] like '4._%'
+        )
+        and read_properties.action <> 'hard_bounced'
+        and not read_failures.is_called_hard
+        and (
+            read_failures.permanent_status is null
+            or read_failures.permanent_status = '5.2.2'
+            or read_failures.permanent_status like '5.7.%'
+        )
+        and (
+            read_failures.basic_status is null
+            or read_failures.permanent_status is not null
+            or read_failures.passing_status is not null
+        )
 
 ),
 
@@ -234,11 +346,17 @@ name_fields as (
         name_messages.anonymous_id,
         name_messages.user_id,
         name_messages.occurred_at,
+        {{ effective_time(
+            "interaction in ('bounced', 'failed', 'complained', 'unsubscribed')",
+            'stated_at',
+            'received_at'
+        ) }} as effective_at,
         coalesce(channel_spellings.meaning, name_messages.implied_channel)
             as channel,
         case when channel_spellings.meaning is null then nullif(fields[1], '') end
             as unknown_channel,
         name_messages.interaction,
+        name_messages.device_token,
         sends.send_id,
         coalesce(stated_campaign_id, context_campaign_id) as campaign_id,
         coalesce(stated_campaign_name, context_campaign_name) as campaign_name,
@@ -249,14 +367,8 @@ name_fields as (
             case when sends.send_id is null then stated_send_id end
         ) as email_id,
         nullif(fields[7], '') as link_url,
-        interaction in ('bounced', 'failed') and (
-            is_soft_bounce
-            or coalesce(
-                bounce_types.meaning = 'temporary',
-                fields[10] like '4._%',
-                false
-            )
-        ) as is_temporary,
+        find_temporary.message_id is not null as is_temporary,
+        find_refusals.message_id is not null as is_refusal,
         interaction in ('opened', 'clicked') and (
             name_messages.is_bot
             or {{ is_flagged('fields[15]') }}
@@ -269,10 +381,10 @@ name_fields as (
     left join sends on fields[2] = sends.send_id
     left join channel_spellings
         on {{ spelled('fields[1]') }} = channel_spellings.spelled
-    left join bounce_types
-        on
-            {{ spelled("coalesce(fields[8], fields[9])") }} = bounce_types.spelled
-            and name_messages.interaction in ('bounced', 'failed')
+    left join find_temporary
+        on name_messages.message_id = find_temporary.message_id
+    left join find_refusals
+        on name_messages.message_id = find_refusals.message_id
     left join list_machine_agents
         on name_messages.user_agent = list_machine_agents.user_agent
     left join list_machine_answers

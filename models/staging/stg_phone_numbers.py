@@ -20,11 +20,27 @@ def model(dbt, session):
         """
         select json_extract_string(traits, '$.phone') as spelling from events
         union
-        select distinct unnest(json_extract_string(
-            properties, ['$.phone', '$.to', '$.from']
-        )) as spelling
+        select distinct unnest(json_extract_string(properties, [
+            '$.phone', '$.to', '$.from', '$.recipient', '$.customer.phone',
+            '$.profile.phone', '$.profile.phone_number', '$.user.phone',
+            '$.contact.phone', '$.subscriber.phone'
+        ])) as spelling
         from events
         where kind in ('message', 'consent')
+        union
+        select user_id as spelling from events where user_id like '+%'
+        union
+        select anonymous_id as spelling from events where anonymous_id like '+%'
+        union
+        select unnest(json_extract_string(
+            try_cast(external_ids as json), '$[*].id'
+        )) as spelling
+        from events
+        where external_ids like '[%'
+        union
+        select json_extract_string(try_cast(external_ids as json), '$.id') as spelling
+        from events
+        where external_ids not like '[%'
         union
         select unnest([identifier, linked_identifier]) as spelling from rules
         where 'phone' in (identifier_type, linked_identifier_type)
