@@ -27,12 +27,28 @@
 {# Whether a text names nothing. `kind` says of what it should be the name: `any`, for
    which the fewest words stand, `id` or `order_id`. #}
 {% macro is_placeholder(text, kind='id') -%}
-    coalesce(
-        {{ is_word_for_nothing(text, kind) }}
-        or {{ is_spoilt(text, kind) }}
-        or {{ is_template(text) }},
-        false
-    )
+    case
+        when {{ 'false' if kind == 'order_id' else is_plain_id(text) }} then false
+        else coalesce(
+            {{ is_word_for_nothing(text, kind) }}
+            or {{ is_spoilt(text, kind) }}
+            or {{ is_template(text) }},
+            false
+        )
+    end
+{%- endmacro %}
+
+{# Whether a text looks like most ids, so that nothing more need be asked: a short number
+   or letters (an E may be of a number) and digits without the signs of templates. Only
+   placeholders of orders hold a digit. #}
+{% macro is_plain_id(text) -%}
+    {%- set any = '[a-zA-Z0-9@._-]*' -%}
+    {%- set letter = '[a-df-zA-DF-Z]' -%}
+    {{ matches_whole(
+        text,
+        '[1-9][0-9]{0,8}|' ~ any ~ '(?:' ~ letter ~ any ~ '[0-9]|[0-9]' ~ any ~ letter
+        ~ ')' ~ any
+    ) }}
 {%- endmacro %}
 
 {# Whether a text is a word that says that there is nothing. #}
