@@ -68,6 +68,16 @@
     end
 {%- endmacro %}
 
+{# The JSON at each of some paths, read in one go. #}
+{% macro json_values(column, paths) -%}
+    json_extract({{ column }}, ['{{ paths | join("', '") }}'])
+{%- endmacro %}
+
+{# JSON if it is an object; null where it is anything else. #}
+{% macro if_object(value) -%}
+    case when substr({{ value }}, 1, 1) = '{' then {{ value }} end
+{%- endmacro %}
+
 {# Many values as one text, each with a space after it. #}
 {% macro joined_texts(column, paths) -%}
     {%- for path in paths -%}

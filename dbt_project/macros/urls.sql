@@ -1,18 +1,22 @@
 {# Texts that hold addresses or their queries as one text in which every parameter
    stands between & and =, however it was set apart: by ?, # or ;, by &amp;, or
-   percent-encoded with all of the query. #}
+   percent-encoded with all of the query; null where nothing is set to anything. #}
 {% macro url_query(texts) -%}
     {{ return(adapter.dispatch('url_query')(texts)) }}
 {%- endmacro %}
 
 {% macro default__url_query(texts) -%}
-    regexp_replace(
-        regexp_replace(
-            concat_ws(chr(10), {{ texts | join(', ') }}),
-            '(?i)%(?:3f|23|26|3b)(utm_[a-z]+|[a-z]*clid)%3d', '&\1=', 'g'
-        ),
-        '[?#&;](?:amp;|#38;)*([a-zA-Z0-9_]+)=', '&\1=', 'g'
-    )
+    {%- set text = 'concat_ws(chr(10), ' ~ texts | join(', ') ~ ')' -%}
+    case
+        when regexp_matches({{ text }}, '=|%3[dD]')
+            then regexp_replace(
+                regexp_replace(
+                    {{ text }},
+                    '(?i)%(?:3f|23|26|3b)(utm_[a-z]+|[a-z]*clid)%3d', '&\1=', 'g'
+                ),
+                '[?#&;](?:amp;|#38;)*([a-zA-Z0-9_]+)=', '&\1=', 'g'
+            )
+    end
 {%- endmacro %}
 
 {# The names of the parameters of such a text that have a value, in lower case. #}

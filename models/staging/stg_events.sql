@@ -74,12 +74,11 @@ read_context as (
             '$.externalId',
             '$.consentManagement.deniedConsentIds',
         ]) }} as fields,
-        {{ json_object_at('events.context', '$.traits') }} as context_traits,
-        case
-            when json_type(events.context, '$.consent.categoryPreferences') is null
-                then {{ json_object_at('events.context', '$.consent') }}
-            else {{ json_object_at('events.context', '$.consent.categoryPreferences') }}
-        end as consent_preferences,
+        {{ json_values('events.context', [
+            '$.traits',
+            '$.consent.categoryPreferences',
+            '$.consent',
+        ]) }} as objects,
         case
             when events.type = 'page'
                 then {{ json_texts('events.properties', ['$.url', '$.search']) }}
@@ -100,13 +99,19 @@ gather_traits as (
 
     select
         *,
+        {{ if_object('coalesce(objects[2], objects[3])') }} as consent_preferences,
         case
             when type <> 'group' and context_traits is null then traits
             when type = 'group' or nullif(traits, '{}') is null then context_traits
             when type = 'identify' then json_merge_patch(context_traits, traits)
             else json_merge_patch(traits, context_traits)
         end as stated_traits
-    from read_context
+    from (
+        select
+            *,
+            {{ if_object('objects[1]') }} as context_traits
+        from read_context
+    ) as read_objects
 
 ),
 

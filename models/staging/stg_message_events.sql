@@ -51,17 +51,8 @@ read_properties as (
             as interaction,
         action,
         implied_channel,
-        coalesce(
-            device_token,
-            {{ json_text('properties', '$.device_token') }},
-            {{ json_text('properties', '$.push_token') }},
-            {{ json_text('properties', '$.token') }}
-        ) as device_token,
-        coalesce(
-            user_agent,
-            {{ json_text('properties', '$.user_agent') }},
-            {{ json_text('properties', '$.userAgent') }}
-        ) as user_agent,
+        device_token as context_device_token,
+        user_agent as context_user_agent,
         campaign_id as context_campaign_id,
         campaign_name as context_campaign_name,
         {{ json_texts('properties', [
@@ -80,6 +71,11 @@ read_properties as (
             '$.http_method',
             '$.purpose',
             '$."client-info".bot',
+            '$.device_token',
+            '$.push_token',
+            '$.token',
+            '$.user_agent',
+            '$.userAgent',
         ]) }} as fields,
         properties,
         is_bot
@@ -95,7 +91,10 @@ name_messages as (
         {{ known_name('fields[2]') }} as stated_send_id,
         {{ known_name('fields[3]', 'any') }} as stated_campaign_id,
         {{ known_name('fields[4]', 'any') }} as stated_campaign_name,
-        {{ known_name('fields[6]') }} as stated_email_id
+        {{ known_name('fields[6]') }} as stated_email_id,
+        coalesce(context_device_token, fields[16], fields[17], fields[18])
+            as device_token,
+        coalesce(context_user_agent, fields[19], fields[20]) as user_agent
     from read_properties
 
 ),
@@ -216,11 +215,11 @@ sends as (
 
 list_machine_agents as (
 
-    select distinct read_properties.user_agent
-    from read_properties
+    select distinct name_messages.user_agent
+    from name_messages
     inner join machine_user_agents
         on
-            lower(read_properties.user_agent)
+            lower(name_messages.user_agent)
             like lower(machine_user_agents.user_agent_pattern)
 
 ),
@@ -289,6 +288,17 @@ list_click_bursts as (
 
 ),
 
+read_answer_keys as (
+
+    select
+        message_id,
+        properties,
+        json_keys(properties) as keys
+    from read_properties
+    where interaction in ('opened', 'clicked')
+
+),
+
 list_flag_keys as (
 
     select
@@ -300,8 +310,7 @@ list_flag_keys as (
             keys,
             {{ unnest_items('keys') }} as found_key
         from (
-            select distinct json_keys(properties) as keys
-            from read_properties
+            select distinct keys from read_answer_keys
         ) as distinct_keys
     ) as key_lists
     inner join machine_flags
@@ -312,12 +321,12 @@ list_flag_keys as (
 read_flags as (
 
     select
-        read_properties.message_id,
+        read_answer_keys.message_id,
         list_flag_keys.is_of_humans,
-        {{ json_text_at('read_properties.properties', 'list_flag_keys.place') }} as flag
-    from read_properties
-    inner join list_flag_keys
-        on json_keys(read_properties.properties) = list_flag_keys.keys
+        {{ json_text_at('read_answer_keys.properties', 'list_flag_keys.place') }}
+            as flag
+    from read_answer_keys
+    inner join list_flag_keys on read_answer_keys.keys = list_flag_keys.keys
 
 ),
 
