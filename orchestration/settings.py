@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import available_timezones
 
 from dotenv.parser import parse_stream
 from pydantic import Field, PositiveInt, SecretStr, ValidationError, field_validator
@@ -91,6 +92,10 @@ class Settings(BaseSettings):
         le=MOST_DAYS,
         description="days that a good estimator stays in use while newer ones fail",
     )
+    time_zone: str = Field(
+        default="UTC",
+        description="the shop's IANA time zone: the clock of whoever's is not known",
+    )
     phone_region: str = Field(
         default="US",
         pattern="^[A-Z]{2}$",
@@ -132,6 +137,14 @@ class Settings(BaseSettings):
         """Keep an empty home from being the folder that one happens to be in."""
         if value == "":
             raise ValueError("is empty; name a folder")
+        return value
+
+    @field_validator("time_zone")
+    @classmethod
+    def refuse_unknown_zone(cls, value: str) -> str:
+        """Keep a misspelt zone from moving the night of everybody without one."""
+        if value not in available_timezones():
+            raise ValueError("is no IANA time zone, such as Europe/Berlin")
         return value
 
     @field_validator("horizon_days", mode="before")

@@ -25,6 +25,7 @@ read_properties as (
             '$.brand',
             '$.price',
             '$.quantity',
+            '$.currency',
         ]) }} as fields
     from events
     where kind = 'cart'
@@ -47,6 +48,7 @@ name_fields as (
         nullif(fields[6], '') as brand,
         {{ amount('fields[7]') }} as price,
         {{ quantity('fields[8]') }} as quantity,
+        upper(nullif(trim(fields[9]), '')) as currency,
         {{ unread([
             ('price', 'fields[7]', amount('fields[7]')),
             ('quantity', 'fields[8]', quantity('fields[8]')),

@@ -26,6 +26,18 @@ channel_spellings as (
 
 ),
 
+transactional_campaigns as (
+
+    select * from {{ ref('transactional_campaigns') }}
+
+),
+
+message_classes as (
+
+    select * from {{ spellings('consent_purpose') }}
+
+),
+
 bounce_types as (
 
     select * from {{ spellings('bounce_type') }}
@@ -70,6 +82,7 @@ read_properties as (
             '$.request_method',
             '$.http_method',
             '$.purpose',
+            '$.message_class',
         ]) }} as fields
     from events
     where kind = 'message'
@@ -172,6 +185,23 @@ list_machine_answers as (
 
 ),
 
+-- a tool that sends receipts rarely says that they are no advertising
+list_transactional as (
+
+    select distinct read_properties.message_id
+    from read_properties
+    inner join transactional_campaigns
+        on
+            ' ' || {{ words_in("coalesce(
+                nullif(fields[4], ''),
+                context_campaign_name,
+                nullif(fields[3], ''),
+                context_campaign_id
+            )") }}
+            like '% ' || transactional_campaigns.words || '%'
+
+),
+
 name_fields as (
 
     select
@@ -187,6 +217,13 @@ name_fields as (
         sends.send_id,
         coalesce(nullif(fields[3], ''), context_campaign_id) as campaign_id,
         coalesce(nullif(fields[4], ''), context_campaign_name) as campaign_name,
+        coalesce(
+            message_classes.meaning,
+            case
+                when list_transactional.message_id is null then 'marketing'
+                else 'transactional'
+            end
+        ) as message_class,
         nullif(fields[5], '') as step,
         -- a send that is not ours is a mailing of another tool, to all its recipients
         coalesce(
@@ -216,6 +253,13 @@ name_fields as (
     left join sends on fields[2] = sends.send_id
     left join channel_spellings
         on {{ spelled('fields[1]') }} = channel_spellings.spelled
+    left join message_classes
+        on
+            {{ spelled('coalesce(fields[20], fields[19])') }}
+            = message_classes.spelled
+            and message_classes.meaning in ('marketing', 'transactional')
+    left join list_transactional
+        on read_properties.message_id = list_transactional.message_id
     left join bounce_types
         on
             {{ spelled("coalesce(fields[9], fields[10])") }} = bounce_types.spelled

@@ -14,6 +14,8 @@ list_products as (
         message_id,
         kind,
         action,
+        upper(nullif(trim({{ json_text('properties', '$.currency') }}), ''))
+            as currency,
         {{ json_objects('properties', '$.products') }} as products
     from events
 
@@ -25,6 +27,7 @@ number_lines as (
         message_id,
         kind,
         action,
+        currency,
         unnest(range(1, len(products) + 1)) as line_number,
         unnest(products) as product
     from list_products
@@ -43,6 +46,7 @@ read_lines as (
         number_lines.message_id,
         number_lines.kind,
         number_lines.action,
+        number_lines.currency,
         number_lines.line_number,
         cast(number_lines.product as varchar) as product,
         json_type(number_lines.product) as product_type,
@@ -76,6 +80,7 @@ name_fields as (
         nullif(fields[4], '') as category,
         nullif(fields[5], '') as brand,
         {{ amount('fields[6]') }} as price,
+        currency,
         coalesce({{ quantity('fields[7]') }}, 1) as quantity,
         {{ unread([
             (

@@ -47,6 +47,7 @@ describe_run as (
         current_run.match_threshold,
         current_run.phone_region,
         current_run.evidence_epoch,
+        current_run.time_zone,
         coalesce(
             current_run.base_currency, find_usual_currency.currency, 'USD'
         ) as base_currency
