@@ -12,6 +12,8 @@ import polars as pl
 
 from activations.authoring import read_usable
 from activations.blueprint import PROBLEM_SCHEMA, Journey, Problem
+from activations.channels import CHANNELS
+from activations.destinations import read_destinations
 from activations.ledger import Ledger
 from activations.render import CONTENT, Renderer
 from orchestration.fingerprint import fingerprint
@@ -60,7 +62,9 @@ CURRENT_RUN: dict[str, pl.DataType] = {
     "match_threshold": pl.Float64(),
     "phone_region": pl.String(),
     "evidence_epoch": pl.String(),
+    "time_zone": pl.String(),
 }
+DESTINATIONS = pl.Schema({"channel": pl.String(), "destination": pl.String()})
 
 
 class FutureError(Exception):
@@ -83,7 +87,10 @@ def refuse_future(settings: Settings, as_of: datetime) -> None:
 
 
 def begin_run(connection: Connection, as_of: datetime, settings: Settings) -> bool:
-    """Record the run at `as_of`; returns whether none newer was ever recorded."""
+    """Record the run at `as_of`, its settings and where its messages go.
+
+    Returns whether none newer was ever recorded.
+    """
     connection.execute(RUNS)
     newer = connection.execute(
         "select count(*) from raw.runs where as_of > ?", [as_of]
@@ -105,11 +112,31 @@ def begin_run(connection: Connection, as_of: datetime, settings: Settings) -> bo
         "match_threshold": settings.match_threshold,
         "phone_region": settings.phone_region,
         "evidence_epoch": evidence_epoch(connection, settings),
+        "time_zone": settings.time_zone,
     }
     replace_table(
         connection, "raw.current_run", pl.DataFrame([run], schema=CURRENT_RUN)
     )
+    routes = list(destinations_in_use(settings).items())
+    replace_table(
+        connection,
+        "raw.destinations",
+        pl.DataFrame(routes, schema=DESTINATIONS, orient="row"),
+    )
     return is_newest
+
+
+def destinations_in_use(settings: Settings) -> dict[str, str]:
+    """The destination of each channel that has one; without `live` all write files.
+
+    Raises:
+        DestinationsError: if the file that says so cannot be used.
+    """
+    if not settings.live:
+        return dict.fromkeys(CHANNELS, "file")
+    lacking = {"none"} if settings.smtp_host else {"none", "smtp"}
+    stated = read_destinations()
+    return {channel: name for channel, name in stated.items() if name not in lacking}
 
 
 def listed_sends(connection: Connection) -> list[str]:
