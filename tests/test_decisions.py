@@ -543,9 +543,9 @@ def test_a_send_that_waits_is_judged_again_by_the_rules_of_its_class(
     town.lab.put("staging.stg_journey_problems", [{"journey": "restoration"}])
     town.lab.build(NOON + 2 * HOUR)
     blocks = town.lab.read("""
-        select send_list.profile_id, pending_blocks.rule, pending_blocks.verdict
-        from decisions.pending_blocks
-        inner join decisions.send_list using (send_id)
+        select profile_id, reason, verdict
+        from decisions.deliverable_sends
+        where not is_deliverable
         order by all
     """).rows()
     assert set(waiting["profile_id"]) == {*names, "apologised"}
