@@ -652,6 +652,19 @@ def test_a_renamed_step_is_sent_to_nobody_twice(town: Town) -> None:
     assert set(ends(town).values()) == {"completed"}
 
 
+def test_a_step_of_which_only_the_ledger_knows_moves_nobody_back(town: Town) -> None:
+    """A warehouse was put back, and the step has another name by now."""
+    found(town, "word", ["push"], steps=2)
+    town.move_in("ann")
+    town.want("ann", "word", NOON - HOUR)
+    town.run(NOON)
+    rename(town, step=("step_1", "hello"))
+    for table in ("journey_versions", "decisions", "send_list"):
+        town.lab.change(f"delete from decisions.{table}")
+    assert town.run(NOON + HOUR) == []
+    assert town.run(NOON + DAY) == [("step_2", "push")]
+
+
 def test_a_renamed_journey_keeps_its_people_where_they_are(town: Town) -> None:
     found(town, "word", ["push"], steps=2)
     for name in ("ann", "bob"):
@@ -898,6 +911,19 @@ def test_two_people_at_one_address_are_told_a_thing_once(town: Town) -> None:
         where verdict = 'suppressed' and journey = 'word' and channel = 'email'
     """)
     assert ("step_1", "shared_address") in suppressed.rows()
+
+
+def test_who_begins_again_shares_an_address_with_nobody(town: Town) -> None:
+    found(town, "word", ["email"], steps=2, re_eligible_after_seconds=3 * 86400)
+    town.move_in("ann")
+    town.want("ann", "word", NOON - HOUR)
+    town.run(NOON)
+    # held for so long that the next time comes less than the same time later
+    assert town.run(NOON + 2 * DAY) == [("step_2", "email")]
+    town.lab.change("delete from profiles.intents")
+    town.want("ann", "word", NOON + 3 * DAY)
+    assert town.run(NOON + 3 * DAY) == [("step_1", "email")]
+    assert town.run(NOON + 4 * DAY) == [("step_2", "email")]
 
 
 def test_who_shares_an_address_with_a_failed_send_still_gets_theirs(

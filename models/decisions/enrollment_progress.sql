@@ -62,10 +62,16 @@ place_sends as (
         sends.state,
         sends.as_of as sent_at,
         coalesce(step_places.current_step, sends.step) as step,
-        step_places.step_position,
-        step_places.is_escalation
+        -- a step that a warehouse put back knows nothing of has the place of its turn
+        coalesce(
+            step_places.step_position,
+            dense_rank() over (
+                partition by sends.enrollment_id order by sends.as_of asc
+            )
+        ) as step_position,
+        coalesce(step_places.is_escalation, false) as is_escalation
     from sends
-    inner join step_places
+    left join step_places
         on sends.journey = step_places.journey and sends.step = step_places.step
 
 ),

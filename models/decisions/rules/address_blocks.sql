@@ -61,11 +61,15 @@ find_repetitions as (
         on
             contact_points.profile_id = enrollments.profile_id
             and journeys.journey = enrollments.journey
-            and sends.enrollment_id <> enrollments.enrollment_id
+    left join enrollments as receivers
+        on sends.enrollment_id = receivers.enrollment_id
     where
-        journeys.re_eligible_after_seconds is null
-        or {{ add_seconds('sends.as_of', 'journeys.re_eligible_after_seconds') }}
-        > run.as_of
+        coalesce(receivers.profile_id, '') <> enrollments.profile_id
+        and (
+            journeys.re_eligible_after_seconds is null
+            or {{ add_seconds('sends.as_of', 'journeys.re_eligible_after_seconds') }}
+            > run.as_of
+        )
 
 )
 
