@@ -686,6 +686,62 @@ def test_a_renamed_journey_keeps_its_people_where_they_are(town: Town) -> None:
     assert town.lab.read("from decisions.entries").height == 2
 
 
+def test_a_name_that_is_used_again_means_what_it_meant_to_those_of_then(
+    town: Town,
+) -> None:
+    found(town, "word", ["push"], steps=2)
+    for name in ("ann", "bob"):
+        town.move_in(name)
+    town.want("ann", "word", NOON - HOUR)
+    assert town.run(NOON) == [("step_1", "push")]
+    rename(town, journey=("word", "letter"))
+    town.lab.change(
+        "update staging.stg_journeys set entry_intents = ['letter'] "
+        "where journey = 'letter'"
+    )
+    town.run(NOON + HOUR)
+    # another journey of the same steps takes the name that is free
+    found(town, "word", ["onsite"], steps=2)
+    town.lab.change("delete from profiles.intents")
+    town.want("bob", "word", NOON + 2 * HOUR)
+    assert town.run(NOON + 2 * HOUR) == [("step_1", "onsite")]
+    assert sorted(town.run(NOON + DAY + 2 * HOUR)) == [
+        ("step_2", "onsite"),
+        ("step_2", "push"),
+    ]
+    town.run(NOON + 2 * DAY)
+    journeys = town.lab.read("""
+        select entries.entry_profile_id, enrollments.journey, enrollments.exit_reason
+        from decisions.enrollments
+        inner join decisions.entries using (enrollment_id)
+        order by all
+    """)
+    assert journeys.rows() == [
+        ("ann", "letter", "completed"),
+        ("bob", "word", "completed"),
+    ]
+
+
+def test_a_step_that_takes_the_old_name_of_another_is_a_new_one(town: Town) -> None:
+    found(town, "word", ["push"], steps=2)
+    town.move_in("ann")
+    town.want("ann", "word", NOON - HOUR)
+    assert town.run(NOON) == [("step_1", "push")]
+    rename(town, step=("step_1", "hello"))
+    town.run(NOON + HOUR)
+    town.lab.change("""
+        insert into staging.stg_journey_steps by name
+        select * replace ('step_3' as step, 3 as step_position)
+        from staging.stg_journey_steps where journey = 'word' and step = 'step_2'
+    """)
+    town.lab.change(
+        "update staging.stg_journeys set step_count = 3 where journey = 'word'"
+    )
+    assert town.run(NOON + DAY) == [("step_2", "push")]
+    rename(town, step=("step_3", "step_1"))
+    assert town.run(NOON + 2 * DAY) == []
+
+
 def test_a_step_that_is_taken_out_or_put_in_moves_nobody(town: Town) -> None:
     found(town, "word", ["push"], steps=3)
     town.move_in("ann")

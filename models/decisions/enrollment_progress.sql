@@ -47,10 +47,7 @@ sessions as (
 
 journey_names as (
 
-    select distinct
-        journey,
-        current_journey
-    from step_places
+    select * from {{ ref('journey_names') }}
 
 ),
 
@@ -72,7 +69,10 @@ place_sends as (
         coalesce(step_places.is_escalation, false) as is_escalation
     from sends
     left join step_places
-        on sends.journey = step_places.journey and sends.step = step_places.step
+        on
+            sends.journey = step_places.journey
+            and sends.step = step_places.step
+            and {{ named_then('step_places', 'sends.as_of') }}
 
 ),
 
@@ -131,7 +131,10 @@ place_entries as (
         on
             entries.identifier_type = identity_map.identifier_type
             and entries.identifier = identity_map.identifier
-    left join journey_names on entries.journey = journey_names.journey
+    left join journey_names
+        on
+            entries.journey = journey_names.journey
+            and {{ named_then('journey_names', 'entries.entered_at') }}
     left join last_sends on entries.enrollment_id = last_sends.enrollment_id
     left join count_sends on entries.enrollment_id = count_sends.enrollment_id
     where entries.entered_at <= run.as_of

@@ -35,10 +35,7 @@ sends as (
 -- a journey is the same by whatever name it once went
 journey_names as (
 
-    select distinct
-        journey,
-        current_journey
-    from {{ ref('step_places') }}
+    select * from {{ ref('journey_names') }}
 
 ),
 
@@ -52,7 +49,10 @@ lost_entries as (
         identity_map.profile_id,
         max(sends.as_of) as last_entered_at
     from sends
-    left join journey_names on sends.journey = journey_names.journey
+    left join journey_names
+        on
+            sends.journey = journey_names.journey
+            and {{ named_then('journey_names', 'sends.as_of') }}
     inner join identity_map
         on
             sends.identifier_type = identity_map.identifier_type
@@ -77,7 +77,10 @@ lost_entries as (
             max(entries.entered_at) as last_entered_at
         from {{ this }} as entries
         cross join run
-        left join journey_names on entries.journey = journey_names.journey
+        left join journey_names
+            on
+                entries.journey = journey_names.journey
+                and {{ named_then('journey_names', 'entries.entered_at') }}
         inner join identity_map
             on
                 entries.identifier_type = identity_map.identifier_type

@@ -1,5 +1,5 @@
--- One row per journey, version of its steps and step: under which key the step is
--- known, whatever it and its journey are called. Append-only.
+-- One row per journey, version of its steps and step: under which keys the two are
+-- known, whatever they are called. Append-only.
 {{ config(
     materialized='incremental',
     incremental_strategy='append',
@@ -50,75 +50,110 @@ known_steps as (
 
 ),
 
+-- what a journey was like when it was last seen, under its last name
 last_steps as (
 
     select * from known_steps
-    qualify as_of = max(as_of) over (partition by journey)
+    qualify as_of = max(as_of) over (partition by journey_key)
 
 ),
 
-list_names as (
+known_names as (
 
     select
-        current_steps.journey,
-        {{ ordered_list('current_steps.step', 'current_steps.step_position asc') }}
-            as step_names
+        journey,
+        max_by(journey_key, as_of) as journey_key,
+        max(as_of) as seen_at
+    from known_steps
+    group by journey
+
+),
+
+list_steps as (
+
+    select
+        journey,
+        {{ ordered_list('step', 'step_position asc') }} as step_names
     from current_steps
-    group by current_steps.journey
+    group by journey
 
 ),
 
-list_known_names as (
+list_last_steps as (
 
     select
-        last_steps.journey,
-        last_steps.journey_key,
-        last_steps.as_of,
-        {{ ordered_list('last_steps.step', 'last_steps.step_position asc') }}
-            as step_names
+        journey_key,
+        journey,
+        as_of,
+        {{ ordered_list('step', 'step_position asc') }} as step_names
     from last_steps
     group by 1, 2, 3
 
 ),
 
 -- a new name over the steps of a journey that is gone is another name of it
-find_renamed_journeys as (
+find_renamed as (
 
     select
-        list_names.journey,
-        list_known_names.journey as last_name,
-        list_known_names.journey_key
-    from list_names
-    inner join list_known_names on list_names.step_names = list_known_names.step_names
+        list_steps.journey,
+        list_last_steps.journey_key
+    from list_steps
+    inner join list_last_steps on list_steps.step_names = list_last_steps.step_names
     where
-        list_names.journey not in (select known_steps.journey from known_steps)
-        and list_known_names.journey not in (
-            select current_steps.journey from current_steps
+        list_steps.journey not in (select known_names.journey from known_names)
+        and list_last_steps.journey_key not in (
+            select known_names.journey_key
+            from known_names
+            where
+                known_names.journey in (
+                    select current_steps.journey from current_steps
+                )
+                or known_names.journey in (select set_aside.journey from set_aside)
         )
-        and list_known_names.journey not in (select set_aside.journey from set_aside)
     qualify row_number() over (
-        partition by list_names.journey
-        order by list_known_names.as_of desc, list_known_names.journey asc
+        partition by list_steps.journey
+        order by list_last_steps.as_of desc, list_last_steps.journey_key asc
     ) = 1
     and row_number() over (
-        partition by list_known_names.journey order by list_names.journey asc
+        partition by list_last_steps.journey_key order by list_steps.journey asc
     ) = 1
 
 ),
 
-name_journeys as (
+claim_keys as (
 
     select
-        current_steps.*,
-        coalesce(renamed.last_name, current_steps.journey) as last_name,
+        list_steps.journey,
+        list_steps.step_names,
+        known_names.seen_at,
         coalesce(
-            renamed.journey_key, last_keys.journey_key, current_steps.journey
+            known_names.journey_key, find_renamed.journey_key, list_steps.journey
         ) as journey_key
-    from current_steps
-    left join find_renamed_journeys as renamed
-        on current_steps.journey = renamed.journey
-    left join list_known_names as last_keys
-        on current_steps.journey = last_keys.journey
+    from list_steps
+    left join known_names on list_steps.journey = known_names.journey
+    left join find_renamed on list_steps.journey = find_renamed.journey
+
+),
+
+-- a name that was given up for another one, and is used again, is a journey of its own
+key_journeys as (
+
+    select
+        claim_keys.journey,
+        claim_keys.step_names,
+        case
+            when
+                row_number() over (
+                    partition by claim_keys.journey_key
+                    order by
+                        claim_keys.seen_at desc nulls last,
+                        claim_keys.journey asc
+                ) = 1
+                then claim_keys.journey_key
+            else {{ surrogate_key(['claim_keys.journey', 'run.as_of']) }}
+        end as journey_key
+    from claim_keys
+    cross join run
 
 ),
 
@@ -126,16 +161,18 @@ name_journeys as (
 number_steps as (
 
     select
-        name_journeys.*,
+        current_steps.*,
+        key_journeys.journey_key,
         same_steps.step_key as same_step_key,
         count(same_steps.step_key) over (
-            partition by name_journeys.journey order by name_journeys.step_position asc
+            partition by current_steps.journey order by current_steps.step_position asc
         ) as gap
-    from name_journeys
+    from current_steps
+    inner join key_journeys on current_steps.journey = key_journeys.journey
     left join last_steps as same_steps
         on
-            name_journeys.last_name = same_steps.journey
-            and name_journeys.step = same_steps.step
+            key_journeys.journey_key = same_steps.journey_key
+            and current_steps.step = same_steps.step
 
 ),
 
@@ -145,12 +182,12 @@ number_last_steps as (
         last_steps.*,
         same_steps.step as same_step,
         count(same_steps.step) over (
-            partition by last_steps.journey order by last_steps.step_position asc
+            partition by last_steps.journey_key order by last_steps.step_position asc
         ) as gap
     from last_steps
-    left join name_journeys as same_steps
+    left join number_steps as same_steps
         on
-            last_steps.journey = same_steps.last_name
+            last_steps.journey_key = same_steps.journey_key
             and last_steps.step = same_steps.step
 
 ),
@@ -160,9 +197,9 @@ place_new_names as (
     select
         *,
         row_number() over (
-            partition by journey, gap order by step_position asc
+            partition by journey_key, gap order by step_position asc
         ) as place,
-        count(*) over (partition by journey, gap) as place_count
+        count(*) over (partition by journey_key, gap) as place_count
     from number_steps
     where same_step_key is null
 
@@ -173,9 +210,9 @@ place_lost_names as (
     select
         *,
         row_number() over (
-            partition by journey, gap order by step_position asc
+            partition by journey_key, gap order by step_position asc
         ) as place,
-        count(*) over (partition by journey, gap) as place_count
+        count(*) over (partition by journey_key, gap) as place_count
     from number_last_steps
     where same_step is null
 
@@ -204,7 +241,7 @@ key_steps as (
             and number_steps.step = place_new_names.step
     left join place_lost_names
         on
-            number_steps.last_name = place_lost_names.journey
+            place_new_names.journey_key = place_lost_names.journey_key
             and place_new_names.gap = place_lost_names.gap
             and place_new_names.place = place_lost_names.place
             and place_new_names.place_count = place_lost_names.place_count
@@ -216,13 +253,17 @@ keep_changed as (
 
     select key_steps.*
     from key_steps
-    left join list_names on key_steps.journey = list_names.journey
-    left join list_known_names on key_steps.journey = list_known_names.journey
+    inner join key_journeys on key_steps.journey = key_journeys.journey
+    left join list_last_steps
+        on key_steps.journey_key = list_last_steps.journey_key
     where
-        list_known_names.journey is null
+        list_last_steps.journey_key is null
         or (
-            list_names.step_names <> list_known_names.step_names
-            and list_known_names.as_of < key_steps.as_of
+            list_last_steps.as_of < key_steps.as_of
+            and (
+                list_last_steps.journey <> key_steps.journey
+                or list_last_steps.step_names <> key_journeys.step_names
+            )
         )
 
 )

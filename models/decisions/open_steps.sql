@@ -37,7 +37,10 @@ sends as (
         step_places.current_step as step
     from {{ ref('stg_sends') }} as sends
     inner join {{ ref('step_places') }} as step_places
-        on sends.journey = step_places.journey and sends.step = step_places.step
+        on
+            sends.journey = step_places.journey
+            and sends.step = step_places.step
+            and {{ named_then('step_places', 'sends.as_of') }}
 
 ),
 

@@ -82,7 +82,10 @@ describe_waiting as (
     -- the person by now, whom merges may have given another id
     inner join progress on sends.enrollment_id = progress.enrollment_id
     left join step_places
-        on sends.journey = step_places.journey and sends.step = step_places.step
+        on
+            sends.journey = step_places.journey
+            and sends.step = step_places.step
+            and {{ named_then('step_places', 'sends.as_of') }}
     left join journeys on progress.journey = journeys.journey
     left join steps
         on

@@ -1,5 +1,5 @@
--- One row per journey and step, by every name that they ever had: what they are called
--- now and which place the step has.
+-- One row per name of a journey and step and span in which it meant the same: what they
+-- are called now and which place the step has.
 with
 
 run as (
@@ -17,21 +17,27 @@ versions as (
 
 ),
 
+newest_versions as (
+
+    select * from versions
+    qualify as_of = max(as_of) over (partition by journey_key)
+
+),
+
 current_names as (
 
     select distinct
-        versions.journey_key,
-        versions.step_key,
+        newest_versions.journey_key,
+        newest_versions.step_key,
         steps.journey,
         steps.step,
         steps.step_position,
         steps.is_escalation
     from {{ ref('stg_journey_steps') }} as steps
-    inner join versions
-        on steps.journey = versions.journey and steps.step = versions.step
-    qualify versions.as_of = max(versions.as_of) over (
-        partition by versions.journey, versions.step
-    )
+    inner join newest_versions
+        on
+            steps.journey = newest_versions.journey
+            and steps.step = newest_versions.step
 
 ),
 
@@ -39,17 +45,28 @@ journey_names as (
 
     select distinct
         journey_key,
-        journey
-    from current_names
+        current_journey
+    from {{ ref('journey_names') }}
 
 ),
 
-last_versions as (
+-- a name may be given to another step once the one that had it has a new one
+span_names as (
 
-    select * from versions
-    qualify row_number() over (
-        partition by journey, step order by as_of desc, step_key asc
-    ) = 1
+    select
+        journey,
+        step,
+        journey_key,
+        step_key,
+        case
+            when min(min(as_of)) over (partition by journey, step) < min(as_of)
+                then min(as_of)
+        end as named_from,
+        lead(min(as_of)) over (
+            partition by journey, step order by min(as_of) asc
+        ) as named_until
+    from versions
+    group by journey, step, journey_key, step_key
 
 ),
 
@@ -57,19 +74,19 @@ last_versions as (
 find_places as (
 
     select
-        last_versions.journey,
-        last_versions.step,
+        gone.journey_key,
+        gone.step_key,
         max(current_names.step_position) as step_position
-    from last_versions
+    from versions as gone
     inner join versions
         on
-            last_versions.journey = versions.journey
-            and last_versions.as_of = versions.as_of
-            and last_versions.step_position >= versions.step_position
+            gone.journey_key = versions.journey_key
+            and gone.as_of = versions.as_of
+            and gone.step_position >= versions.step_position
     inner join current_names
         on
-            versions.step_key = current_names.step_key
-            and last_versions.journey_key = current_names.journey_key
+            versions.journey_key = current_names.journey_key
+            and versions.step_key = current_names.step_key
     group by 1, 2
 
 ),
@@ -77,25 +94,26 @@ find_places as (
 name_places as (
 
     select
-        last_versions.journey,
-        last_versions.step,
-        coalesce(journey_names.journey, last_versions.journey) as current_journey,
+        span_names.journey,
+        span_names.step,
+        span_names.named_from,
+        span_names.named_until,
+        journey_names.current_journey,
         current_names.step as current_step,
         coalesce(
             current_names.step_position, find_places.step_position, 0
         ) as step_position,
         coalesce(current_names.is_escalation, false) as is_escalation
-    from last_versions
-    left join journey_names
-        on last_versions.journey_key = journey_names.journey_key
+    from span_names
+    inner join journey_names on span_names.journey_key = journey_names.journey_key
     left join current_names
         on
-            last_versions.journey_key = current_names.journey_key
-            and last_versions.step_key = current_names.step_key
+            span_names.journey_key = current_names.journey_key
+            and span_names.step_key = current_names.step_key
     left join find_places
         on
-            last_versions.journey = find_places.journey
-            and last_versions.step = find_places.step
+            span_names.journey_key = find_places.journey_key
+            and span_names.step_key = find_places.step_key
 
 )
 

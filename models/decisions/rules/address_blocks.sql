@@ -51,7 +51,10 @@ find_repetitions as (
     from sends
     cross join run
     inner join step_places
-        on sends.journey = step_places.journey and sends.step = step_places.step
+        on
+            sends.journey = step_places.journey
+            and sends.step = step_places.step
+            and {{ named_then('step_places', 'sends.as_of') }}
     inner join journeys on step_places.current_journey = journeys.journey
     inner join contact_points
         on
