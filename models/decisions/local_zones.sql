@@ -33,6 +33,12 @@ countries as (
 
 ),
 
+country_names as (
+
+    select * from {{ ref('country_names') }}
+
+),
+
 list_zones as (
 
     select
@@ -49,12 +55,11 @@ list_zones as (
         time_zones.time_zone,
         2 as preference
     from profiles
-    inner join countries
+    inner join country_names
         on
-            upper(trim(profiles.country)) = countries.country
-            or {{ spelled('profiles.country') }}
-            = {{ spelled('countries.country_name') }}
-    inner join time_zones on countries.country = time_zones.country
+            {{ spelled('profiles.country') }}
+            = {{ spelled('country_names.country_name') }}
+    inner join time_zones on country_names.country = time_zones.country
 
     union all
 

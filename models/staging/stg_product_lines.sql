@@ -60,6 +60,7 @@ read_lines as (
                 '$.brand',
                 '$.price',
                 '$.quantity',
+                '$.currency',
             ]
         ) }} as fields
     from number_lines
@@ -80,7 +81,7 @@ name_fields as (
         nullif(fields[4], '') as category,
         nullif(fields[5], '') as brand,
         {{ amount('fields[6]') }} as price,
-        currency,
+        coalesce(upper(nullif(trim(fields[8]), '')), currency) as currency,
         coalesce({{ quantity('fields[7]') }}, 1) as quantity,
         {{ unread([
             (
