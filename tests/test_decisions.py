@@ -429,7 +429,7 @@ def test_quiet_hours_follow_the_clock_of_the_person(
     assert town.verdicts("ann")["push_reminder", "push"] == expected
 
 
-def test_a_time_zone_nobody_knows_counts_as_utc(town: Town) -> None:
+def test_a_time_zone_nobody_knows_leaves_the_clock_of_the_shop(town: Town) -> None:
     town.move_in("ann", timezone="Mars/Olympus")
     town.leave_cart("ann", NOON - HOUR)
     assert town.run(NOON) == [("push_reminder", "push")]
