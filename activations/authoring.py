@@ -40,6 +40,7 @@ SAMPLE: Mapping[str, Any] = {
     "first_name": "Ada",
     "timezone": "Europe/Paris",
     "phase_name": "action",
+    "currency": "EUR",
     "product_id": "tent-2",
     "product_name": "Tent",
     "category": "Camping",

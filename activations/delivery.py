@@ -5,7 +5,7 @@ In order, for one channel:
 1. what an earlier run left in flight is recalled: its destination knows, or it is
    `unknown` and never tried again;
 2. what an earlier run left pending is withdrawn if it is no longer wanted or too old,
-   and held if it must not go out now;
+   and held if it must not go out now, as the decisions of this run say;
 3. the send list is enqueued, one row per `send_id`, before anything is sent;
 4. pending rows are claimed, rendered, handed over and settled, batch by batch.
 
@@ -17,8 +17,9 @@ of that message, or its wait; never of another.
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from types import MappingProxyType
+from typing import Literal
 
 import polars as pl
 
@@ -28,7 +29,7 @@ from activations.render import ContentError, Message, Renderer, RenderError
 
 RUN_DID_NOT_FINISH = "run_did_not_finish"
 NO_LONGER_DUE = "no_longer_due"
-SHARED_ADDRESS = "shared_address"
+NO_DESTINATION = "no_destination"
 CONTENT_UNUSABLE = "content_unusable"
 EXPIRED = "expired"
 CRASHED_IN_FLIGHT = "crashed_in_flight"
@@ -36,12 +37,11 @@ CRASHED_IN_FLIGHT = "crashed_in_flight"
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often a row is tried, and for how long, before it is given up."""
+    """How often a row is tried before it is given up."""
 
     passes_per_run: int = 3
     most_attempts: int = 9
     pause_seconds: float = 2.0
-    longest_wait: timedelta = timedelta(days=1)
 
 
 class ImbalanceError(Exception):
@@ -69,10 +69,10 @@ def activate(
     send_list: pl.DataFrame,
     *,
     channel: str,
-    destination: Destination,
+    destination: Destination | None,
     others: Sequence[Destination] = (),
     held: Mapping[str, str] = MappingProxyType({}),
-    repeats_since: Mapping[str, datetime | None] = MappingProxyType({}),
+    unwanted: Mapping[str, str] = MappingProxyType({}),
     renderer: Renderer,
     as_of: datetime,
     policy: RetryPolicy = RetryPolicy(),
@@ -82,16 +82,20 @@ def activate(
 
     `send_list` holds the columns of `ENQUEUED`, `is_due` (decided by this run, or
     again) and `is_wanted` (an earlier decision that still may be carried out). `held`
-    are sends that may be carried out, but not now, each with its reason.
-    `repeats_since` is, per journey, the moment after which the same step, sent to the
-    same address for somebody else, makes a send a repetition; without one, any does.
-    `others` are destinations of earlier runs that can say what they took.
+    are sends that may be carried out, but not now, `unwanted` those that no longer may,
+    each with its reason. Without a `destination` none goes out. `others` are
+    destinations of earlier runs that can say what they took.
     """
-    reconcile(ledger, channel, (destination, *others), as_of=as_of)
-    withdraw(ledger, channel, send_list, as_of=as_of, policy=policy)
-    enqueue(ledger, send_list, destination=destination.name, as_of=as_of)
+    known = (*([destination] if destination else []), *others)
+    reconcile(ledger, channel, known, as_of=as_of)
+    withdraw(ledger, channel, send_list, unwanted, as_of=as_of)
+    name = destination.name if destination else "none"
+    enqueue(ledger, send_list, destination=name, as_of=as_of)
+    if destination is None:
+        waiting = [send.send_id for send in ledger.waiting(channel)]
+        ledger.withdraw(waiting, state="suppressed", reason=NO_DESTINATION, as_of=as_of)
+        return
     ledger.refresh(send_list.filter("is_wanted").to_dicts())
-    suppress_repetitions(ledger, channel, repeats_since, as_of=as_of)
     deliver(
         ledger,
         channel,
@@ -130,17 +134,22 @@ def withdraw(
     ledger: Ledger,
     channel: str,
     send_list: pl.DataFrame,
+    unwanted: Mapping[str, str],
     *,
     as_of: datetime,
-    policy: RetryPolicy,
 ) -> None:
     """Settle the pending rows of earlier runs that must not go out any more."""
     wanted = set(send_list.filter("is_wanted")["send_id"])
-    earlier = [send for send in ledger.waiting(channel) if send.as_of < as_of]
-    late = [s.send_id for s in earlier if as_of - s.waits_since > policy.longest_wait]
-    ledger.withdraw(late, state="dead", reason=EXPIRED, as_of=as_of)
-    moot = [send.send_id for send in earlier if send.send_id not in wanted]
-    ledger.withdraw(moot, state="suppressed", reason=NO_LONGER_DUE, as_of=as_of)
+    moot: dict[str, list[str]] = {}
+    for send in ledger.waiting(channel):
+        if send.send_id not in wanted:
+            reason = unwanted.get(send.send_id, NO_LONGER_DUE)
+            moot.setdefault(reason, []).append(send.send_id)
+    for reason, send_ids in moot.items():
+        # what only came too late can be tried again
+        state: Literal["dead", "suppressed"]
+        state = "dead" if reason == EXPIRED else "suppressed"
+        ledger.withdraw(send_ids, state=state, reason=reason, as_of=as_of)
 
 
 def enqueue(
@@ -157,31 +166,6 @@ def enqueue(
         as_of=as_of,
         suppressed_for=RUN_DID_NOT_FINISH,
     )
-
-
-def suppress_repetitions(
-    ledger: Ledger,
-    channel: str,
-    since: Mapping[str, datetime | None],
-    *,
-    as_of: datetime,
-) -> None:
-    """Settle marketing that goes to the same address for somebody else: once is enough.
-
-    Two people may share an address; one of them reads it.
-    """
-    repeated: list[str] = []
-    coming: set[tuple[str, str, str]] = set()
-    for send in ledger.waiting(channel):
-        if send.message_class != "marketing" or not send.address:
-            continue
-        message = (send.journey, send.step, send.address)
-        if message in coming or ledger.received_by_another(
-            send, since=since.get(send.journey)
-        ):
-            repeated.append(send.send_id)
-        coming.add(message)
-    ledger.withdraw(repeated, state="suppressed", reason=SHARED_ADDRESS, as_of=as_of)
 
 
 def hold(

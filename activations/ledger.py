@@ -183,6 +183,7 @@ ROWS_BEFORE_SCHEMA: Schema = {
     "state": pl.String,
     "reason": pl.String,
     "as_of": TIMESTAMP,
+    "waits_since": TIMESTAMP,
     "sent_at": TIMESTAMP,
 }
 DEAD_SCHEMA: Schema = {
@@ -221,12 +222,6 @@ class Send:
     payload: str | None
     as_of: datetime
     attempts: int
-    retried_at: datetime | None = None
-
-    @property
-    def waits_since(self) -> datetime:
-        """The run that decided it, or the last before somebody had it tried again."""
-        return self.retried_at or self.as_of
 
 
 @dataclass(frozen=True)
@@ -516,18 +511,17 @@ class Ledger:
     def refresh(self, sends: Iterable[Mapping[str, object]]) -> None:
         """Write to pending rows what they are to be sent with now.
 
-        The address is the person's present one; the payload is gone from a row that was
-        settled before, and is put back.
+        Address, payload and class are those of now; a payload that is not known now
+        stays as it was.
         """
+        names = ("send_id", "address", "payload", "message_class")
         with self._transaction() as connection:
             connection.executemany(
                 "update sends set address = :address, "
-                "payload = coalesce(payload, :payload) "
+                "payload = coalesce(:payload, payload), "
+                "message_class = :message_class "
                 "where send_id = :send_id and state = 'pending'",
-                [
-                    {name: send[name] for name in ("send_id", "address", "payload")}
-                    for send in sends
-                ],
+                [{name: send[name] for name in names} for send in sends],
             )
 
     def hold(self, reasons: Mapping[str, str]) -> None:
@@ -537,32 +531,6 @@ class Ledger:
                 "update sends set reason = ? where send_id = ? and state = 'pending'",
                 [(reason, send_id) for send_id, reason in reasons.items()],
             )
-
-    def received_by_another(self, send: Send, *, since: datetime | None) -> bool:
-        """Whether this step went, or is going, to the address for somebody else."""
-        rows = self._connection.execute(
-            """
-            select 1 from sends
-            where
-                channel = :channel
-                and address = :address
-                and journey = :journey
-                and step = :step
-                and enrollment_id <> :enrollment_id
-                and state in ('inflight', 'sent', 'unknown')
-                and as_of > :since
-            limit 1
-            """,
-            {
-                "channel": send.channel,
-                "address": send.address,
-                "journey": send.journey,
-                "step": send.step,
-                "enrollment_id": send.enrollment_id,
-                "since": to_text(since) if since else "",
-            },
-        ).fetchall()
-        return bool(rows)
 
     def dead(self) -> pl.DataFrame:
         """How many sends are dead for which reason, the newest of them last settled."""
@@ -621,6 +589,7 @@ class Ledger:
                 case when settled_at < :as_of then state else 'pending' end as state,
                 case when settled_at < :as_of then reason end as reason,
                 as_of,
+                coalesce(retried_at, as_of) as waits_since,
                 case when settled_at < :as_of then sent_at end as sent_at,
                 enqueued_at
             from sends
@@ -828,6 +797,5 @@ def to_text(moment: datetime) -> str:
 def to_send(row: sqlite3.Row) -> Send:
     """A ledger row as what delivery needs of it."""
     values = {name: row[name] for name in Send.__dataclass_fields__}
-    for name in ("as_of", "retried_at"):
-        values[name] = values[name] and datetime.fromisoformat(values[name])
+    values["as_of"] = datetime.fromisoformat(values["as_of"])
     return Send(**values)

@@ -329,13 +329,13 @@ class Renderer:
         if not isinstance(payload, dict):
             raise RenderError("the payload is no object")
         return {
+            "currency": self._currency,
             **present(payload),
             "send_id": send.send_id,
             "journey": send.journey,
             "step": send.step,
             "channel": send.channel,
             "message_class": send.message_class,
-            "currency": self._currency,
             "brand": self.brand,
             "tracked": lambda path: self._tracked(path, send),
         }
@@ -446,7 +446,7 @@ def refuse_missing(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @with_context
 def money(value: object, *, context: RenderContext) -> str:
-    """`12.5` as `$12.50`, in the shop's currency."""
+    """`12.5` as `$12.50`, in the currency of the message, else the shop's."""
     currency = str(context.resolve("currency"))
     places = 0 if currency in WITHOUT_MINOR_UNIT else 2
     try:

@@ -14,6 +14,7 @@ from pathlib import Path
 from smtplib import SMTP_SSL_PORT
 from typing import Annotated, Any
 from urllib.parse import urlsplit
+from zoneinfo import available_timezones
 
 from dotenv.parser import parse_stream
 from pydantic import (
@@ -123,6 +124,10 @@ class Settings(BaseSettings):
         ge=1,
         le=MAX_DAYS,
         description="days that a good estimator stays in use while newer ones fail",
+    )
+    time_zone: str = Field(
+        default="UTC",
+        description="the shop's IANA time zone: the clock of whoever's is not known",
     )
     phone_region: str = Field(
         default="US",
@@ -262,6 +267,14 @@ class Settings(BaseSettings):
             is_whole = False
         if not is_whole or not URL_CHARACTERS.fullmatch(value) or "@" in parts.netloc:
             raise ValueError("is no address of a shop")
+        return value
+
+    @field_validator("time_zone")
+    @classmethod
+    def refuse_unknown_zone(cls, value: str) -> str:
+        """Keep a misspelt zone from moving the night of everybody without one."""
+        if value not in available_timezones():
+            raise ValueError("is no IANA time zone, such as Europe/Berlin")
         return value
 
     @field_validator("horizon_days", mode="before")

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from activations.blueprint import journey_frames, load_journeys
+from activations.channels import CHANNELS
 from orchestration.settings import PROJECT
 from orchestration.warehouse import Connection, Warehouse, fetch_frame
 from tests.conftest import MakeOnce
@@ -24,7 +25,8 @@ OVERRIDES = (
     *("audience_members", "stated_overrides", "overrides"),
 )
 APPEND_ONLY = (
-    *("decisions.entries", "decisions.decisions"),
+    *("decisions.entries", "decisions.enrollment_exits"),
+    *("decisions.journey_versions", "decisions.decisions"),
     *("decisions.send_list", "decisions.send_choices"),
 )
 
@@ -32,11 +34,15 @@ SEED_FOLDER = PROJECT / "dbt_project" / "seeds"
 SEEDS = ("decisions", "identity", "overrides")
 
 PARENTS = {
-    "staging.stg_run": "as_of timestamp, is_newest boolean",
+    "staging.stg_run": """
+        as_of timestamp, is_newest boolean, base_currency varchar, time_zone varchar
+    """,
+    "staging.stg_destinations": "channel varchar, destination varchar",
     "staging.stg_message_events": """
         message_id varchar, occurred_at timestamp, effective_at timestamp,
         channel varchar, interaction varchar,
-        send_id varchar, campaign_id varchar, email_id varchar, is_machine boolean
+        message_class varchar default 'marketing', send_id varchar, campaign_id varchar,
+        campaign_name varchar, email_id varchar, is_machine boolean
     """,
     "staging.stg_product_views": "message_id varchar",
     "staging.stg_cart_events": "message_id varchar, action varchar",
@@ -49,8 +55,8 @@ PARENTS = {
     "staging.stg_sends": """
         send_id varchar, enrollment_id varchar, journey varchar, step varchar,
         channel varchar, profile_id varchar, identifier_type varchar,
-        identifier varchar, content_id varchar, message_class varchar, state varchar,
-        as_of timestamp
+        identifier varchar, content_id varchar, message_class varchar, address varchar,
+        state varchar, as_of timestamp, waits_since timestamp
     """,
     "staging.stg_journey_problems": "journey varchar",
     "identity.identity_map": """
@@ -102,6 +108,19 @@ PARENTS = {
     "profiles.product_stats": """
         product_id varchar, product_name varchar, category varchar,
         price decimal(18, 2), recent_buyer_count bigint
+    """,
+    "profiles.product_prices": """
+        product_id varchar, currency varchar, product_name varchar, category varchar,
+        price decimal(18, 2)
+    """,
+    "profiles.product_interactions": """
+        message_id varchar, profile_id varchar, occurred_at timestamp, action varchar,
+        product_id varchar, product_name varchar, category varchar,
+        price decimal(18, 2), currency varchar
+    """,
+    "profiles.cart_items": """
+        profile_id varchar, product_id varchar, price decimal(18, 2), currency varchar,
+        quantity decimal(18, 3), added_at timestamp, message_id varchar
     """,
     "profiles.product_affinities": """
         profile_id varchar, product_id varchar, affinity double
@@ -157,7 +176,17 @@ class DecisionLab:
     def build(self, as_of: datetime, *, is_newest: bool = True, only: str = "") -> None:
         """Build the tables whose name begins with `only` as a run at `as_of` would."""
         self.change("delete from staging.stg_run")
-        self.put("staging.stg_run", [{"as_of": as_of, "is_newest": is_newest}])
+        self.put(
+            "staging.stg_run",
+            [
+                {
+                    "as_of": as_of,
+                    "is_newest": is_newest,
+                    "base_currency": "USD",
+                    "time_zone": "UTC",
+                }
+            ],
+        )
         for table, query in self.models.items():
             if not table.startswith(only):
                 continue
@@ -171,7 +200,8 @@ class DecisionLab:
         self.change(f"""
             insert into staging.stg_sends by name
             select
-                send_id, enrollment_id, journey, step, channel, profile_id, as_of,
+                send_id, enrollment_id, journey, step, channel, profile_id,
+                message_class, content_id, address, as_of, as_of as waits_since,
                 '{state}' as state
             from decisions.send_list
             where as_of = '{as_of.isoformat()}'
@@ -193,6 +223,10 @@ def compile_models(folder: Path) -> None:
             connection.execute(f"create table {table} ({columns})")
         for table, columns in append_only_columns().items():
             connection.execute(f"create table {table} ({columns})")
+        connection.executemany(
+            "insert into staging.stg_destinations values (?, 'file')",
+            [[channel] for channel in CHANNELS],
+        )
         for table, frame in zip(("journeys", "journey_steps"), steps, strict=True):
             connection.register("frame", frame.to_arrow())
             connection.execute(

@@ -1,6 +1,7 @@
 """The activation assets: the newest run pushes, once, and only what is in balance."""
 
 import json
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,7 +12,12 @@ import pytest
 
 from activations.channels import CHANNELS
 from activations.delivery import ImbalanceError
-from activations.ledger import COPY_SCHEMA, Ledger, Outcome
+from activations.destinations import (
+    DESTINATIONS,
+    DestinationsError,
+    read_destinations,
+)
+from activations.ledger import COPY_SCHEMA, Ledger
 from orchestration.assets import activate
 from orchestration.assets.activate import COLUMNS
 from orchestration.resources import Home
@@ -33,36 +39,22 @@ TABLES: dict[str, dict[str, Any]] = {
         "state": pl.String,
         "as_of": pl.Datetime("us"),
     },
-    "staging.stg_journeys": {
-        "journey": pl.String,
-        "re_eligible_after_seconds": pl.Int64,
-    },
-    "profiles.contact_points": {
-        "profile_id": pl.String,
-        "channel": pl.String,
-        "address": pl.String,
-    },
-    "decisions.pending_blocks": {
+    "decisions.verdicts": {
         "send_id": pl.String,
-        "rule": pl.String,
-        "rule_order": pl.Int64,
+        "candidate_id": pl.String,
         "verdict": pl.String,
-    },
-    "profiles.consents": {
-        "profile_id": pl.String,
-        "channel": pl.String,
-        "purpose": pl.String,
-        "status": pl.String,
-    },
-    "profiles.overrides": {
-        "profile_id": pl.String,
-        "override": pl.String,
+        "reason": pl.String,
         "message_class": pl.String,
     },
-    "decisions.enrollments": {
-        "enrollment_id": pl.String,
-        "profile_id": pl.String,
-        "exit_reason": pl.String,
+    "decisions.deliverable_sends": {
+        "send_id": pl.String,
+        "verdict": pl.String,
+        "reason": pl.String,
+    },
+    "decisions.send_payloads": {
+        "send_id": pl.String,
+        "address": pl.String,
+        "payload": pl.String,
     },
     "decisions.candidates": {
         "candidate_id": pl.String,
@@ -110,14 +102,13 @@ class World:
         key = {"enrollment_id": name, "step": "a_step", "channel": channel}
         decision_id = f"decision-{name}-{channel}"
         candidate_id = f"candidate-{name}-{channel}"
-        self.rows["decisions.enrollments"].append(
-            {"enrollment_id": name, "profile_id": name, "exit_reason": None}
-        )
-        self.rows["profiles.contact_points"].append(
+        self.rows["decisions.verdicts"].append(
             {
-                "profile_id": name,
-                "channel": channel,
-                "address": f"{name}@mail.example",
+                "send_id": f"{name}-{channel}",
+                "candidate_id": candidate_id,
+                "verdict": "send",
+                "reason": "due",
+                "message_class": "marketing",
             }
         )
         self.rows["decisions.candidates"].append(
@@ -289,109 +280,112 @@ def test_a_send_whose_run_died_goes_out_only_if_decided_again(world):
     world.rows["decisions.candidates"] = [
         still_due | {"as_of": SECOND, "candidate_id": "again"}
     ]
+    ada, _ = world.rows["decisions.verdicts"]
+    world.rows["decisions.verdicts"] = [ada | {"candidate_id": "again"}]
     world.run(SECOND)
     assert world.outbox() == ["ada-email"]
     assert world.states()["bob-email"] == ("suppressed", "run_did_not_finish")
 
 
-def test_what_could_not_be_delivered_goes_out_later_only_if_still_wanted(world):
-    persons = [
-        *("ada", "bought", "completed", "denied", "all_denied", "email_only"),
-        *("left_alone", "left_wholly_alone", "unscored"),
-    ]
-    for name in persons:
-        world.decide(name, "email")
-    world.rows["decisions.candidates"] = []
-    with Ledger(world.home.settings.ledger) as ledger:
-        ledger.enqueue(
-            world.rows["decisions.send_list"], destination="smtp", as_of=FIRST
-        )
-    enrollments = {
-        row["enrollment_id"]: row for row in world.rows["decisions.enrollments"]
-    }
-    enrollments["bought"]["exit_reason"] = "order"
-    enrollments["completed"]["exit_reason"] = "completed"
-    world.rows["profiles.consents"] = [
-        {
-            "profile_id": name,
-            "channel": channel,
-            "purpose": "marketing",
-            "status": "denied",
-        }
-        for name, channel in [
-            ("denied", "email"),
-            ("all_denied", "all"),
-            ("email_only", "sms"),
-        ]
-    ]
-    world.rows["profiles.overrides"] = [
-        {"profile_id": name, "override": override, "message_class": message_class}
-        for name, override, message_class in [
-            ("left_alone", "never_contact", "marketing"),
-            ("left_wholly_alone", "never_contact", "all"),
-            ("unscored", "never_score", None),
-        ]
-    ]
-    world.run(SECOND)
-    assert world.outbox() == [
-        *("ada-email", "completed-email", "email_only-email", "unscored-email"),
-    ]
-    assert {
-        send_id for send_id, (state, _) in world.states().items() if state != "sent"
-    } == {
-        *("bought-email", "denied-email", "all_denied-email"),
-        *("left_alone-email", "left_wholly_alone-email"),
-    }
-
-
-def enqueue_all(world: World) -> None:
+def let_wait(world: World) -> None:
     """What an earlier run listed and could not deliver."""
     world.rows["decisions.candidates"] = []
     with Ledger(world.home.settings.ledger) as ledger:
         ledger.enqueue(
             world.rows["decisions.send_list"], destination="smtp", as_of=FIRST
         )
+    for verdict in world.rows["decisions.verdicts"]:
+        verdict["candidate_id"] = None
+        judge_again(world, verdict["send_id"], "send", "due")
 
 
-def test_a_rule_that_stands_against_a_waiting_send_ends_or_holds_it(world):
-    for name in ("ada", "gone", "asleep", "both", "moved", "overtaken"):
+def judge_again(world: World, send_id: str, verdict: str, reason: str) -> None:
+    """What the rules say now of a send that waits."""
+    waiting = world.rows["decisions.deliverable_sends"]
+    waiting[:] = [row for row in waiting if row["send_id"] != send_id]
+    waiting.append({"send_id": send_id, "verdict": verdict, "reason": reason})
+
+
+def test_what_could_not_be_delivered_goes_out_later_if_the_rules_let_it(world):
+    for name in ("ada", "gone", "asleep", "unknown"):
         world.decide(name, "email")
-    enqueue_all(world)
-    world.rows["decisions.pending_blocks"] = [
-        {"send_id": f"{name}-email", "rule": rule, "rule_order": n, "verdict": verdict}
-        for name, n, rule, verdict in [
-            ("gone", 7, "unsubscribed", "suppressed"),
-            ("asleep", 15, "quiet_hours", "held"),
-            ("both", 7, "unsubscribed", "suppressed"),
-            ("both", 15, "quiet_hours", "held"),
+    let_wait(world)
+    judge_again(world, "gone-email", "suppressed", "unsubscribed")
+    judge_again(world, "asleep-email", "held", "quiet_hours")
+    for table in ("decisions.deliverable_sends", "decisions.verdicts"):
+        world.rows[table] = [
+            row for row in world.rows[table] if row["send_id"] != "unknown-email"
         ]
-    ]
-    for contact in world.rows["profiles.contact_points"]:
-        if contact["profile_id"] == "moved":
-            contact["address"] = "moved@elsewhere.example"
-    with Ledger(world.home.settings.ledger) as ledger:
-        row = dict(world.rows["decisions.send_list"][-1])
-        later = row | {"send_id": "later", "channel": "sms"}
-        ledger.enqueue([later], destination="file", as_of=FIRST)
-        ledger.claim(["later"], destination="file")
-        ledger.complete([Outcome("later", "sent")], as_of=FIRST)
     world.run(SECOND)
-    assert world.outbox() == ["ada-email", "moved-email"]
-    (moved,) = world.home.settings.outbox.rglob("moved-email.eml")
-    assert "To: moved@elsewhere.example" in moved.read_text()
-    states = world.states()
-    assert states["asleep-email"] == ("pending", "quiet_hours")
-    for name in ("gone", "both", "overtaken"):
-        assert states[f"{name}-email"] == ("suppressed", "no_longer_due")
-
-
-def test_two_profiles_at_one_address_get_one_message(world):
-    for name in ("ada", "bob"):
-        world.decide(name, "email")
-        world.rows["decisions.send_list"][-1]["address"] = "both@mail.example"
-    world.run()
     assert world.outbox() == ["ada-email"]
-    assert world.states()["bob-email"] == ("suppressed", "shared_address")
+    assert world.states() == {
+        "ada-email": ("sent", None),
+        "asleep-email": ("pending", "quiet_hours"),
+        "gone-email": ("suppressed", "unsubscribed"),
+        "unknown-email": ("suppressed", "no_longer_due"),
+    }
+
+
+def test_a_send_goes_out_with_what_is_true_by_then(world):
+    world.decide("ada", "email")
+    world.decide("bob", "email")
+    let_wait(world)
+    world.rows["decisions.send_payloads"] = [
+        {
+            "send_id": "ada-email",
+            "address": "ada@elsewhere.example",
+            "payload": json.dumps({"first_name": "Augusta"}),
+        }
+    ]
+    world.run(SECOND)
+    (written,) = world.home.settings.outbox.rglob("ada-email.eml")
+    assert "To: ada@elsewhere.example" in written.read_text()
+    assert "Augusta" in written.read_text()
+
+
+def test_a_send_that_is_decided_again_goes_where_the_person_is_now(world):
+    world.decide("ada", "email")
+    (decided,) = world.rows["decisions.candidates"]
+    decided["as_of"] = SECOND
+    world.rows["decisions.send_payloads"] = [
+        {"send_id": "ada-email", "address": "ada@elsewhere.example", "payload": "{}"}
+    ]
+    world.run(SECOND)
+    (written,) = world.home.settings.outbox.rglob("ada-email.eml")
+    assert "To: ada@elsewhere.example" in written.read_text()
+
+
+def test_a_run_that_is_repeated_judges_what_it_could_not_deliver(world):
+    """Files may land between two runs at one moment."""
+    for name in ("ada", "asleep", "gone"):
+        world.decide(name, "email")
+    with Ledger(world.home.settings.ledger) as ledger:
+        ledger.enqueue(
+            world.rows["decisions.send_list"], destination="smtp", as_of=FIRST
+        )
+    verdicts = {row["send_id"]: row for row in world.rows["decisions.verdicts"]}
+    verdicts["asleep-email"] |= {"verdict": "held", "reason": "quiet_hours"}
+    verdicts["gone-email"] |= {"verdict": "suppressed", "reason": "unsubscribed"}
+    world.run()
+    assert world.states() == {
+        "ada-email": ("sent", None),
+        "asleep-email": ("pending", "quiet_hours"),
+        "gone-email": ("suppressed", "unsubscribed"),
+    }
+
+
+def test_a_channel_without_a_destination_sends_nothing(world, monkeypatch):
+    monkeypatch.setenv("REKINDLE_LIVE", "true")
+    world.decide("ada", "push")
+    world.decide("bob", "push")
+    with Ledger(world.home.settings.ledger) as ledger:
+        waiting, _ = world.rows["decisions.send_list"]
+        ledger.enqueue([waiting], destination="file", as_of=FIRST)
+    world.run(channels=["push"])
+    assert world.outbox() == []
+    assert world.states() == dict.fromkeys(
+        ("ada-push", "bob-push"), ("suppressed", "no_destination")
+    )
 
 
 def test_retry_has_a_dead_send_tried_again_by_the_next_run(world):
@@ -410,6 +404,10 @@ def test_retry_has_a_dead_send_tried_again_by_the_next_run(world):
     again = home.rekindle("retry", "ada-email", check=False)
     assert again.returncode == 1
     assert "no dead send" in again.stderr
+    judge_again(world, "ada-email", "send", "due")
+    world.rows["decisions.send_payloads"] = [
+        {"send_id": "ada-email", "address": "ada@mail.example", "payload": "{}"}
+    ]
     world.run(SECOND)
     assert world.outbox() == ["ada-email"]
     assert world.states()["bob-email"] == ("dead", "render_failed: no address")
@@ -432,24 +430,44 @@ def test_metadata_tells_counts_and_no_person(world):
     assert "Ada" not in shown
 
 
-def test_nothing_real_is_contacted_unless_live_is_said(world, monkeypatch):
+def test_nothing_real_is_contacted_unless_live_is_said(world):
     settings = world.home.settings
-    kinds = {
-        (live, host): [
-            destination.name
-            for destination in activate.destinations(
-                "email", settings.model_copy(update={"live": live, "smtp_host": host})
-            )
-        ]
+    opened = {
+        (channel, live, host): activate.destinations(
+            channel, settings.model_copy(update={"live": live, "smtp_host": host})
+        )[0]
+        for channel in ("email", "push")
         for live in (False, True)
         for host in (None, "mail.example")
     }
-    assert kinds == {
-        (False, None): ["file"],
-        (False, "mail.example"): ["file"],
-        (True, None): ["file"],
-        (True, "mail.example"): ["smtp", "file"],
+    assert {case: found.name for case, found in opened.items() if found} == {
+        ("email", False, None): "file",
+        ("email", False, "mail.example"): "file",
+        ("email", True, "mail.example"): "smtp",
+        ("push", False, None): "file",
+        ("push", False, "mail.example"): "file",
     }
+
+
+@pytest.mark.parametrize(
+    ("line", "mend"),
+    [
+        ("sms: smtp", "sms: smtp takes email alone"),
+        ("sms: carrier_pigeon", "sms: carrier_pigeon is none of smtp, file, none"),
+        ("sms: [file]", "sms: ['file'] is none of smtp, file, none"),
+        ("", "sms: is missing; add it, with none for nowhere"),
+        ("sms: none\nsms: file", "sms: is there twice"),
+        ("sms: none\nfax: file", "fax: there is no such channel; it is one of email"),
+        ("sms: {", "cannot be read"),
+    ],
+)
+def test_a_mistake_in_the_destinations_is_named_in_one_line(tmp_path, line, mend):
+    path = tmp_path / "destinations.yml"
+    path.write_text(DESTINATIONS.read_text().replace("sms: none", line))
+    with pytest.raises(DestinationsError, match=re.escape(mend)) as error:
+        read_destinations(path)
+    assert "\n" not in str(error.value)
+    assert set(read_destinations()) == set(CHANNELS)
 
 
 def test_every_asset_says_what_a_row_is_and_what_its_columns_mean():

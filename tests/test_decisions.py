@@ -430,7 +430,7 @@ def test_quiet_hours_follow_the_clock_of_the_person(
     assert town.verdicts("ann")["push_reminder", "push"] == expected
 
 
-def test_a_time_zone_nobody_knows_counts_as_utc(town: Town) -> None:
+def test_a_time_zone_nobody_knows_leaves_the_clock_of_the_shop(town: Town) -> None:
     town.move_in("ann", timezone="Mars/Olympus")
     town.leave_cart("ann", NOON - HOUR)
     assert town.run(NOON) == [("push_reminder", "push")]
@@ -544,9 +544,9 @@ def test_a_send_that_waits_is_judged_again_by_the_rules_of_its_class(
     town.lab.put("staging.stg_journey_problems", [{"journey": "restoration"}])
     town.lab.build(NOON + 2 * HOUR)
     blocks = town.lab.read("""
-        select send_list.profile_id, pending_blocks.rule, pending_blocks.verdict
-        from decisions.pending_blocks
-        inner join decisions.send_list using (send_id)
+        select profile_id, reason, verdict
+        from decisions.deliverable_sends
+        where not is_deliverable
         order by all
     """).rows()
     assert set(waiting["profile_id"]) == {*names, "apologised"}

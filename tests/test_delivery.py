@@ -305,37 +305,13 @@ def test_a_send_that_waited_goes_to_the_address_of_now(ledger, outbox):
     assert b"To: new@mail.example" in written
 
 
-def test_two_people_at_one_address_get_one_message_a_step(ledger):
-    family = {"address": "family@mail.example"}
-    wire = Wire()
-    since = {"cart_recovery": MONDAY - timedelta(days=7)}
-    twins = pl.concat([a_send_list(1, 2, **family), a_send_list(3)])
-    run(ledger, twins, wire, repeats_since=since)
-    assert reasons(ledger)["email0002"] == "shared_address"
-    # one run later, at another step, as service, and when a week has passed
-    later = pl.concat(
-        [
-            a_send_list(4, as_of=TUESDAY, **family),
-            a_send_list(5, as_of=TUESDAY, step="last_call", **family),
-            a_send_list(6, as_of=TUESDAY, message_class="transactional", **family),
-        ]
-    )
-    since = {"cart_recovery": TUESDAY - timedelta(days=7)}
-    run(ledger, later, wire, as_of=TUESDAY, repeats_since=since)
-    assert reasons(ledger)["email0004"] == "shared_address"
-    next_week = MONDAY + timedelta(days=9)
-    since = {"cart_recovery": next_week - timedelta(days=7)}
-    coming = a_send_list(7, as_of=next_week, **family)
-    run(ledger, coming, wire, as_of=next_week, repeats_since=since)
-    assert wire.taken == [f"email000{n}" for n in (1, 3, 5, 6, 7)]
-
-
-def test_who_shares_an_address_with_a_failed_send_still_gets_theirs(ledger):
-    family = {"address": "family@mail.example"}
-    run(ledger, a_send_list(1, **family), Wire(fates=["never"]))
-    wire = Wire()
-    run(ledger, a_send_list(2, as_of=TUESDAY, **family), wire, as_of=TUESDAY)
-    assert wire.taken == ["email0002"]
+def test_without_a_destination_nothing_goes_out_and_nothing_is_lost(ledger):
+    run(ledger, a_send_list(1), Wire(fates=["down"] * 9))
+    assert run(ledger, a_send_list(1, 2), None) == {
+        "email0001": "suppressed",
+        "email0002": "suppressed",
+    }
+    assert set(reasons(ledger).values()) == {"no_destination"}
 
 
 def test_a_dead_send_is_tried_again_once_by_the_next_run(ledger):
@@ -412,7 +388,9 @@ def test_what_is_no_longer_wanted_is_not_tried_again(ledger):
 def test_what_waited_too_long_is_not_tried_again(ledger):
     run(ledger, a_send_list(1), Wire(fates=["down"] * 9))
     wire = Wire()
-    run(ledger, a_send_list(1, is_due=False), wire, as_of=WEDNESDAY)
+    late = a_send_list(1, is_due=False, is_wanted=False)
+    unwanted = {"email0001": "expired"}
+    run(ledger, late, wire, as_of=WEDNESDAY, unwanted=unwanted)
     assert (states(ledger), reasons(ledger), wire.taken) == (
         {"email0001": "dead"},
         {"email0001": "expired"},

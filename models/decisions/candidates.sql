@@ -5,6 +5,7 @@ with
 verdicts as (
 
     select * from {{ ref('verdicts') }}
+    where not is_waiting
 
 ),
 

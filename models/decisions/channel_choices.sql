@@ -44,8 +44,8 @@ rank_channels as (
         on
             due_steps.profile_id = channel_scores.profile_id
             and due_steps.channel = channel_scores.channel
-    where due_steps.candidate_id not in (
-        select rule_hits.candidate_id from rule_hits
+    where due_steps.send_id not in (
+        select rule_hits.send_id from rule_hits
         where rule_hits.verdict = 'suppressed'
     )
 
@@ -72,15 +72,11 @@ draw_numbers as (
 choose as (
 
     select
+        send_id,
         candidate_id,
         enrollment_id,
-        profile_id,
         step,
-        step_position,
         channel,
-        priority,
-        entered_at,
-        evidence_message_id,
         channel_propensity,
         case
             when channel_rank = 1 then 1 - exploration_rate

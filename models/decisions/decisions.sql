@@ -18,6 +18,7 @@ run as (
 verdicts as (
 
     select * from {{ ref('verdicts') }}
+    where not is_waiting
 
 ),
 
@@ -27,15 +28,9 @@ journeys as (
 
 ),
 
-override_hits as (
-
-    select * from {{ ref('override_hits') }}
-
-),
-
 rules as (
 
-    select * from {{ ref('decision_rules') }}
+    select * from {{ ref('rules') }}
 
 ),
 
@@ -124,7 +119,7 @@ name_fields as (
             when find_busy.candidate_id is null then verdicts.reason
             else 'arbitration'
         end as reason,
-        override_hits.reason_detail,
+        verdicts.reason_detail,
         verdicts.verdict_evidence_message_id as evidence_message_id,
         journeys.version || '-' || substr(journeys.definition_hash, 1, 8)
         || '-' || substr(fingerprint_rules.rules_hash, 1, 8) as rule_version,
@@ -134,10 +129,6 @@ name_fields as (
     inner join journeys on verdicts.journey = journeys.journey
     cross join fingerprint_rules
     left join find_busy on verdicts.candidate_id = find_busy.candidate_id
-    left join override_hits
-        on
-            verdicts.candidate_id = override_hits.candidate_id
-            and verdicts.reason = override_hits.rule
 
 )
 

@@ -34,6 +34,9 @@ keep_due as (
             'open_steps.channel',
             'run.as_of',
         ]) }} as candidate_id,
+        {{ surrogate_key([
+            'open_steps.enrollment_id', 'open_steps.step', 'open_steps.channel'
+        ]) }} as send_id,
         run.as_of,
         open_steps.enrollment_id,
         open_steps.profile_id,

@@ -1,4 +1,12 @@
--- One row per enrollment that has ended: when and by which of its exits, the first one.
+-- One row per enrollment that has ended: when and by which of its exits, the first one,
+-- as the run saw it that was the first to see one. What has ended never begins again.
+{{ config(
+    materialized='incremental',
+    incremental_strategy='append',
+    on_schema_change='append_new_columns',
+    full_refresh=false,
+) }}
+
 with
 
 run as (
@@ -19,21 +27,16 @@ journeys as (
 
 ),
 
-set_aside as (
-
-    select distinct journey from {{ ref('stg_journey_problems') }}
-
-),
-
 orders as (
 
     select
         profile_events.profile_id,
-        stg_orders.ordered_at
+        stg_orders.message_id,
+        stg_orders.ordered_at,
+        stg_orders.status
     from {{ ref('stg_orders') }} as stg_orders
     inner join {{ ref('profile_events') }} as profile_events
         on stg_orders.message_id = profile_events.message_id
-    where stg_orders.status <> 'cancelled'
 
 ),
 
@@ -43,13 +46,40 @@ missteps as (
 
 ),
 
+recorded_exits as (
+
+    {% if is_incremental() %}
+        select
+            enrollment_id,
+            exit_reason
+        from {{ this }}
+    {% else %}
+        select
+            cast(null as varchar) as enrollment_id,
+            cast(null as varchar) as exit_reason
+        where false
+    {% endif %}
+
+),
+
+open_progress as (
+
+    select * from progress
+    where
+        enrollment_id not in (
+            select recorded_exits.enrollment_id from recorded_exits
+        )
+
+),
+
 collect_exits as (
 
+    -- an order that is cancelled later was made all the same
     select
         progress.enrollment_id,
         'converted' as exit_reason,
         orders.ordered_at as exited_at
-    from progress
+    from open_progress as progress
     inner join journeys
         on progress.journey = journeys.journey and journeys.exits_on_order
     inner join orders
@@ -59,11 +89,25 @@ collect_exits as (
 
     union all
 
+    -- what began with an order ends with it
+    select
+        progress.enrollment_id,
+        'cancelled' as exit_reason,
+        run.as_of as exited_at
+    from open_progress as progress
+    cross join run
+    inner join orders
+        on
+            progress.evidence_message_id = orders.message_id
+            and orders.status = 'cancelled'
+
+    union all
+
     select
         progress.enrollment_id,
         'misstep' as exit_reason,
         missteps.opened_at as exited_at
-    from progress
+    from open_progress as progress
     inner join journeys
         on progress.journey = journeys.journey and journeys.exits_on_misstep
     inner join missteps
@@ -77,7 +121,7 @@ collect_exits as (
         progress.enrollment_id,
         'resolved' as exit_reason,
         missteps.resolved_at as exited_at
-    from progress
+    from open_progress as progress
     inner join journeys
         on progress.journey = journeys.journey and journeys.exits_on_resolved
     inner join missteps
@@ -89,33 +133,23 @@ collect_exits as (
 
     select
         progress.enrollment_id,
-        case
-            when progress.last_step_position >= journeys.step_count then 'completed'
-            else 'expired'
-        end as exit_reason,
-        case
-            when progress.last_step_position >= journeys.step_count
-                then progress.last_sent_at
-            else {{ add_seconds(
-                'progress.entered_at', 'journeys.expires_after_seconds'
-            ) }}
-        end as exited_at
-    from progress
+        'completed' as exit_reason,
+        progress.last_sent_at as exited_at
+    from open_progress as progress
     inner join journeys on progress.journey = journeys.journey
+    where
+        progress.last_step_position >= journeys.step_count
+        and progress.is_last_settled
 
     union all
 
-    -- a journey that marketers took away ends where it stands, one that waits to be
-    -- mended goes on then
     select
         progress.enrollment_id,
-        'withdrawn' as exit_reason,
-        run.as_of as exited_at
-    from progress
-    cross join run
-    where
-        progress.journey not in (select journeys.journey from journeys)
-        and progress.journey not in (select set_aside.journey from set_aside)
+        'expired' as exit_reason,
+        {{ add_seconds('progress.entered_at', 'journeys.expires_after_seconds') }}
+            as exited_at
+    from open_progress as progress
+    inner join journeys on progress.journey = journeys.journey
 
 ),
 
@@ -133,6 +167,84 @@ first_exits as (
         order by collect_exits.exited_at asc, collect_exits.exit_reason asc
     ) = 1
 
+),
+
+know_ends as (
+
+    select
+        progress.*,
+        first_exits.enrollment_id is not null
+        or recorded_exits.enrollment_id is not null as is_over
+    from progress
+    left join first_exits on progress.enrollment_id = first_exits.enrollment_id
+    left join recorded_exits
+        on progress.enrollment_id = recorded_exits.enrollment_id
+    where coalesce(recorded_exits.exit_reason, '') <> 'merged'
+
+),
+
+-- two people who turn out to be one go on where they had come furthest, and not at all
+-- where one of them had ended
+find_merged as (
+
+    select distinct
+        ours.enrollment_id,
+        'merged' as exit_reason,
+        run.as_of as exited_at
+    from know_ends as ours
+    cross join run
+    inner join journeys on ours.journey = journeys.journey
+    inner join know_ends as others
+        on
+            ours.profile_id = others.profile_id
+            and ours.journey = others.journey
+            and ours.enrollment_id <> others.enrollment_id
+            and ours.entry_profile_id <> others.entry_profile_id
+    where
+        not ours.is_over
+        and (
+            journeys.re_eligible_after_seconds is null
+            or {{ add_seconds(
+                'least(ours.entered_at, others.entered_at)',
+                'journeys.re_eligible_after_seconds'
+            ) }} > greatest(ours.entered_at, others.entered_at)
+        )
+        and (
+            others.is_over
+            or others.last_step_position > ours.last_step_position
+            or (
+                others.last_step_position = ours.last_step_position
+                and (
+                    others.entered_at < ours.entered_at
+                    or (
+                        others.entered_at = ours.entered_at
+                        and others.enrollment_id < ours.enrollment_id
+                    )
+                )
+            )
+        )
+
+),
+
+unite_exits as (
+
+    select * from first_exits
+    union all
+    select * from find_merged
+
+),
+
+record_exits as (
+
+    select
+        unite_exits.enrollment_id,
+        unite_exits.exit_reason,
+        unite_exits.exited_at,
+        run.as_of
+    from unite_exits
+    cross join run
+    where run.is_newest
+
 )
 
-select * from first_exits
+select * from record_exits

@@ -19,14 +19,9 @@ identity_map as (
 
 ),
 
-steps as (
+step_places as (
 
-    select distinct
-        journey,
-        step,
-        step_position,
-        is_escalation
-    from {{ ref('stg_journey_steps') }}
+    select * from {{ ref('step_places') }}
 
 ),
 
@@ -50,33 +45,55 @@ sessions as (
 
 ),
 
-count_sends as (
+journey_names as (
+
+    select * from {{ ref('journey_names') }}
+
+),
+
+place_sends as (
 
     select
         sends.enrollment_id,
-        count(*) as send_count,
-        cast(
-            sum(case when steps.is_escalation then 1 else 0 end) as bigint
-        ) as escalation_count
+        sends.send_id,
+        sends.state,
+        sends.as_of as sent_at,
+        coalesce(step_places.current_step, sends.step) as step,
+        -- a step that a warehouse put back knows nothing of has the place of its turn
+        coalesce(
+            step_places.step_position,
+            dense_rank() over (
+                partition by sends.enrollment_id order by sends.as_of asc
+            )
+        ) as step_position,
+        coalesce(step_places.is_escalation, false) as is_escalation
     from sends
-    inner join steps on sends.journey = steps.journey and sends.step = steps.step
-    group by sends.enrollment_id
+    left join step_places
+        on
+            sends.journey = step_places.journey
+            and sends.step = step_places.step
+            and {{ named_then('step_places', 'sends.as_of') }}
+
+),
+
+count_sends as (
+
+    select
+        enrollment_id,
+        count(*) as send_count,
+        cast(sum(case when is_escalation then 1 else 0 end) as bigint)
+            as escalation_count
+    from place_sends
+    group by enrollment_id
 
 ),
 
 last_sends as (
 
-    select
-        sends.enrollment_id,
-        sends.send_id,
-        sends.step,
-        sends.as_of as sent_at,
-        steps.step_position
-    from sends
-    inner join steps on sends.journey = steps.journey and sends.step = steps.step
+    select * from place_sends
     qualify row_number() over (
-        partition by sends.enrollment_id
-        order by steps.step_position desc, sends.as_of desc, sends.send_id asc
+        partition by enrollment_id
+        order by step_position desc, sent_at desc, send_id asc
     ) = 1
 
 ),
@@ -84,12 +101,27 @@ last_sends as (
 place_entries as (
 
     select
-        entries.*,
+        entries.enrollment_id,
+        coalesce(journey_names.current_journey, entries.journey) as journey,
+        entries.journey_version,
+        entries.definition_hash,
+        entries.entry_profile_id,
+        entries.identifier_type,
+        entries.identifier,
+        entries.entered_at,
+        entries.entry_reason,
+        entries.evidence_message_id,
+        entries.evidence_at,
+        entries.assignment,
+        entries.product_id,
+        entries.cart_value_amount,
         identity_map.profile_id,
         last_sends.send_id as last_send_id,
         last_sends.step as last_step,
         last_sends.sent_at as last_sent_at,
         coalesce(last_sends.step_position, 0) as last_step_position,
+        -- what waits to go out, or is on its way, may yet come back
+        coalesce(last_sends.state in ('sent', 'unknown'), false) as is_last_settled,
         coalesce(last_sends.sent_at, entries.entered_at) as waits_since,
         coalesce(count_sends.send_count, 0) as send_count,
         coalesce(count_sends.escalation_count, 0) as escalation_count
@@ -99,6 +131,10 @@ place_entries as (
         on
             entries.identifier_type = identity_map.identifier_type
             and entries.identifier = identity_map.identifier
+    left join journey_names
+        on
+            entries.journey = journey_names.journey
+            and {{ named_then('journey_names', 'entries.entered_at') }}
     left join last_sends on entries.enrollment_id = last_sends.enrollment_id
     left join count_sends on entries.enrollment_id = count_sends.enrollment_id
     where entries.entered_at <= run.as_of

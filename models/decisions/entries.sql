@@ -32,16 +32,27 @@ sends as (
 
 ),
 
+-- a journey is the same by whatever name it once went
+journey_names as (
+
+    select * from {{ ref('journey_names') }}
+
+),
+
 -- of enrollments that were sent to before the warehouse was put back from an earlier
 -- time: none in any other
 lost_entries as (
 
     select
         sends.enrollment_id,
-        sends.journey,
+        coalesce(journey_names.current_journey, sends.journey) as journey,
         identity_map.profile_id,
         max(sends.as_of) as last_entered_at
     from sends
+    left join journey_names
+        on
+            sends.journey = journey_names.journey
+            and {{ named_then('journey_names', 'sends.as_of') }}
     inner join identity_map
         on
             sends.identifier_type = identity_map.identifier_type
@@ -62,10 +73,14 @@ lost_entries as (
 
         select
             identity_map.profile_id,
-            entries.journey,
+            coalesce(journey_names.current_journey, entries.journey) as journey,
             max(entries.entered_at) as last_entered_at
         from {{ this }} as entries
         cross join run
+        left join journey_names
+            on
+                entries.journey = journey_names.journey
+                and {{ named_then('journey_names', 'entries.entered_at') }}
         inner join identity_map
             on
                 entries.identifier_type = identity_map.identifier_type

@@ -1,5 +1,6 @@
--- One row per active enrollment, step still ahead and channel it may use: whether that
--- channel was tried before and whether a rule closes it for good.
+-- One row per active enrollment, step that is still ahead or waits to go out and
+-- channel it may use: whether that channel was tried before and whether a rule closes
+-- it for good.
 with
 
 enrollments as (
@@ -29,23 +30,45 @@ steps as (
 
 sends as (
 
-    select * from {{ ref('stg_sends') }}
+    select
+        sends.enrollment_id,
+        sends.channel,
+        sends.state,
+        step_places.current_step as step
+    from {{ ref('stg_sends') }} as sends
+    inner join {{ ref('step_places') }} as step_places
+        on
+            sends.journey = step_places.journey
+            and sends.step = step_places.step
+            and {{ named_then('step_places', 'sends.as_of') }}
 
 ),
 
-closed_channels as (
+rules as (
 
-    select distinct
-        channel_blocks.profile_id,
-        channel_blocks.channel,
-        decision_rules.for_transactional
-    from {{ ref('channel_blocks') }} as channel_blocks
-    inner join {{ ref('decision_rules') }} as decision_rules
-        on channel_blocks.rule = decision_rules.rule
+    select * from {{ ref('rules') }}
 
 ),
 
-list_steps_ahead as (
+reach_blocks as (
+
+    select * from {{ ref('reach_blocks') }}
+
+),
+
+consent_blocks as (
+
+    select * from {{ ref('consent_blocks') }}
+
+),
+
+address_blocks as (
+
+    select * from {{ ref('address_blocks') }}
+
+),
+
+list_steps as (
 
     select
         progress.enrollment_id,
@@ -57,41 +80,104 @@ list_steps_ahead as (
         progress.next_session_at,
         journeys.message_class,
         journeys.priority,
+        progress.last_step_position < steps.step_position as is_ahead,
         steps.*
     from progress
     inner join enrollments on progress.enrollment_id = enrollments.enrollment_id
     inner join journeys on progress.journey = journeys.journey
-    inner join steps
+    inner join steps on progress.journey = steps.journey
+    where
+        (
+            progress.last_step_position < steps.step_position
+            -- who answered is not asked again, only told the next thing
+            and not (steps.is_escalation and progress.is_engaged)
+        )
+        or exists (
+            select 1 from sends
+            where
+                sends.enrollment_id = progress.enrollment_id
+                and sends.step = steps.step
+                and sends.state = 'pending'
+        )
+
+),
+
+find_closed as (
+
+    select
+        list_steps.enrollment_id,
+        list_steps.step,
+        list_steps.channel,
+        list_steps.message_class,
+        reach_blocks.rule
+    from list_steps
+    inner join reach_blocks
         on
-            progress.journey = steps.journey
-            and progress.last_step_position < steps.step_position
-    -- who answered is not asked again, only told the next thing
-    where not (steps.is_escalation and progress.is_engaged)
+            list_steps.profile_id = reach_blocks.profile_id
+            and list_steps.channel = reach_blocks.channel
+
+    union all
+
+    select
+        list_steps.enrollment_id,
+        list_steps.step,
+        list_steps.channel,
+        list_steps.message_class,
+        consent_blocks.rule
+    from list_steps
+    inner join consent_blocks
+        on
+            list_steps.profile_id = consent_blocks.profile_id
+            and list_steps.channel = consent_blocks.channel
+            and list_steps.message_class = consent_blocks.message_class
+
+    union all
+
+    select
+        list_steps.enrollment_id,
+        list_steps.step,
+        list_steps.channel,
+        list_steps.message_class,
+        address_blocks.rule
+    from list_steps
+    inner join address_blocks
+        on
+            list_steps.enrollment_id = address_blocks.enrollment_id
+            and list_steps.step = address_blocks.step
+            and list_steps.channel = address_blocks.channel
+
+),
+
+closed_steps as (
+
+    select distinct
+        find_closed.enrollment_id,
+        find_closed.step,
+        find_closed.channel
+    from find_closed
+    inner join rules on find_closed.rule = rules.rule
+    where {{ rule_applies('find_closed.message_class') }}
 
 ),
 
 try_channels as (
 
     select
-        list_steps_ahead.*,
+        list_steps.*,
         exists(
             select 1 from sends
             where
-                sends.enrollment_id = list_steps_ahead.enrollment_id
-                and sends.step = list_steps_ahead.step
-                and sends.channel = list_steps_ahead.channel
+                sends.enrollment_id = list_steps.enrollment_id
+                and sends.step = list_steps.step
+                and sends.channel = list_steps.channel
         ) as is_tried,
-        exists(
-            select 1 from closed_channels
-            where
-                closed_channels.profile_id = list_steps_ahead.profile_id
-                and closed_channels.channel = list_steps_ahead.channel
-                and (
-                    list_steps_ahead.message_class = 'marketing'
-                    or closed_channels.for_transactional
-                )
-        ) as is_closed
-    from list_steps_ahead
+        closed_steps.channel is not null as is_closed
+    from list_steps
+    left join closed_steps
+        on
+            list_steps.enrollment_id = closed_steps.enrollment_id
+            and list_steps.step = closed_steps.step
+            and list_steps.channel = closed_steps.channel
 
 )
 

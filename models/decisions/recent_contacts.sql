@@ -1,5 +1,6 @@
--- One row per message that reached out to a profile within the window of the frequency
--- cap: our own sends and those of other tools.
+-- One row per marketing message that reached out to a profile within the window of the
+-- frequency cap: our own sends and those of other tools. What waits to be delivered has
+-- reached nobody yet, and is judged before it does.
 with
 
 run as (
@@ -11,7 +12,7 @@ run as (
 sends as (
 
     select * from {{ ref('stg_sends') }}
-    where state in ('pending', 'inflight', 'sent', 'unknown')
+    where state in ('inflight', 'sent', 'unknown') and message_class = 'marketing'
 
 ),
 
@@ -24,7 +25,10 @@ enrollments as (
 message_events as (
 
     select * from {{ ref('stg_message_events') }}
-    where interaction in ('sent', 'delivered') and send_id is null
+    where
+        interaction in ('sent', 'delivered')
+        and send_id is null
+        and message_class = 'marketing'
 
 ),
 
@@ -41,6 +45,35 @@ channel_rules as (
 
 ),
 
+-- without an id of its own, the first that was sent is the first that arrived
+name_messages as (
+
+    select
+        profile_events.profile_id,
+        message_events.channel,
+        message_events.occurred_at,
+        coalesce(
+            message_events.email_id,
+            {{ surrogate_key([
+                'message_events.campaign_id',
+                'message_events.campaign_name',
+                'row_number() over same_kind',
+            ]) }}
+        ) as contact_id
+    from message_events
+    inner join profile_events on message_events.message_id = profile_events.message_id
+    window same_kind as (
+        partition by
+            profile_events.profile_id,
+            message_events.channel,
+            message_events.campaign_id,
+            message_events.campaign_name,
+            message_events.interaction
+        order by message_events.occurred_at asc, message_events.message_id asc
+    )
+
+),
+
 collect_contacts as (
 
     select
@@ -54,16 +87,11 @@ collect_contacts as (
     union all
 
     select
-        profile_events.profile_id,
-        message_events.channel,
-        coalesce(
-            message_events.email_id,
-            message_events.campaign_id,
-            message_events.message_id
-        ) as contact_id,
-        message_events.occurred_at as contacted_at
-    from message_events
-    inner join profile_events on message_events.message_id = profile_events.message_id
+        profile_id,
+        channel,
+        contact_id,
+        occurred_at as contacted_at
+    from name_messages
 
 ),
 

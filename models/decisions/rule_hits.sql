@@ -1,120 +1,113 @@
--- One row per due step, channel and rule that stands against it, looked at alone.
+-- One row per possible send and rule that stands against it, looked at alone.
+{%- set families = [
+    ('exclusion_blocks', none, none),
+    ('enrollment_blocks', 'evidence_message_id', none),
+    ('override_blocks', none, 'reason_detail'),
+    ('quiet_period_blocks', 'evidence_message_id', none),
+    ('quiet_hour_blocks', none, none),
+    ('frequency_blocks', 'evidence_message_id', none),
+    ('better_moment_blocks', none, none),
+] %}
 with
 
-due_steps as (
+possible_sends as (
 
-    select * from {{ ref('due_steps') }}
+    select * from {{ ref('possible_sends') }}
 
 ),
 
 rules as (
 
-    select * from {{ ref('decision_rules') }}
+    select * from {{ ref('rules') }}
 
 ),
 
-profile_blocks as (
+reach_blocks as (
 
-    select * from {{ ref('profile_blocks') }}
-
-),
-
-channel_blocks as (
-
-    select * from {{ ref('channel_blocks') }}
+    select * from {{ ref('reach_blocks') }}
 
 ),
 
-quiet_hours as (
+consent_blocks as (
 
-    select * from {{ ref('quiet_hours') }}
-
-),
-
-override_hits as (
-
-    select * from {{ ref('override_hits') }}
+    select * from {{ ref('consent_blocks') }}
 
 ),
 
-send_time_holds as (
+address_blocks as (
 
-    select * from {{ ref('send_time_holds') }}
+    select * from {{ ref('address_blocks') }}
 
 ),
 
 collect_hits as (
 
+    {%- for family, evidence, detail in families %}
     select
-        candidate_id,
-        assignment as rule,
-        cast(null as varchar) as evidence_message_id
-    from due_steps
-    where assignment in ('global_control', 'holdout')
-
-    union all
-
-    select
-        due_steps.candidate_id,
-        profile_blocks.rule,
-        profile_blocks.evidence_message_id
-    from due_steps
-    inner join profile_blocks on due_steps.profile_id = profile_blocks.profile_id
-
-    union all
-
-    select
-        due_steps.candidate_id,
-        channel_blocks.rule,
-        channel_blocks.evidence_message_id
-    from due_steps
-    inner join channel_blocks
-        on
-            due_steps.profile_id = channel_blocks.profile_id
-            and due_steps.channel = channel_blocks.channel
-
-    union all
-
-    select
-        candidate_id,
-        'quiet_hours' as rule,
-        cast(null as varchar) as evidence_message_id
-    from quiet_hours
-
-    union all
-
-    select
-        candidate_id,
+        send_id,
         rule,
-        cast(null as varchar) as evidence_message_id
-    from override_hits
+        {{ evidence or 'cast(null as varchar)' }} as evidence_message_id,
+        {{ detail or 'cast(null as varchar)' }} as reason_detail
+    from {{ ref(family) }}
+
+    union all
+    {% endfor %}
+    select
+        possible_sends.send_id,
+        reach_blocks.rule,
+        reach_blocks.evidence_message_id,
+        cast(null as varchar) as reason_detail
+    from possible_sends
+    inner join reach_blocks
+        on
+            possible_sends.profile_id = reach_blocks.profile_id
+            and possible_sends.channel = reach_blocks.channel
 
     union all
 
     select
-        candidate_id,
-        'better_send_time' as rule,
-        cast(null as varchar) as evidence_message_id
-    from send_time_holds
+        possible_sends.send_id,
+        consent_blocks.rule,
+        consent_blocks.evidence_message_id,
+        cast(null as varchar) as reason_detail
+    from possible_sends
+    inner join consent_blocks
+        on
+            possible_sends.profile_id = consent_blocks.profile_id
+            and possible_sends.channel = consent_blocks.channel
+            and possible_sends.message_class = consent_blocks.message_class
+
+    union all
+
+    select
+        possible_sends.send_id,
+        address_blocks.rule,
+        cast(null as varchar) as evidence_message_id,
+        cast(null as varchar) as reason_detail
+    from possible_sends
+    inner join address_blocks
+        on
+            possible_sends.enrollment_id = address_blocks.enrollment_id
+            and possible_sends.step = address_blocks.step
+            and possible_sends.channel = address_blocks.channel
 
 ),
 
 keep_rules_of_class as (
 
     select
-        collect_hits.candidate_id,
+        collect_hits.send_id,
         collect_hits.rule,
         rules.rule_order,
         rules.verdict,
         coalesce(
-            collect_hits.evidence_message_id, due_steps.evidence_message_id
-        ) as evidence_message_id
+            collect_hits.evidence_message_id, possible_sends.evidence_message_id
+        ) as evidence_message_id,
+        collect_hits.reason_detail
     from collect_hits
-    inner join due_steps on collect_hits.candidate_id = due_steps.candidate_id
+    inner join possible_sends on collect_hits.send_id = possible_sends.send_id
     inner join rules on collect_hits.rule = rules.rule
-    where
-        (due_steps.message_class = 'marketing' and rules.for_marketing)
-        or (due_steps.message_class = 'transactional' and rules.for_transactional)
+    where {{ rule_applies('possible_sends.message_class') }}
 
 )
 

@@ -11,6 +11,7 @@ with
 verdicts as (
 
     select * from {{ ref('verdicts') }}
+    where not is_waiting
 
 ),
 
@@ -24,12 +25,6 @@ decisions as (
 profiles as (
 
     select * from {{ ref('profiles') }}
-
-),
-
-contact_points as (
-
-    select * from {{ ref('contact_points') }}
 
 ),
 
@@ -48,9 +43,7 @@ sends as (
 address_sends as (
 
     select
-        {{ surrogate_key([
-            'verdicts.enrollment_id', 'verdicts.step', 'verdicts.channel'
-        ]) }} as send_id,
+        verdicts.send_id,
         decisions.decision_id,
         verdicts.as_of,
         verdicts.enrollment_id,
@@ -64,17 +57,13 @@ address_sends as (
         verdicts.journey as campaign_id,
         verdicts.journey as campaign_name,
         verdicts.content_id,
-        contact_points.address,
+        payloads.address,
         payloads.payload,
         decisions.choice_probability
     from verdicts
     inner join decisions on verdicts.candidate_id = decisions.decision_id
     inner join profiles on verdicts.profile_id = profiles.profile_id
-    inner join contact_points
-        on
-            verdicts.profile_id = contact_points.profile_id
-            and verdicts.channel = contact_points.channel
-    inner join payloads on verdicts.candidate_id = payloads.candidate_id
+    inner join payloads on verdicts.send_id = payloads.send_id
 
 ),
 

@@ -1,4 +1,5 @@
--- One row per message to be sent in this run: all that its content may speak of.
+-- One row per message that may go out in this run: where to, and all that its content
+-- may speak of, as it is now.
 with
 
 verdicts as (
@@ -8,15 +9,22 @@ verdicts as (
 
 ),
 
-entries as (
-
-    select * from {{ ref('entries') }}
-
-),
-
 profiles as (
 
     select * from {{ ref('profiles') }}
+
+),
+
+contact_points as (
+
+    select * from {{ ref('contact_points') }}
+
+),
+
+local_zones as (
+
+    select * from {{ ref('local_zones') }}
+    where is_likeliest
 
 ),
 
@@ -38,99 +46,75 @@ orders as (
 
 ),
 
-product_stats as (
+products as (
 
-    select * from {{ ref('product_stats') }}
-
-),
-
-favourite_products as (
-
-    select * from {{ ref('product_affinities') }}
-    qualify row_number() over (
-        partition by profile_id order by affinity desc, product_id asc
-    ) = 1
+    select * from {{ ref('send_products') }}
 
 ),
 
-related_products as (
+list_suggestions as (
 
     select
-        product_id,
-        {{ ordered_list(make_struct({
-            'product_id': 'related_product_id',
-            'product_name': 'related_product_name',
-            'price': 'related_price',
-        }), 'related_products.rank asc') }} as related_products
-    from {{ ref('related_products') }} as related_products
-    where related_products.rank <= 3
-    group by product_id
-
-),
-
-next_products as (
-
-    select
-        profile_id,
+        send_id,
         {{ ordered_list(make_struct({
             'product_id': 'product_id',
             'product_name': 'product_name',
             'price': 'price',
-        }), 'next_products.rank asc') }} as next_products
-    from {{ ref('next_products') }} as next_products
-    where next_products.rank <= 3
-    group by profile_id
-
-),
-
-choose_products as (
-
-    select
-        verdicts.*,
-        entries.cart_value_amount,
-        orders.order_id,
-        coalesce(entries.product_id, favourite_products.product_id) as product_id,
-        coalesce(verdicts.incentive_code is not null, false)
-        and coalesce(scores.purchase_propensity, 0)
-        <= verdicts.incentive_maximum_propensity as has_incentive
-    from verdicts
-    inner join entries on verdicts.enrollment_id = entries.enrollment_id
-    left join orders on entries.evidence_message_id = orders.message_id
-    left join favourite_products
-        on verdicts.profile_id = favourite_products.profile_id
-    left join scores on verdicts.profile_id = scores.profile_id
+        }), 'rank asc') }} as related_products
+    from {{ ref('send_suggestions') }}
+    group by send_id
 
 ),
 
 gather_facts as (
 
     select
-        choose_products.*,
+        verdicts.send_id,
+        verdicts.as_of,
+        verdicts.incentive_code,
+        verdicts.incentive_percent,
+        verdicts.incentive_valid_seconds,
+        contact_points.address,
         profiles.first_name,
+        local_zones.time_zone as timezone,
         phases.phase_name,
-        product_stats.product_name,
-        product_stats.category,
-        product_stats.price as product_price,
-        product_stats.recent_buyer_count,
-        coalesce(related_products.related_products, next_products.next_products)
-            as related_products
-    from choose_products
-    inner join profiles on choose_products.profile_id = profiles.profile_id
-    left join phases on choose_products.profile_id = phases.profile_id
-    left join product_stats on choose_products.product_id = product_stats.product_id
-    left join related_products
-        on choose_products.product_id = related_products.product_id
-    left join next_products on choose_products.profile_id = next_products.profile_id
+        orders.order_id,
+        products.currency,
+        products.product_id,
+        products.product_name,
+        products.category,
+        products.product_price,
+        products.recent_buyer_count,
+        products.cart_value_amount,
+        list_suggestions.related_products,
+        coalesce(verdicts.incentive_code is not null, false)
+        and coalesce(scores.purchase_propensity, 0)
+        <= verdicts.incentive_maximum_propensity as has_incentive
+    from verdicts
+    inner join profiles on verdicts.profile_id = profiles.profile_id
+    inner join contact_points
+        on
+            verdicts.profile_id = contact_points.profile_id
+            and verdicts.channel = contact_points.channel
+    inner join local_zones on verdicts.profile_id = local_zones.profile_id
+    inner join products on verdicts.send_id = products.send_id
+    left join list_suggestions on verdicts.send_id = list_suggestions.send_id
+    left join phases on verdicts.profile_id = phases.profile_id
+    left join scores on verdicts.profile_id = scores.profile_id
+    left join orders on verdicts.evidence_message_id = orders.message_id
 
 ),
 
 write_payloads as (
 
     select
-        candidate_id,
+        send_id,
+        address,
         {{ struct_json(make_struct({
             'first_name': 'first_name',
+            'timezone': 'timezone',
             'phase_name': 'phase_name',
+            'currency': 'currency',
             'product_id': 'product_id',
             'product_name': 'product_name',
             'category': 'category',

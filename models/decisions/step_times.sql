@@ -33,6 +33,7 @@ describe_steps as (
             else 0
         end as earliest_seconds
     from open_steps
+    where is_ahead
     group by all
 
 ),

@@ -51,6 +51,7 @@ describe_items as (
         product_interactions.product_name,
         product_interactions.category,
         product_interactions.price,
+        product_interactions.currency,
         cast(count_items.quantity as decimal(18, 3)) as quantity,
         product_interactions.occurred_at as added_at,
         product_interactions.message_id,

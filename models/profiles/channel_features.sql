@@ -25,12 +25,6 @@ unprompted_sessions as (
 
 ),
 
-time_zones as (
-
-    select * from {{ ref('time_zones') }}
-
-),
-
 run as (
 
     select * from {{ ref('stg_run') }}
@@ -42,11 +36,11 @@ read_local_clocks as (
     select
         sessions.*,
         {{ local_time(
-            'sessions.started_at', "coalesce(time_zones.time_zone, 'UTC')"
+            'sessions.started_at', 'coalesce(profiles.timezone, run.time_zone)'
         ) }} as local_at
     from unprompted_sessions as sessions
+    cross join run
     inner join profiles on sessions.profile_id = profiles.profile_id
-    left join time_zones on profiles.timezone = time_zones.time_zone
 
 ),
 

@@ -33,6 +33,12 @@ product_lines as (
 
 ),
 
+run as (
+
+    select * from {{ ref('stg_run') }}
+
+),
+
 -- what lies in the cart between two orders is one cart
 number_carts as (
 
@@ -59,6 +65,7 @@ list_changes as (
         category,
         brand,
         price,
+        currency,
         coalesce(quantity, 1) as quantity
     from cart_events
     where action in ('added', 'removed') and product_id is not null
@@ -71,6 +78,7 @@ list_changes as (
         max(category) as category,
         max(brand) as brand,
         max(price) as price,
+        max(currency) as currency,
         cast(sum(quantity) as decimal(18, 3)) as quantity
     from product_lines
     where
@@ -106,6 +114,7 @@ find_listed as (
         product_lines.category,
         product_lines.brand,
         product_lines.price,
+        product_lines.currency,
         product_lines.quantity
     from product_lines
     inner join number_carts on product_lines.message_id = number_carts.message_id
@@ -140,6 +149,7 @@ list_interactions as (
         category,
         brand,
         price,
+        currency,
         cast(1 as decimal(18, 3)) as quantity
     from product_views
     where product_id is not null or category is not null
@@ -156,6 +166,7 @@ list_interactions as (
         max(category) as category,
         max(brand) as brand,
         max(price) as price,
+        max(currency) as currency,
         cast(sum(quantity) as decimal(18, 3)) as quantity
     from order_lines
     where product_id is not null
@@ -176,8 +187,15 @@ assign_sessions as (
         list_interactions.category,
         list_interactions.brand,
         list_interactions.price,
-        list_interactions.quantity
+        list_interactions.quantity,
+        -- without one it is the shop's; one that cannot be read is nobody's
+        case
+            when list_interactions.currency is null then run.base_currency
+            when {{ is_currency('list_interactions.currency') }}
+                then list_interactions.currency
+        end as currency
     from list_interactions
+    cross join run
     inner join session_events
         on list_interactions.message_id = session_events.message_id
 

@@ -55,6 +55,15 @@ rules as (
 
 ),
 
+time_zones as (
+
+    select
+        time_zone,
+        lower(time_zone) as spelled
+    from {{ ref('time_zones') }}
+
+),
+
 find_spans as (
 
     select
@@ -92,7 +101,8 @@ join_facts as (
         traits.last_name,
         traits.gender,
         cast(traits.birthday as date) as birthday_on,
-        coalesce(traits.timezone, habits.timezone, 'UTC') as timezone,
+        -- one that nobody knows says nothing of the hour
+        coalesce(stated_zones.time_zone, observed_zones.time_zone) as timezone,
         coalesce(traits.country, habits.country) as country,
         traits.region,
         coalesce(traits.city, habits.city) as city,
@@ -135,6 +145,10 @@ join_facts as (
     cross join rules
     left join stated_traits as traits on ids.profile_id = traits.profile_id
     left join habits on ids.profile_id = habits.profile_id
+    left join time_zones as stated_zones
+        on lower(traits.timezone) = stated_zones.spelled
+    left join time_zones as observed_zones
+        on lower(habits.timezone) = observed_zones.spelled
     left join purchase_histories as history
         on ids.profile_id = history.profile_id
     left join count_missteps on ids.profile_id = count_missteps.profile_id

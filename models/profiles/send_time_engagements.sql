@@ -29,9 +29,9 @@ profiles as (
 
 ),
 
-time_zones as (
+run as (
 
-    select * from {{ ref('time_zones') }}
+    select * from {{ ref('stg_run') }}
 
 ),
 
@@ -70,12 +70,13 @@ read_local_clocks as (
     select
         collect_engagements.profile_id,
         {{ local_time(
-            'collect_engagements.engaged_at', "coalesce(time_zones.time_zone, 'UTC')"
+            'collect_engagements.engaged_at',
+            'coalesce(profiles.timezone, run.time_zone)'
         ) }} as local_at,
         collect_engagements.weight
     from collect_engagements
+    cross join run
     inner join profiles on collect_engagements.profile_id = profiles.profile_id
-    left join time_zones on profiles.timezone = time_zones.time_zone
 
 ),
 

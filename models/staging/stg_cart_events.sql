@@ -25,6 +25,7 @@ read_properties as (
             '$.brand',
             '$.price',
             '$.quantity',
+            '$.currency',
         ]) }} as fields
     from events
     where kind = 'cart'
@@ -50,6 +51,7 @@ name_fields as (
         {{ known_name('fields[6]', 'any') }} as brand,
         {{ amount('fields[7]') }} as price,
         {{ quantity('fields[8]') }} as quantity,
+        upper(nullif(trim(fields[9]), '')) as currency,
         {{ unread([
             ('price', 'fields[7]', amount('fields[7]')),
             ('quantity', 'fields[8]', quantity('fields[8]')),

@@ -26,6 +26,18 @@ channel_spellings as (
 
 ),
 
+transactional_campaigns as (
+
+    select * from {{ ref('transactional_campaigns') }}
+
+),
+
+message_classes as (
+
+    select * from {{ spellings('consent_purpose') }}
+
+),
+
 bounce_types as (
 
     select * from {{ spellings('bounce_type') }}
@@ -76,6 +88,7 @@ read_properties as (
             '$.token',
             '$.user_agent',
             '$.userAgent',
+            '$.message_class',
         ]) }} as fields,
         properties,
         is_bot
@@ -94,7 +107,13 @@ name_messages as (
         {{ known_name('fields[6]') }} as stated_email_id,
         coalesce(context_device_token, fields[16], fields[17], fields[18])
             as device_token,
-        coalesce(context_user_agent, fields[19], fields[20]) as user_agent
+        coalesce(context_user_agent, fields[19], fields[20]) as user_agent,
+        coalesce(
+            nullif(fields[4], ''),
+            context_campaign_name,
+            nullif(fields[3], ''),
+            context_campaign_id
+        ) as campaign
     from read_properties
 
 ),
@@ -348,6 +367,20 @@ list_machine_answers as (
 
 ),
 
+-- a tool that sends receipts rarely says that they are no advertising
+list_transactional as (
+
+    select distinct campaigns.campaign
+    from (
+        select distinct campaign from name_messages
+    ) as campaigns
+    inner join transactional_campaigns
+        on
+            ' ' || {{ words_in('campaigns.campaign') }}
+            like '% ' || transactional_campaigns.words || '%'
+
+),
+
 name_fields as (
 
     select
@@ -369,6 +402,13 @@ name_fields as (
         sends.send_id,
         coalesce(stated_campaign_id, context_campaign_id) as campaign_id,
         coalesce(stated_campaign_name, context_campaign_name) as campaign_name,
+        coalesce(
+            message_classes.meaning,
+            case
+                when list_transactional.campaign is null then 'marketing'
+                else 'transactional'
+            end
+        ) as message_class,
         nullif(fields[5], '') as step,
         -- a send that is not ours is a mailing of another tool, to all its recipients
         coalesce(
@@ -394,6 +434,13 @@ name_fields as (
         on name_messages.message_id = find_temporary.message_id
     left join find_refusals
         on name_messages.message_id = find_refusals.message_id
+    left join message_classes
+        on
+            {{ spelled('coalesce(fields[21], fields[14])') }}
+            = message_classes.spelled
+            and message_classes.meaning in ('marketing', 'transactional')
+    left join list_transactional
+        on name_messages.campaign = list_transactional.campaign
     left join list_machine_agents
         on name_messages.user_agent = list_machine_agents.user_agent
     left join list_machine_answers

@@ -25,6 +25,7 @@ find_lines as (
         product_lines.category,
         product_lines.brand,
         product_lines.price,
+        product_lines.currency,
         product_lines.quantity
     from completions
     inner join product_lines on completions.message_id = product_lines.message_id

@@ -14,6 +14,8 @@ list_products as (
         message_id,
         kind,
         action,
+        upper(nullif(trim({{ json_text('properties', '$.currency') }}), ''))
+            as currency,
         {{ json_objects('properties', '$.products') }} as products
     from events
 
@@ -25,6 +27,7 @@ number_lines as (
         message_id,
         kind,
         action,
+        currency,
         unnest(range(1, len(products) + 1)) as line_number,
         unnest(products) as product
     from list_products
@@ -43,6 +46,7 @@ read_lines as (
         number_lines.message_id,
         number_lines.kind,
         number_lines.action,
+        number_lines.currency,
         number_lines.line_number,
         cast(number_lines.product as varchar) as product,
         json_type(number_lines.product) as product_type,
@@ -56,6 +60,7 @@ read_lines as (
                 '$.brand',
                 '$.price',
                 '$.quantity',
+                '$.currency',
             ]
         ) }} as fields
     from number_lines
@@ -79,6 +84,7 @@ name_fields as (
         {{ known_name('fields[4]', 'any') }} as category,
         {{ known_name('fields[5]', 'any') }} as brand,
         {{ amount('fields[6]') }} as price,
+        coalesce(upper(nullif(trim(fields[8]), '')), currency) as currency,
         coalesce({{ quantity('fields[7]') }}, 1) as quantity,
         {{ unread([
             (

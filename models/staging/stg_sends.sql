@@ -25,6 +25,7 @@ name_fields as (
         state,
         reason,
         as_of,
+        waits_since,
         sent_at
     from sends
 

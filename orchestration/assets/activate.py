@@ -4,7 +4,7 @@ Reads the send list, lets `activations` record, render and send it, and writes w
 became of it. Only the newest run activates.
 """
 
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +21,7 @@ from activations.render import Renderer
 from orchestration.charts import bar_chart, markdown_table
 from orchestration.resources import Home
 from orchestration.settings import Settings
+from orchestration.sources.run_inputs import destinations_in_use
 from orchestration.warehouse import fetch_frame, replace_table
 
 OWNERS = ["lifecycle@example.com"]
@@ -106,39 +107,41 @@ BALANCES = """
 """
 
 # What the ledger has not settled. An earlier decision is carried out only if it was
-# made again (the ledger never heard of it), or if what it was made for still holds
-# (the ledger could not deliver it): no rule stands against it, and the enrollment has
-# had nothing since. It then goes to the address that the person has by now.
+# made again (the ledger never heard of it), or if the rules that judge candidates let
+# it pass once more (the ledger could not deliver it). It then goes to the address that
+# the person has by now, with what is true by now.
 SEND_LIST = """
     with
 
     run as (select as_of from staging.stg_run),
 
     standing as (
-        select distinct
-            candidates.enrollment_id,
-            candidates.step,
-            candidates.channel
-        from decisions.candidates
-        inner join run on candidates.as_of = run.as_of
+        select distinct verdicts.send_id
+        from decisions.verdicts
+        inner join decisions.candidates
+            on verdicts.candidate_id = candidates.candidate_id
         inner join decisions.decisions
             on candidates.decision_id = decisions.decision_id
-        where decisions.verdict = 'send'
+        where verdicts.verdict = 'send' and decisions.verdict = 'send'
     ),
 
-    running as (
-        select enrollment_id, profile_id
-        from decisions.enrollments
-        where exit_reason is null or exit_reason = 'completed'
-    ),
-
-    blocks as (
+    judged as (
         select
-            send_id,
-            bool_or(verdict = 'suppressed') as is_suppressed,
-            min_by(rule, rule_order) as rule
-        from decisions.pending_blocks
-        group by send_id
+            verdicts.send_id,
+            coalesce(
+                waiting.verdict,
+                case
+                    when verdicts.verdict = 'send' and standing.send_id is null
+                        then 'held'
+                    else verdicts.verdict
+                end
+            ) as verdict,
+            coalesce(waiting.reason, verdicts.reason) as reason,
+            verdicts.message_class
+        from decisions.verdicts
+        left join standing on verdicts.send_id = standing.send_id
+        left join decisions.deliverable_sends as waiting
+            on verdicts.send_id = waiting.send_id
     )
 
     select
@@ -150,58 +153,22 @@ SEND_LIST = """
         send_list.profile_id,
         send_list.identifier_type,
         send_list.identifier,
-        case
-            when recorded.send_id is null then send_list.address
-            else contact_points.address
-        end as address,
+        coalesce(payloads.address, send_list.address) as address,
         send_list.content_id,
-        send_list.message_class,
-        cast(send_list.payload as varchar) as payload,
+        coalesce(judged.message_class, send_list.message_class) as message_class,
+        cast(coalesce(payloads.payload, send_list.payload) as varchar) as payload,
         send_list.as_of,
-        send_list.as_of = run.as_of or standing.enrollment_id is not null as is_due,
-        running.enrollment_id is not null
-        and not coalesce(blocks.is_suppressed, false)
-        and not exists (
-            select 1
-            from raw.sends as later
-            where
-                later.enrollment_id = send_list.enrollment_id
-                and later.send_id <> send_list.send_id
-                and later.state in ('inflight', 'sent', 'unknown')
-                and later.as_of >= send_list.as_of
-        )
-        and not exists (
-            select 1
-            from profiles.consents
-            where
-                consents.profile_id = running.profile_id
-                and consents.channel in (send_list.channel, 'all')
-                and consents.purpose = send_list.message_class
-                and consents.status = 'denied'
-        )
-        and not exists (
-            select 1
-            from profiles.overrides
-            where
-                overrides.profile_id = running.profile_id
-                and overrides.override = 'never_contact'
-                and overrides.message_class in ('all', send_list.message_class)
-        ) as is_wanted,
-        blocks.rule as hold_reason
+        standing.send_id is not null as is_due,
+        coalesce(judged.verdict, 'suppressed') <> 'suppressed' as is_wanted,
+        judged.verdict,
+        judged.reason
     from decisions.send_list
     cross join run
-    left join standing
-        on
-            send_list.enrollment_id = standing.enrollment_id
-            and send_list.step = standing.step
-            and send_list.channel = standing.channel
-    left join running on send_list.enrollment_id = running.enrollment_id
+    left join standing on send_list.send_id = standing.send_id
+    left join judged on send_list.send_id = judged.send_id
+    left join decisions.send_payloads as payloads
+        on send_list.send_id = payloads.send_id
     left join raw.sends as recorded on send_list.send_id = recorded.send_id
-    left join blocks on send_list.send_id = blocks.send_id
-    left join profiles.contact_points
-        on
-            running.profile_id = contact_points.profile_id
-            and send_list.channel = contact_points.channel
     where
         send_list.channel = $channel
         and send_list.as_of <= run.as_of
@@ -214,16 +181,6 @@ DOUBTFUL = """
     select enrollment_id
     from decisions.entries
     where evidence_at is null or evidence_at <= $doubt
-"""
-
-# Since when the same step to the same address is a repetition: as long as one person
-# may not begin the journey again, nobody else begins it at that address.
-REPEATS_SINCE = """
-    select
-        journeys.journey,
-        run.as_of - to_seconds(journeys.re_eligible_after_seconds) as repeats_since
-    from staging.stg_journeys as journeys
-    cross join staging.stg_run as run
 """
 
 COLUMNS = {
@@ -251,11 +208,14 @@ COLUMNS = {
 }
 
 
-def destinations(channel: str, settings: Settings) -> tuple[Destination, ...]:
-    """Where a channel's messages go, then who may still hold some of earlier runs."""
+def destinations(
+    channel: str, settings: Settings
+) -> tuple[Destination | None, tuple[Destination, ...]]:
+    """Where a channel's messages go, and who may still hold some of earlier runs."""
     files = FileDestination(settings.outbox, email_from=settings.email_from)
-    if channel != "email" or not settings.live or not settings.smtp_host:
-        return (files,)
+    name = destinations_in_use(settings).get(channel)
+    if name != "smtp" or settings.smtp_host is None:
+        return (files, ()) if name == "file" else (None, (files,))
     password = settings.smtp_password
     server = SmtpServer(
         host=settings.smtp_host,
@@ -264,7 +224,13 @@ def destinations(channel: str, settings: Settings) -> tuple[Destination, ...]:
         password=password.get_secret_value() if password else None,
         starttls=settings.smtp_starttls,
     )
-    return (SmtpDestination(server, email_from=settings.email_from), files)
+    return SmtpDestination(server, email_from=settings.email_from), (files,)
+
+
+def reasons_of(send_list: pl.DataFrame, verdict: str) -> dict[str, str]:
+    """Why the waiting sends of a verdict have it, by `send_id`."""
+    judged = send_list.filter(pl.col("verdict") == verdict)
+    return dict(judged.select("send_id", "reason").iter_rows())
 
 
 def table_metadata(table: str) -> dict[str, Any]:
@@ -328,15 +294,13 @@ def channel_asset(channel: str) -> dg.AssetsDefinition:
         deps=[
             dg.AssetKey(["raw", "sends"]),
             dg.AssetKey(["staging", "stg_run"]),
-            dg.AssetKey(["staging", "stg_journeys"]),
-            dg.AssetKey(["profiles", "contact_points"]),
-            dg.AssetKey(["profiles", "consents"]),
-            dg.AssetKey(["profiles", "overrides"]),
-            dg.AssetKey(["decisions", "enrollments"]),
+            dg.AssetKey(["decisions", "entries"]),
             dg.AssetKey(["decisions", "candidates"]),
+            dg.AssetKey(["decisions", "verdicts"]),
             dg.AssetKey(["decisions", "decisions"]),
             dg.AssetKey(["decisions", "send_list"]),
-            dg.AssetKey(["decisions", "pending_blocks"]),
+            dg.AssetKey(["decisions", "send_payloads"]),
+            dg.AssetKey(["decisions", "deliverable_sends"]),
         ],
         metadata=table_metadata(channel),
     )
@@ -348,25 +312,20 @@ def channel_asset(channel: str) -> dg.AssetsDefinition:
             run = fetch_frame(connection, RUN).row(0, named=True)
             balances = fetch_frame(connection, BALANCES)
             send_list = fetch_frame(connection, SEND_LIST, {"channel": channel})
-            repeats_since = fetch_frame(connection, REPEATS_SINCE)
         with Ledger(settings.ledger) as ledger:
             if run["is_newest"]:
                 assert_balanced(balances)
                 record_doubtful(home, ledger, send_list, run["as_of"])
-                destination, *others = destinations(channel, settings)
-                with closing(destination):
+                destination, others = destinations(channel, settings)
+                with closing(destination) if destination else nullcontext():
                     activate(
                         ledger,
                         send_list,
                         channel=channel,
                         destination=destination,
                         others=others,
-                        held=dict(
-                            send_list.drop_nulls("hold_reason")
-                            .select("send_id", "hold_reason")
-                            .iter_rows()
-                        ),
-                        repeats_since=dict(repeats_since.iter_rows()),
+                        held=reasons_of(send_list, "held"),
+                        unwanted=reasons_of(send_list, "suppressed"),
                         renderer=Renderer(
                             shop_url=settings.shop_url,
                             currency=run["base_currency"],

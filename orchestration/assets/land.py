@@ -20,6 +20,7 @@ from orchestration.sources.landing import land as land_files
 from orchestration.sources.landing import unreadable_files
 from orchestration.sources.receipts import land_bounces, land_receipts
 from orchestration.sources.run_inputs import (
+    DESTINATIONS,
     begin_run,
     bring_back_runs,
     bring_journeys,
@@ -80,6 +81,7 @@ CURRENT_RUN = {
     "match_threshold": ("double", "Probability from which one is accepted."),
     "phone_region": ("varchar", "Region of phone numbers that name no country."),
     "identity_config_hash": ("varchar", "Changes when identity must start afresh."),
+    "time_zone": ("varchar", "The shop's time zone."),
 }
 SUPERSEDED_MESSAGES = {
     "message_id": ("varchar", "The message."),
@@ -101,6 +103,7 @@ SENDS = {
     "state": ("varchar", "What had become of it before this run."),
     "reason": ("varchar", "Why it was not sent."),
     "as_of": ("timestamp", "The run that decided it."),
+    "waits_since": ("timestamp", "That run, or the last before it was tried again."),
     "sent_at": ("timestamp", "The run that sent it."),
 }
 JOURNEY_PROBLEMS = {
@@ -170,6 +173,11 @@ TABLES = (
         "One row per send of an earlier run, as the ledger held it when this began, or "
         "that a warehouse put back from an earlier time does not list.",
         documented(SENDS),
+    ),
+    table(
+        "destinations",
+        "One row per channel whose messages go somewhere in this run.",
+        from_frame(DESTINATIONS),
     ),
     table(
         "journeys",

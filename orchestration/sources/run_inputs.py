@@ -13,6 +13,8 @@ import polars as pl
 
 from activations.authoring import read_usable
 from activations.blueprint import PROBLEM_SCHEMA, Journey, Problem, nearest
+from activations.channels import CHANNELS
+from activations.destinations import read_destinations
 from activations.ledger import Ledger
 from activations.render import Renderer
 from orchestration.fingerprint import fingerprint
@@ -57,7 +59,9 @@ CURRENT_RUN: dict[str, pl.DataType] = {
     "match_threshold": pl.Float64(),
     "phone_region": pl.String(),
     "identity_config_hash": pl.String(),
+    "time_zone": pl.String(),
 }
+DESTINATIONS = pl.Schema({"channel": pl.String(), "destination": pl.String()})
 
 
 class FutureError(Exception):
@@ -84,7 +88,10 @@ def refuse_future(settings: Settings, as_of: datetime) -> None:
 
 
 def begin_run(connection: Connection, as_of: datetime, settings: Settings) -> bool:
-    """Record the run at `as_of`; returns whether none newer was ever recorded."""
+    """Record the run at `as_of`, its settings and where its messages go.
+
+    Returns whether none newer was ever recorded.
+    """
     connection.execute(RUNS)
     newer = connection.execute(
         "select count(*) from raw.runs where as_of > ?", [as_of]
@@ -106,11 +113,31 @@ def begin_run(connection: Connection, as_of: datetime, settings: Settings) -> bo
         "match_threshold": settings.match_threshold,
         "phone_region": settings.phone_region,
         "identity_config_hash": identity_config_hash(connection, settings),
+        "time_zone": settings.time_zone,
     }
     replace_table(
         connection, "raw.current_run", pl.DataFrame([run], schema=CURRENT_RUN)
     )
+    routes = list(destinations_in_use(settings).items())
+    replace_table(
+        connection,
+        "raw.destinations",
+        pl.DataFrame(routes, schema=DESTINATIONS, orient="row"),
+    )
     return is_newest
+
+
+def destinations_in_use(settings: Settings) -> dict[str, str]:
+    """The destination of each channel that has one; without `live` all write files.
+
+    Raises:
+        DestinationsError: if the file that says so cannot be used.
+    """
+    if not settings.live:
+        return dict.fromkeys(CHANNELS, "file")
+    lacking = {"none"} if settings.smtp_host else {"none", "smtp"}
+    stated = read_destinations()
+    return {channel: name for channel, name in stated.items() if name not in lacking}
 
 
 def listed_sends(connection: Connection) -> list[str]:
@@ -142,7 +169,8 @@ def bring_back_runs(
     return (
         f"The warehouse is older than the ledger: {lost_count} sends come back into "
         "decisions.send_list, none is sent again. Lost with the runs that made them: "
-        "their rows of decisions.entries, decisions.decisions, decisions.send_choices, "
+        "their rows of decisions.entries, decisions.enrollment_exits, "
+        "decisions.journey_versions, decisions.decisions, decisions.send_choices, "
         "profiles.rfm_changes and identity.identity_merges."
     )
 

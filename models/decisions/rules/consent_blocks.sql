@@ -1,5 +1,6 @@
--- One row per profile, channel and rule that closes the channel for good. Of those who
--- are in a journey now, or whom a send waits to be delivered to.
+-- One row per profile, channel, message class and rule by which the person does not
+-- want it there. Of those who are in a journey now, or whom a send waits to be
+-- delivered to.
 with
 
 enrolled_profiles as (
@@ -30,7 +31,15 @@ contact_points as (
 consents as (
 
     select * from {{ ref('consents') }}
-    where purpose = 'marketing'
+
+),
+
+message_classes as (
+
+    {%- for message_class in ['marketing', 'transactional'] %}
+    select '{{ message_class }}' as message_class
+    {{ 'union all' if not loop.last }}
+    {%- endfor %}
 
 ),
 
@@ -40,16 +49,18 @@ newest_consents as (
     select
         consents.profile_id,
         channel_rules.channel,
+        consents.purpose as message_class,
         consents.status,
         consents.message_id,
         consents.updated_at
     from consents
+    inner join message_classes on consents.purpose = message_classes.message_class
     inner join channel_rules
         on
             consents.channel = channel_rules.channel
             or (consents.channel = 'all' and consents.status = 'denied')
     qualify row_number() over (
-        partition by consents.profile_id, channel_rules.channel
+        partition by consents.profile_id, channel_rules.channel, consents.purpose
         order by consents.updated_at desc, consents.status asc, consents.message_id asc
     ) = 1
 
@@ -81,9 +92,8 @@ describe_channels as (
     select
         enrolled_profiles.profile_id,
         channel_rules.channel,
+        message_classes.message_class,
         channel_rules.needs_opt_in,
-        coalesce(contact_points.is_reachable, false) as is_reachable,
-        contact_points.unreachable_reason,
         newest_consents.status as consent_status,
         newest_consents.message_id as consent_message_id,
         coalesce(
@@ -97,6 +107,7 @@ describe_channels as (
         ) as is_unsubscribed
     from enrolled_profiles
     cross join channel_rules
+    cross join message_classes
     left join contact_points
         on
             enrolled_profiles.profile_id = contact_points.profile_id
@@ -105,6 +116,7 @@ describe_channels as (
         on
             enrolled_profiles.profile_id = newest_consents.profile_id
             and channel_rules.channel = newest_consents.channel
+            and message_classes.message_class = newest_consents.message_class
     left join unsubscribes
         on
             enrolled_profiles.profile_id = unsubscribes.profile_id
@@ -117,24 +129,8 @@ apply_rules as (
     select
         profile_id,
         channel,
-        case
-            when
-                unreachable_reason
-                in ('bounced', 'failed', 'soft_bounced', 'complained', 'stopped')
-                then 'suppression_list'
-            else 'unreachable'
-        end as rule,
-        case when unreachable_reason = 'stopped' then unsubscribe_message_id end
-            as evidence_message_id
-    from describe_channels
-    where not is_reachable
-
-    union all
-
-    select
-        profile_id,
-        channel,
-        'unsubscribed' as rule,
+        message_class,
+        {{ stated_rule('unsubscribed') }} as rule,
         unsubscribe_message_id as evidence_message_id
     from describe_channels
     where is_unsubscribed
@@ -144,7 +140,8 @@ apply_rules as (
     select
         profile_id,
         channel,
-        'consent_denied' as rule,
+        message_class,
+        {{ stated_rule('consent_denied') }} as rule,
         consent_message_id as evidence_message_id
     from describe_channels
     where consent_status = 'denied'
@@ -154,7 +151,8 @@ apply_rules as (
     select
         profile_id,
         channel,
-        'consent_missing' as rule,
+        message_class,
+        {{ stated_rule('consent_missing') }} as rule,
         cast(null as varchar) as evidence_message_id
     from describe_channels
     where needs_opt_in and coalesce(consent_status, '') not in ('granted', 'denied')

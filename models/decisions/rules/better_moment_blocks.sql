@@ -1,10 +1,10 @@
--- One row per due step and channel for which an hour at which the person engages more
--- than now is still to come while the step may wait.
+-- One row per possible send for which an hour at which the person engages more than now
+-- is still to come while the step may wait.
 with
 
-due_steps as (
+possible_sends as (
 
-    select * from {{ ref('due_steps') }}
+    select * from {{ ref('possible_sends') }}
     where send_time_seconds is not null
 
 ),
@@ -15,15 +15,10 @@ channel_rules as (
 
 ),
 
-profiles as (
+local_zones as (
 
-    select * from {{ ref('profiles') }}
-
-),
-
-time_zones as (
-
-    select * from {{ ref('time_zones') }}
+    select * from {{ ref('local_zones') }}
+    where is_likeliest
 
 ),
 
@@ -45,20 +40,18 @@ days_ahead as (
 read_local_clocks as (
 
     select
-        due_steps.candidate_id,
-        due_steps.profile_id,
+        possible_sends.send_id,
+        possible_sends.profile_id,
         channel_rules.quiet_from_hour,
         channel_rules.quiet_until_hour,
-        {{ local_time('due_steps.as_of', "coalesce(time_zones.time_zone, 'UTC')") }}
-            as local_at,
+        {{ local_time('possible_sends.as_of', 'local_zones.time_zone') }} as local_at,
         {{ local_time(
-            add_seconds('due_steps.due_at', 'due_steps.send_time_seconds'),
-            "coalesce(time_zones.time_zone, 'UTC')"
+            add_seconds('possible_sends.due_at', 'possible_sends.send_time_seconds'),
+            'local_zones.time_zone'
         ) }} as local_deadline_at
-    from due_steps
-    inner join channel_rules on due_steps.channel = channel_rules.channel
-    inner join profiles on due_steps.profile_id = profiles.profile_id
-    left join time_zones on profiles.timezone = time_zones.time_zone
+    from possible_sends
+    inner join channel_rules on possible_sends.channel = channel_rules.channel
+    inner join local_zones on possible_sends.profile_id = local_zones.profile_id
 
 ),
 
@@ -82,7 +75,7 @@ list_slots as (
 compare_slots as (
 
     select
-        candidate_id,
+        send_id,
         max(
             case when begins_at <= local_at then send_time_propensity else 0 end
         ) as propensity_now,
@@ -96,14 +89,15 @@ compare_slots as (
         and {{ add_seconds('begins_at', 7200) }} > local_at
         -- the first hour of a slot must not be one of silence
         and not coalesce({{ is_silent('2 * slot') }}, false)
-    group by candidate_id
+    group by send_id
 
 ),
 
 keep_better as (
 
     select
-        candidate_id,
+        send_id,
+        {{ stated_rule('better_send_time') }} as rule,
         propensity_now,
         propensity_ahead
     from compare_slots

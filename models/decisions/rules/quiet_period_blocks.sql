@@ -1,5 +1,5 @@
--- One row per profile and rule that keeps messages from it now, whatever the channel.
--- Of those with a step due or a send that waits to be delivered.
+-- One row per possible send and rule by which the person is to be left in peace for a
+-- while.
 with
 
 run as (
@@ -8,21 +8,15 @@ run as (
 
 ),
 
-due_profiles as (
+possible_sends as (
 
-    select profile_id from {{ ref('due_steps') }}
-    union
-    select enrollments.profile_id
-    from {{ ref('stg_sends') }} as sends
-    inner join {{ ref('enrollments') }} as enrollments
-        on sends.enrollment_id = enrollments.enrollment_id
-    where sends.state = 'pending'
+    select * from {{ ref('possible_sends') }}
 
 ),
 
 rules as (
 
-    select * from {{ ref('decision_rules') }}
+    select * from {{ ref('rules') }}
 
 ),
 
@@ -32,17 +26,11 @@ profile_events as (
 
 ),
 
-contacts as (
-
-    select * from {{ ref('recent_contacts') }}
-
-),
-
 find_moments as (
 
     select
         profile_id,
-        'restoration' as rule,
+        {{ stated_rule('restoration') }} as rule,
         evidence_message_id,
         cast(null as timestamp) as occurred_at
     from {{ ref('missteps') }}
@@ -52,7 +40,7 @@ find_moments as (
 
     select
         profile_events.profile_id,
-        'high_stakes' as rule,
+        {{ stated_rule('high_stakes') }} as rule,
         high_stakes.message_id as evidence_message_id,
         high_stakes.occurred_at
     from {{ ref('stg_high_stakes_events') }} as high_stakes
@@ -62,32 +50,11 @@ find_moments as (
 
     select
         profile_events.profile_id,
-        'post_purchase' as rule,
+        {{ stated_rule('post_purchase') }} as rule,
         orders.message_id as evidence_message_id,
         orders.ordered_at as occurred_at
     from {{ ref('stg_orders') }} as orders
     inner join profile_events on orders.message_id = profile_events.message_id
-
-    union all
-
-    select
-        profile_id,
-        'hub_profile' as rule,
-        cast(null as varchar) as evidence_message_id,
-        cast(null as timestamp) as occurred_at
-    from {{ ref('profiles') }}
-    where is_hub
-
-    union all
-
-    select
-        profile_id,
-        'frequency_cap' as rule,
-        max(contact_id) as evidence_message_id,
-        cast(null as timestamp) as occurred_at
-    from contacts
-    group by profile_id
-    having count(*) >= {{ decision_rule('frequency_cap', 'limit_value') }}
 
 ),
 
@@ -98,7 +65,6 @@ newest_moments as (
         find_moments.rule,
         find_moments.evidence_message_id
     from find_moments
-    inner join due_profiles on find_moments.profile_id = due_profiles.profile_id
     inner join rules on find_moments.rule = rules.rule
     cross join run
     where
@@ -112,6 +78,17 @@ newest_moments as (
             find_moments.evidence_message_id desc nulls last
     ) = 1
 
+),
+
+find_blocks as (
+
+    select
+        possible_sends.send_id,
+        newest_moments.rule,
+        newest_moments.evidence_message_id
+    from possible_sends
+    inner join newest_moments on possible_sends.profile_id = newest_moments.profile_id
+
 )
 
-select * from newest_moments
+select * from find_blocks
