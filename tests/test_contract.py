@@ -13,6 +13,9 @@ CONTRACT = {
     for table, columns in ROW.findall((PROJECT / "docs" / "contract.md").read_text())
 }
 
+# the sample world says nothing odd, and holds nothing back at the end
+EMPTY_IN_THE_DEMO = {"staging.not_understood", "decisions.deliverable_sends"}
+
 
 def test_the_contract_is_read() -> None:
     assert len(CONTRACT) >= 40
@@ -24,7 +27,7 @@ def test_contract_table_is_filled_and_has_its_columns(
 ) -> None:
     frame = demo_home.read(f"select * from {table}")
     assert CONTRACT[table] <= set(frame.columns)
-    assert frame.height > 0
+    assert (frame.height == 0) == (table in EMPTY_IN_THE_DEMO)
 
 
 def test_the_published_copy_equals_the_warehouse(demo_home: TestHome) -> None:

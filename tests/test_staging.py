@@ -420,7 +420,7 @@ REFUNDED: tuple[tuple[list[tuple[Any, float, float, str | None]], str], ...] = (
 )
 
 
-def tell_otherwise(journal: Journal) -> None:
+def state_otherwise(journal: Journal) -> None:
     """Orders and their money as other makes of shops and tools tell them."""
     tell = Shop(journal).tell
     for number, (told, later) in enumerate(ONE_ORDER):
@@ -1155,7 +1155,7 @@ def world(new_home: Callable[[str], TestHome]) -> tuple[TestHome, Outcome]:
     )
     shoppers, closers, oddities = Journal("shop"), Journal("close"), Journal("odd")
     go_shopping(shoppers)
-    tell_otherwise(shoppers)
+    state_otherwise(shoppers)
     ids = Journal("id")
     for order_id in random_ids():
         ids.add(START, "Order Completed", {"order_id": order_id}, user="collector")

@@ -39,7 +39,7 @@ judge_waiting as (
 
 ),
 
-tell_deliverable as (
+judge_deliverable as (
 
     select
         *,
@@ -48,4 +48,4 @@ tell_deliverable as (
 
 )
 
-select * from tell_deliverable
+select * from judge_deliverable

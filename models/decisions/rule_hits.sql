@@ -6,7 +6,7 @@
     ('quiet_period_blocks', 'evidence_message_id', none),
     ('quiet_hour_blocks', none, none),
     ('frequency_blocks', 'evidence_message_id', none),
-    ('better_moment_blocks', none, none),
+    ('send_time_blocks', none, none),
 ] %}
 with
 
