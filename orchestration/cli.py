@@ -360,7 +360,7 @@ def retry(
 )
 def dbt(context: typer.Context) -> None:
     """Run dbt on this home: whatever dbt takes may follow."""
-    from orchestration.dbt import dbt_command, dbt_executable
+    from orchestration.dbt import dbt_command, dbt_executable, parse_changes
     from orchestration.recovery import home_lock
 
     if not context.args or not ASKS_FOR_HELP.isdisjoint(context.args):
@@ -368,6 +368,10 @@ def dbt(context: typer.Context) -> None:
         raise typer.Exit(run_to_the_end([dbt_executable(), *context.args]))
     settings = Settings()
     with home_lock(settings):
+        try:
+            parse_changes(settings)
+        except RuntimeError as error:
+            fail(error)
         code = run_to_the_end(dbt_command(settings, *context.args))
     raise typer.Exit(code)
 

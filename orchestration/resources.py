@@ -14,8 +14,7 @@ from packaging.version import Version
 from orchestration.dbt import (
     DBT_FOLDER,
     dbt_executable,
-    parsing,
-    run_dbt,
+    parse_changes,
     served_dbt,
     start_server,
 )
@@ -60,9 +59,7 @@ class Home(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 def dbt_project(settings: Settings) -> DbtProject:
     """The dbt project, compiled for this home; parsed anew where sources changed."""
-    with parsing(settings) as has_changed:
-        if has_changed:
-            run_dbt(settings, "parse")
+    parse_changes(settings)
     return DbtProject(
         project_dir=DBT_FOLDER,
         target_path=settings.dbt_target,

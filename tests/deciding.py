@@ -173,7 +173,13 @@ class DecisionLab:
         """Run one statement, to age or alter what is there."""
         self.connection.execute(statement)
 
-    def build(self, as_of: datetime, *, is_newest: bool = True, only: str = "") -> None:
+    def build(
+        self,
+        as_of: datetime,
+        *,
+        is_newest: bool = True,
+        only: str | tuple[str, ...] = "",
+    ) -> None:
         """Build the tables whose name begins with `only` as a run at `as_of` would."""
         self.change("delete from staging.stg_run")
         self.put(

@@ -282,6 +282,13 @@ def tables(people: list[Person]) -> dict[str, pl.DataFrame]:
     }
 
 
+PHASE_MODELS = (
+    "decisions.phase",
+    "decisions.derived_phase_signals",
+    "decisions.inactivity_timers",
+)
+
+
 @settings(
     max_examples=10,
     deadline=None,
@@ -292,7 +299,7 @@ def test_phases_are_what_a_second_telling_says(
     lab: DecisionLab, people: list[Person]
 ) -> None:
     lab.put_frames(tables(people))
-    lab.build(AS_OF, only="decisions.phase")
+    lab.build(AS_OF, only=PHASE_MODELS)
     changes = lab.read(
         "select * from decisions.phase_changes order by profile_id, change_number"
     )

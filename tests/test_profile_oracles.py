@@ -438,8 +438,8 @@ def considered(events: list[Event], now: datetime) -> list[Event]:
     return found
 
 
-def expected_moments(home: TestHome) -> Iterator[Row]:
-    """(profile, moment, evidence, when, minutes, signs, store) from what was done."""
+def expected_active_intents(home: TestHome) -> Iterator[Row]:
+    """(profile, intent, evidence, when, minutes, signs, store) from what was done."""
     now = as_of(home)
     fresh = {
         row["intent"]: timedelta(hours=row["max_age_hours"], seconds=1)
@@ -485,13 +485,13 @@ def expected_moments(home: TestHome) -> Iterator[Row]:
                 )
 
 
-def test_moments_and_intents_equal_a_separate_computation(known: TestHome) -> None:
-    expected = sorted(expected_moments(known), key=lambda row: row[:2])
+def test_active_and_first_intents_equal_a_separate_computation(known: TestHome) -> None:
+    expected = sorted(expected_active_intents(known), key=lambda row: row[:2])
     found = known.read("""
-        select profile_id, moment, evidence_message_id, occurred_at, age_minutes,
+        select profile_id, intent, evidence_message_id, occurred_at, age_minutes,
             signal_count, store_id
         from profiles.active_intents
-        order by profile_id, moment
+        order by profile_id, intent
     """)
     assert found.rows() == expected
     order = seed("intent_rules").sort("priority")["intent"].to_list()
@@ -512,9 +512,9 @@ def test_moments_and_intents_equal_a_separate_computation(known: TestHome) -> No
     }
 
 
-def test_the_sample_world_is_in_every_moment(sample: TestHome) -> None:
-    moments = sample.read("select distinct intent from profiles.active_intents")
-    assert set(moments["moment"]) == set(seed("intent_rules")["intent"])
+def test_the_sample_world_has_every_intent(sample: TestHome) -> None:
+    active = sample.read("select distinct intent from profiles.active_intents")
+    assert set(active["intent"]) == set(seed("intent_rules")["intent"])
 
 
 def test_the_order_of_landing_changes_no_profile(

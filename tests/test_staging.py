@@ -1276,6 +1276,13 @@ def test_order_ids_that_differ_in_letters_or_digits_are_two_orders(
     assert any(len(names) == 1 for names in orders.values())
 
 
+def test_only_placeholders_of_orders_hold_a_digit() -> None:
+    """Others are not looked up for a text with one, which most ids have."""
+    placeholders = pl.read_csv(SEEDS / "placeholders.csv")
+    others = placeholders.filter(pl.col("stands_for") != "order_id")
+    assert not others["placeholder"].str.contains("[0-9]").any()
+
+
 def test_placeholders_are_no_products_and_no_categories(home: TestHome) -> None:
     found = home.read("""
         select product_id, category, brand from staging.stg_order_lines

@@ -59,7 +59,7 @@
         'order_id': "('any', 'id', 'order_id')",
     } -%}
     coalesce(
-        {{ spelled("case when length(" ~ text ~ ") <= 24 then " ~ text ~ " end") }}
+        {{ spelled("case when " ~ may_be_word(text, kind) ~ " then " ~ text ~ " end") }}
         in (
             select {{ spelled('placeholder') }}
             from {{ ref('placeholders') }}
@@ -67,6 +67,13 @@
         ),
         false
     )
+{%- endmacro %}
+
+{# Whether a text is worth being looked up among words for nothing: a short one and,
+   unless it should name an order, without a digit, as these words are. #}
+{% macro may_be_word(text, kind) -%}
+    length({{ text }}) <= 24
+    {%- if kind != 'order_id' %} and not regexp_matches({{ text }}, '[0-9]'){% endif %}
 {%- endmacro %}
 
 {# Whether a text fills a form without a word: zeros and signs, a negative number by which
