@@ -14,8 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestration.dbt import dbt_arguments, dbt_command, served_dbt
+from orchestration.dbt import dbt_arguments, dbt_command, parsing, served_dbt
 from orchestration.settings import Settings
+from tests.conftest import TestHome
 
 BEGIN = """
     import sys
@@ -132,3 +133,16 @@ def test_the_server_and_its_forks_end_with_who_began_it(
     _, alive = psutil.wait_procs(left, SOON)
     assert not alive
     assert not Path(address).parent.exists()
+
+
+def test_what_dbt_kept_of_a_former_parse_goes_with_changed_sources(
+    home: TestHome,
+) -> None:
+    """It holds unit tests of models that are gone, at which dbt stops."""
+    kept = home.settings.dbt_target / "partial_parse.msgpack"
+    kept.parent.mkdir(parents=True)
+    for is_first in (True, False):
+        kept.touch()
+        with parsing(home.settings) as has_changed:
+            assert has_changed == is_first
+            assert kept.exists() != is_first
