@@ -17,8 +17,6 @@ LETTER = (
 INNER = rf"[0-9{LETTER}-]{{0,61}}[0-9{LETTER}]"
 LABEL = rf"[0-9{LETTER}](?:{INNER})?"
 MAIL_ADDRESS = re.compile(rf"{ATOM}(?:[.]{ATOM})*@(?:{LABEL}[.])+[{LETTER}]{INNER}")
-
-
 SENDER = re.compile(
     r'\s*(?:"?(?P<name>[^"<>\r\n]*?)"?\s*<(?P<address>[^<>]*)>|(?P<bare>[^<>"]*?))\s*'
 )

@@ -39,3 +39,15 @@
         else rules.for_transactional
     end
 {%- endmacro %}
+
+{# Profiles that are in a journey now, or whom a send waits to be delivered to. #}
+{% macro enrolled_profiles() -%}
+    select distinct profile_id
+    from {{ ref('enrollments') }}
+    where
+        state = 'active'
+        or enrollment_id in (
+            select sends.enrollment_id from {{ ref('stg_sends') }} as sends
+            where sends.state = 'pending'
+        )
+{%- endmacro %}

@@ -11,7 +11,7 @@
 {# The key under which spellings of one order id meet: without the signs that shops and
    spreadsheets set around it. Shopify names an order by its number and by an address
    that ends in it, in Base64 too (https://shopify.dev/docs/api/usage/gids). Letters of
-   one case are in lower case; an id that mixes cases may tell orders apart by them. #}
+   one case are in lower case; orders may differ by the case of letters in an id that mixes cases. #}
 {% macro order_key(order_id) -%}
     {%- set address = 'gid://shopify/Order(?:Identity)?/([0-9]+)(?:[?].*)?' -%}
     case

@@ -249,7 +249,7 @@ def bring_seeds(connection: Connection, settings: Settings) -> None:
     Raises:
         SeedError: if a file is no seed or cannot be read as the one that it replaces.
     """
-    own = {path.stem: path for path in sorted(settings.seeds.glob("*"))}
+    own = {path.stem: path for path in sorted(settings.seeds.glob("[!.]*"))}
     former = fetch_frame(
         connection,
         "select table_name from information_schema.tables "

@@ -5,14 +5,7 @@ with
 
 enrolled_profiles as (
 
-    select distinct profile_id
-    from {{ ref('enrollments') }}
-    where
-        state = 'active'
-        or enrollment_id in (
-            select sends.enrollment_id from {{ ref('stg_sends') }} as sends
-            where sends.state = 'pending'
-        )
+    {{ enrolled_profiles() }}
 
 ),
 
