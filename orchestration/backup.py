@@ -78,7 +78,7 @@ def back_up(settings: Settings, target: Path, *, with_dagster: bool = False) -> 
         raise BackupError(f"{target} is not empty; name a new folder")
     with home_lock(settings):
         if settings.warehouse.exists():
-            Warehouse(settings.warehouse).fold_log()
+            Warehouse.of(settings).fold_log()
         paths, left_out = files_of(settings, with_dagster=with_dagster)
         if not paths:
             raise BackupError(f"{settings.root} holds nothing to back up")

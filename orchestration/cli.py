@@ -203,7 +203,7 @@ def unmerge(
     console = Console()
     try:
         settings = Settings()
-        with Warehouse(settings.warehouse).connect(read_only=True) as connection:
+        with Warehouse.of(settings).connect(read_only=True) as connection:
             one = find_identifier(connection, identifier)
             another = find_identifier(connection, other)
             touched = part(connection, one, another)
@@ -340,7 +340,7 @@ def retry(
                 print_frame(Console(), "dead sends", ledger.dead())
             return
         with home_lock(settings), Ledger(settings.ledger) as ledger:
-            with Warehouse(settings.warehouse).connect(read_only=True) as connection:
+            with Warehouse.of(settings).connect(read_only=True) as connection:
                 require_table(connection, "raw", "runs")
                 newest = fetch_frame(connection, "select max(as_of) from raw.runs")
             retried = ledger.retry(send_id=send_id, reason=reason, as_of=newest.item())

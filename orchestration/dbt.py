@@ -63,6 +63,10 @@ def parse_changes(settings: Settings) -> None:
 def export_to_dbt(settings: Settings) -> None:
     """Tell dbt, which reads only the environment, where this home is."""
     os.environ["REKINDLE_WAREHOUSE"] = str(settings.warehouse)
+    os.environ["REKINDLE_WAREHOUSE_SPILL"] = str(settings.spill(settings.warehouse))
+    os.environ.pop("REKINDLE_WAREHOUSE_MEMORY", None)
+    if settings.memory_limit:
+        os.environ["REKINDLE_WAREHOUSE_MEMORY"] = settings.memory_limit
     # A test runs in the invocation that builds the last of its parents.
     os.environ["DBT_INDIRECT_SELECTION"] = "buildable"
     # Dagster keeps what dbt says; its own debug log costs a tenth of a build.

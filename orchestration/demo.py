@@ -170,7 +170,7 @@ def say(line: str) -> None:
 def report(settings: Settings) -> None:
     """Print what the loop found, and where to look."""
     console = Console()
-    warehouse = Warehouse(settings.warehouse)
+    warehouse = Warehouse.of(settings)
     for title, query in FOUND.items():
         print_frame(console, title, warehouse.read(query))
     console.print(

@@ -212,7 +212,7 @@ def bring_up(settings: Settings, ledger: Ledger, set_aside: list[Path]) -> Recon
     )
     files = pl.DataFrame(list(read_files(settings.outbox)), schema_overrides=RECOVERED)
     if has_warehouse:
-        with Warehouse(settings.warehouse).connect(read_only=True) as connection:
+        with Warehouse.of(settings).connect(read_only=True) as connection:
             behind = find_behind(settings, ledger, connection)
     else:
         behind = find_behind(settings, ledger, None)
@@ -248,7 +248,7 @@ def read_warehouse(
 ) -> tuple[pl.DataFrame | None, pl.DataFrame | None]:
     """The send list and the copy of the ledger, where the warehouse has them."""
     found = []
-    with Warehouse(settings.warehouse).connect(read_only=True) as connection:
+    with Warehouse.of(settings).connect(read_only=True) as connection:
         for schema, table in (("decisions", "send_list"), ("activations", "sends")):
             found.append(
                 fetch_frame(connection, f"select * from {schema}.{table}")

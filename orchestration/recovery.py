@@ -192,7 +192,7 @@ def clear_leftovers(settings: Settings) -> None:
     DuckDB's and SQLite's own logs stay: they hold what was committed. A half-written
     message goes when its send is recalled.
     """
-    shutil.rmtree(settings.warehouse.with_suffix(".duckdb.tmp"), ignore_errors=True)
+    shutil.rmtree(settings.spill(settings.warehouse), ignore_errors=True)
     for folder, pattern in (
         (settings.published.parent, "*.tmp*"),
         (settings.landing / "receipts", "*.tmp"),

@@ -38,7 +38,7 @@ class Home(dg.ConfigurableResource):  # type: ignore[type-arg]
     @property
     def warehouse(self) -> Warehouse:
         """The warehouse file of the home."""
-        return Warehouse(self.settings.warehouse)
+        return Warehouse.of(self.settings)
 
     @contextmanager
     def yield_for_execution(

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from importlib.util import find_spec
 from ipaddress import ip_address
 from pathlib import Path
@@ -167,6 +168,17 @@ class Settings(BaseSettings):
     email_from: str = Field(
         default="Rekindle <hello@example.com>", description="sender of emails"
     )
+    memory_limit: str | None = Field(
+        default=None,
+        pattern="^[1-9][0-9]*[MGT]i?B$",
+        examples=["8GB"],
+        description="memory that DuckDB may take; unset: 80% of the machine's",
+    )
+    temp_folder: Path | None = Field(
+        default=None,
+        examples=["/scratch"],
+        description="where DuckDB puts what memory cannot hold; unset: the home",
+    )
     keep_runs_days: int = Field(
         default=7, ge=1, le=MAX_DAYS, description="days that Dagster remembers a run"
     )
@@ -194,6 +206,18 @@ class Settings(BaseSettings):
             raise ValueError("cannot be the name of a folder") from None
         if not nearest.is_dir():
             raise ValueError("is a file, or in one; name a folder")
+        return value
+
+    @field_validator("temp_folder")
+    @classmethod
+    def refuse_what_is_no_folder(cls, value: Path | None) -> Path | None:
+        """Find at once what DuckDB would find in the midst of a query."""
+        try:
+            is_folder = value is None or value.expanduser().resolve().is_dir()
+        except (OSError, RuntimeError, ValueError):
+            is_folder = False
+        if not is_folder:
+            raise ValueError("is no folder")
         return value
 
     @field_validator("phone_region")
@@ -330,6 +354,13 @@ class Settings(BaseSettings):
     def warehouse(self) -> Path:
         """The DuckDB file that runs write."""
         return self.root / "warehouse.duckdb"
+
+    def spill(self, warehouse: Path) -> Path:
+        """Where DuckDB puts what memory cannot hold of a file: a folder of its own."""
+        if self.temp_folder is None:
+            return warehouse.with_name(f"{warehouse.name}.tmp")
+        digest = sha256(os.fsencode(warehouse)).hexdigest()[:16]
+        return self.temp_folder.expanduser().resolve() / f"rekindle-{digest}.tmp"
 
     @property
     def published(self) -> Path:

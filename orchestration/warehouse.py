@@ -6,12 +6,15 @@ The only importer of duckdb. Frames go in and out as Arrow.
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import duckdb
 import polars as pl
+
+from orchestration.settings import Settings
 
 Connection = duckdb.DuckDBPyConnection
 DatabaseError = duckdb.Error
@@ -45,8 +48,18 @@ LONGEST_WAIT = 20.0
 class Warehouse:
     """A DuckDB file with one schema per verb of the loop."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, options: Mapping[str, str] | None = None) -> None:
+        """A file at `path`, opened with these settings of DuckDB over its own."""
         self.path = path
+        self.options = dict(options or {})
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The warehouse that the runs of a home write."""
+        options = {"temp_directory": str(settings.spill(settings.warehouse))}
+        if settings.memory_limit:
+            options["memory_limit"] = settings.memory_limit
+        return cls(settings.warehouse, options)
 
     @contextmanager
     def connect(self, *, read_only: bool = False) -> Iterator[Connection]:
@@ -82,6 +95,7 @@ class Warehouse:
                     str(self.path),
                     read_only=read_only,
                     config={
+                        **self.options,
                         "preserve_insertion_order": False,
                         # as it was created, so a file stays
                         "storage_compatibility_version": STORAGE,
@@ -126,7 +140,10 @@ class Warehouse:
 
     def rewrite(self) -> None:
         """Write a file anew that something else than this class created."""
-        with swapped(self.path) as partial, duckdb.connect() as connection:
+        with (
+            swapped(self.path) as partial,
+            duckdb.connect(config=self.options) as connection,
+        ):
             connection.execute(f"attach '{quoted(self.path)}' as newer (read_only)")
             connection.execute(
                 f"attach '{quoted(partial)}' as rewritten (storage_version '{STORAGE}')"

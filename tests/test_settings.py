@@ -23,6 +23,7 @@ from orchestration.run import (
 )
 from orchestration.settings import Settings, SettingsError
 from orchestration.sources.run_inputs import FutureError, refuse_future
+from orchestration.warehouse import Warehouse
 from tests.conftest import TestHome, moment
 from tests.test_reconcile import THIRD, a_send
 from tests.test_reconcile import used as used  # noqa: PLC0414
@@ -77,6 +78,9 @@ def refusal() -> str:
             )
         ],
         ("MATCH_THRESHOLD", "nan"),
+        *[("MEMORY_LIMIT", size) for size in ("", "8", "0GB", "lots", "1.5GB", "80%")],
+        ("TEMP_FOLDER", "/dev/null"),
+        ("TEMP_FOLDER", f"/{SECRET}"),
         ("HORIZON_DAYS", "30,99999999999"),
         ("HORIZON_DAYS", "0"),
         ("BASE_CURRENCY", "eur"),
@@ -324,6 +328,49 @@ def test_a_home_that_may_only_be_read_can_be_looked_into(
             assert finished.stderr.count("\n") == 1
     finally:
         subprocess.run(["umount", place], check=True)
+
+
+LIMITS = "select current_setting('memory_limit'), current_setting('temp_directory')"
+
+
+def test_both_writers_of_the_warehouse_keep_the_limits_that_are_set(
+    home: TestHome, tmp_path: Path
+) -> None:
+    limits = {"REKINDLE_MEMORY_LIMIT": "512MiB", "REKINDLE_TEMP_FOLDER": str(tmp_path)}
+    settings = Settings(
+        home=home.settings.root,
+        memory_limit="512MiB",
+        temp_folder=tmp_path,
+        _env_file=None,
+    )
+    with Warehouse.of(settings).connect() as connection:
+        ((memory, spill),) = connection.execute(LIMITS).fetchall()
+    assert memory == "512.0 MiB"
+    assert Path(spill).parent == tmp_path
+    shown = home.rekindle(
+        "dbt", "show", "--output", "json", "--inline", LIMITS, **limits
+    ).stdout
+    assert "512.0 MiB" in shown
+    assert spill in shown
+
+
+def test_without_limits_duckdb_keeps_its_own(home: TestHome) -> None:
+    with Warehouse(home.settings.warehouse).connect() as connection:
+        its_own = connection.execute(LIMITS).fetchall()
+    with Warehouse.of(home.settings).connect() as connection:
+        assert connection.execute(LIMITS).fetchall() == its_own
+
+
+def test_homes_that_share_a_temp_folder_share_no_file_in_it(tmp_path: Path) -> None:
+    spills = {
+        settings.spill(settings.warehouse)
+        for settings in (
+            Settings(home=tmp_path / name, temp_folder=tmp_path, _env_file=None)
+            for name in ("one", "other")
+        )
+    }
+    assert len(spills) == 2
+    assert {spill.parent for spill in spills} == {tmp_path}
 
 
 def test_a_moment_to_come_is_for_a_demo_alone(home: TestHome) -> None:
