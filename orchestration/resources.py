@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from dagster_dbt import DbtCliResource, DbtProject
 from packaging.version import Version
+from pydantic import Field, PrivateAttr
 
 from orchestration.dbt import (
     DBT_FOLDER,
@@ -19,6 +20,13 @@ from orchestration.dbt import (
     start_server,
 )
 from orchestration.event_log import prune_runs
+from orchestration.moment import (
+    LAND,
+    built_assets,
+    choose_as_of,
+    record_built,
+    refuse_mixture,
+)
 from orchestration.recovery import fail_dead_runs, home_lock, show_at_work
 from orchestration.settings import Settings, wall_clock
 from orchestration.warehouse import Warehouse
@@ -28,7 +36,25 @@ if TYPE_CHECKING:
 
 
 class Home(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The home of a run, locked for as long as the run lasts."""
+    """The home of a run and its moment, locked for as long as the run lasts."""
+
+    as_of: str | None = Field(
+        default=None,
+        description=(
+            "The moment that the run looks from, UTC, ISO 8601. Unset: the clock if "
+            "the run lands, else the moment of the tables that it reads."
+        ),
+    )
+    allow_future: bool = Field(
+        default=False,
+        description="Look from a moment to come; runs before it then send nothing.",
+    )
+    _moment: datetime = PrivateAttr()
+
+    @property
+    def moment(self) -> datetime:
+        """The `as_of` of the run, stated or not, decided once when it began."""
+        return self._moment
 
     @property
     def settings(self) -> Settings:
@@ -45,16 +71,42 @@ class Home(dg.ConfigurableResource):  # type: ignore[type-arg]
         self, context: dg.InitResourceContext
     ) -> "Generator[Home, None, None]":
         """Hold the home's lock: a second run waits here until the first is through."""
-        settings, instance = self.settings, context.instance
-        run_id = context.run_id
-        if instance is None or run_id is None:
+        settings, instance, run = self.settings, context.instance, context.run
+        if instance is None or run is None:
             raise ValueError("a home is held by a run")
-        show_at_work(settings, run_id)
+        show_at_work(settings, run.run_id)
         with home_lock(settings):
             fail_dead_runs(settings, instance)
             kept = timedelta(days=settings.keep_runs_days)
             prune_runs(instance, wall_clock() - kept)
+            self._moment = self.begin(run)
+            instance.add_run_tags(run.run_id, {"as_of": f"{self.moment.isoformat()}Z"})
             yield self
+
+    def begin(self, run: dg.DagsterRun) -> datetime:
+        """Decide the moment of a run, before any of it is done.
+
+        Raises:
+            MixedMomentsError: if it would build tables from those of another moment.
+        """
+        steps = run.step_keys_to_execute
+        as_of = choose_as_of(
+            self.settings,
+            self.as_of,
+            None if steps is None else set(steps),
+            may_be_future=self.allow_future,
+        )
+        if steps != [LAND]:
+            from orchestration.definitions import defs
+
+            graph = defs.resolve_asset_graph()
+            refuse_mixture(self.warehouse, graph, built_assets(run, graph), as_of)
+        return as_of
+
+    def record(self, context: dg.AssetExecutionContext) -> None:
+        """Record that the assets of a step are now built for the moment of the run."""
+        with self.warehouse.connect() as connection:
+            record_built(connection, context.selected_asset_keys, self.moment)
 
 
 def dbt_project(settings: Settings) -> DbtProject:

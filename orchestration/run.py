@@ -99,7 +99,7 @@ def run_loop(
     from orchestration.definitions import defs
 
     loop = defs.resolve_job_def("loop")
-    land = (
+    home = (
         {"config": {"as_of": as_of.isoformat(), "allow_future": allow_future}}
         if as_of
         else {}
@@ -112,7 +112,7 @@ def run_loop(
     ):
         run = instance.create_run_for_job(
             loop,
-            run_config={"ops": {"land": land}, "loggers": {"progress": {}}},
+            run_config={"resources": {"home": home}, "loggers": {"progress": {}}},
             remote_job_origin=job_origin(loop.name),
         )
         result = execute_run(InMemoryJob(loop), run, instance)

@@ -142,7 +142,7 @@ class Warehouse:
         """Write a file anew that something else than this class created."""
         with (
             swapped(self.path) as partial,
-            duckdb.connect(config=self.options) as connection,
+            duckdb.connect(config={**self.options}) as connection,
         ):
             connection.execute(f"attach '{quoted(self.path)}' as newer (read_only)")
             connection.execute(

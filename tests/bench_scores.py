@@ -34,8 +34,8 @@ connection.execute(f"create table activity_hours as from '{hours}'")
 SCORE = """
 import dagster as dg
 from orchestration.assets.score import score
-from orchestration.resources import Home
-dg.materialize([score], resources={"home": Home()})
+from tests.conftest import HomeAt
+dg.materialize([score], resources={"home": HomeAt(as_of="2026-07-01")})
 """
 COUNTED = (
     *("session", "product_view", "cart_add", "checkout", "online_order"),

@@ -18,11 +18,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import polars as pl
 import psutil
 import pytest
 from filelock import FileLock
 
+from orchestration.resources import Home
 from orchestration.settings import Settings
 from orchestration.warehouse import Connection, Warehouse
 
@@ -117,6 +119,14 @@ class TestHome:
     def read(self, query: str) -> pl.DataFrame:
         """Rows of the warehouse."""
         return Warehouse(self.settings.warehouse).read(query)
+
+
+class HomeAt(Home):
+    """The home of a run of single assets, over tables that a test wrote."""
+
+    def begin(self, run: dg.DagsterRun) -> datetime:
+        """The moment that the test states."""
+        return moment(str(self.as_of))
 
 
 @pytest.fixture

@@ -20,9 +20,8 @@ from activations.destinations import (
 from activations.ledger import COPY_SCHEMA, Ledger
 from orchestration.assets import activate
 from orchestration.assets.activate import COLUMNS
-from orchestration.resources import Home
 from orchestration.warehouse import Warehouse, replace_table
-from tests.conftest import TestHome
+from tests.conftest import HomeAt, TestHome
 
 FIRST = datetime.fromisoformat("2026-06-01T09:00:00")
 SECOND = FIRST + timedelta(hours=6)
@@ -162,7 +161,10 @@ class World:
         """What a run does from the decisions on, on some channels."""
         self.write(as_of, is_newest=is_newest)
         pushed = [activate.channel_asset(channel) for channel in channels]
-        return dg.materialize([*pushed, activate.sends], resources={"home": Home()})
+        return dg.materialize(
+            [*pushed, activate.sends],
+            resources={"home": HomeAt(as_of=as_of.isoformat())},
+        )
 
     def states(self) -> dict[str, tuple[str, str | None]]:
         sends = self.home.read("select * from activations.sends order by send_id")

@@ -14,9 +14,8 @@ from scipy.special import expit, logit
 from ml import channel_propensity
 from ml.channel_propensity import CHANNELS
 from orchestration.assets.channel_scores import channel_scores
-from orchestration.resources import Home
 from orchestration.warehouse import Warehouse, replace_table
-from tests.conftest import TestHome
+from tests.conftest import HomeAt, TestHome
 
 BASE_RATES = np.array([0.13, 0.12, 0.11, 0.15, 0.10, 0.06, 0.09])
 
@@ -390,7 +389,9 @@ def test_the_asset_writes_channels_and_moments_of_whom_it_may_score(
         for table, frame in tables.items():
             replace_table(connection, table, frame)
     monkeypatch.setenv("REKINDLE_HOME", str(home.settings.root))
-    assert dg.materialize([channel_scores], resources={"home": Home()}).success
+    assert dg.materialize(
+        [channel_scores], resources={"home": HomeAt(as_of="2026-06-30")}
+    ).success
     assert home.read("from ml.channel_scores").height == 49 * len(CHANNELS)
     best = home.read("""
         select slot, count(*) as profile_count from ml.send_time_scores

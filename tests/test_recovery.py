@@ -30,7 +30,7 @@ from orchestration.resources import Home
 from orchestration.run import prepare_instance
 from orchestration.settings import wall_clock
 from orchestration.warehouse import Warehouse
-from tests.conftest import TestHome
+from tests.conftest import HomeAt, TestHome
 from tests.test_reconcile import a_send, try_to_send
 
 # A run of one step that holds the home until it is killed.
@@ -38,6 +38,7 @@ ENDLESS = """
     import os, sys, time
     import dagster as dg
     from orchestration.resources import Home
+    from tests.conftest import HomeAt
 
     @dg.asset
     def endless(home: Home) -> None:
@@ -45,7 +46,8 @@ ENDLESS = """
         time.sleep(600)
 
     with dg.DagsterInstance.get() as instance:
-        dg.materialize([endless], resources={"home": Home()}, instance=instance)
+        at = HomeAt(as_of="2026-06-30")
+        dg.materialize([endless], resources={"home": at}, instance=instance)
 """
 
 
@@ -100,7 +102,9 @@ def test_a_run_killed_at_work_is_failed_by_the_next_run_and_the_next_one_by_hand
     @dg.asset
     def short(home: Home) -> None: ...
 
-    after = dg.materialize([short], resources={"home": Home()}, instance=instance)
+    after = dg.materialize(
+        [short], resources={"home": HomeAt(as_of="2026-06-30")}, instance=instance
+    )
     assert after.success
     assert statuses(instance) == [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE]
     died = instance.get_runs()[1]

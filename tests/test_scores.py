@@ -26,9 +26,8 @@ from ml import (
     store,
 )
 from orchestration.assets.score import score
-from orchestration.resources import Home
 from orchestration.warehouse import Warehouse, replace_table
-from tests.conftest import TestHome, moment
+from tests.conftest import HomeAt, TestHome, moment
 
 TRAINED_AT = moment("2026-06-04")
 HORIZONS = (30, 90)
@@ -653,7 +652,9 @@ def fill_warehouse(home: TestHome, examples: Examples, as_of: datetime) -> None:
 
 def run_score(home: TestHome, monkeypatch: pytest.MonkeyPatch) -> pl.DataFrame:
     monkeypatch.setenv("REKINDLE_HOME", str(home.settings.root))
-    assert dg.materialize([score], resources={"home": Home()}).success
+    assert dg.materialize(
+        [score], resources={"home": HomeAt(as_of="2026-06-30")}
+    ).success
     return home.read("select * from ml.scores order by profile_id")
 
 

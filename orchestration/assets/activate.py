@@ -338,6 +338,7 @@ def channel_asset(channel: str) -> dg.AssetsDefinition:
             rows = ledger.run_rows(run["as_of"], channel)
         with home.warehouse.connect() as connection:
             replace_table(connection, f"activations.{channel}", rows)
+        home.record(context)
         unsent = rows.filter(pl.col("state") != "sent")
         if not unsent.is_empty():
             context.log.warning(f"{unsent.height} of {rows.height} sends not sent")
@@ -358,12 +359,13 @@ def channel_asset(channel: str) -> dg.AssetsDefinition:
     deps=[dg.AssetKey(["activations", channel]) for channel in CHANNELS],
     metadata=table_metadata("sends"),
 )
-def sends(home: Home) -> dg.MaterializeResult[None]:
+def sends(context: dg.AssetExecutionContext, home: Home) -> dg.MaterializeResult[None]:
     """Copy the ledger into the warehouse."""
     with Ledger(home.settings.ledger) as ledger:
         rows = ledger.copy()
     with home.warehouse.connect() as connection:
         replace_table(connection, "activations.sends", rows)
+    home.record(context)
     by_channel = rows.group_by("channel", "state").len("send_count")
     return dg.MaterializeResult(
         metadata={

@@ -68,7 +68,9 @@ SEND_TIME_SCORES = {
         ),
     ],
 )
-def channel_scores(home: Home) -> Iterator[dg.MaterializeResult[None]]:
+def channel_scores(
+    context: dg.AssetExecutionContext, home: Home
+) -> Iterator[dg.MaterializeResult[None]]:
     """Score everybody's channels and send times, write the `ml` tables."""
     from ml import channel_propensity, send_time
 
@@ -81,6 +83,7 @@ def channel_scores(home: Home) -> Iterator[dg.MaterializeResult[None]]:
     with home.warehouse.connect() as connection:
         replace_table(connection, "ml.channel_scores", channel_scores)
         replace_table(connection, "ml.send_time_scores", send_time_scores)
+    home.record(context)
     for name, scores, describe in (
         ("channel_scores", channel_scores, describe_channels),
         ("send_time_scores", send_time_scores, describe_send_times),

@@ -13,9 +13,10 @@ from activations.blueprint import (
     journey_frames,
 )
 from activations.ledger import Ledger
+from orchestration.moment import record_built
 from orchestration.reconcile import assert_ledger_holds
 from orchestration.resources import Home
-from orchestration.settings import parse_moment, wall_clock
+from orchestration.settings import wall_clock
 from orchestration.sources.landing import land as land_files
 from orchestration.sources.landing import unreadable_files
 from orchestration.sources.receipts import land_bounces, land_receipts
@@ -26,7 +27,6 @@ from orchestration.sources.run_inputs import (
     bring_journeys,
     bring_seeds,
     listed_sends,
-    refuse_future,
     snapshot_sends,
     usable_journeys,
 )
@@ -88,6 +88,10 @@ SUPERSEDED_MESSAGES = {
     "landed_at": ("timestamp", "Wall clock of the run that landed the earlier copy."),
 }
 RUNS = {"as_of": ("timestamp", "Key: the moment the run looked from, UTC.")}
+BUILT_TABLES = {
+    "table_name": ("varchar", "Key: the table, with its schema."),
+    "as_of": ("timestamp", "The moment it was last built for, UTC."),
+}
 SENDS = {
     "send_id": ("varchar", "Key: one step of one enrollment on one channel."),
     "enrollment_id": ("varchar", "The enrollment it belongs to."),
@@ -169,6 +173,11 @@ TABLES = (
     ),
     table("runs", "One row per moment that a run ever looked from.", documented(RUNS)),
     table(
+        "built_tables",
+        "One row per table that a run has built: the moment it was last built for.",
+        documented(BUILT_TABLES),
+    ),
+    table(
         "sends",
         "One row per send of an earlier run, as the ledger held it when this began, or "
         "that a warehouse put back from an earlier time does not list.",
@@ -198,33 +207,12 @@ TABLES = (
 )
 
 
-class DemoClockError(Exception):
-    """A demo home was to be run at the wall clock, months after all that it holds."""
-
-
-class LandConfig(dg.Config):
-    """Which moment the run looks from."""
-
-    as_of: str | None = None
-    allow_future: bool = False
-
-
 @dg.multi_asset(name="land", specs=TABLES)
 def land(
-    context: dg.AssetExecutionContext, config: LandConfig, home: Home
+    context: dg.AssetExecutionContext, home: Home
 ) -> Iterator[dg.MaterializeResult[None]]:
     """Land new files and lay out what else the run at `as_of` is given."""
-    started_at = wall_clock()
-    as_of = parse_moment(config.as_of) if config.as_of else started_at
-    if home.settings.demo_marker.exists() and not config.as_of:
-        raise DemoClockError(
-            f"{home.settings.root} is a demo home: it lives in its own calendar, not "
-            "today. Go on with `rekindle demo`, or state the moment: `rekindle run "
-            "--as-of …`, or in the UI's launchpad `ops: {land: {config: {as_of: …}}}`"
-        )
-    context.instance.add_run_tags(context.run_id, {"as_of": f"{as_of.isoformat()}Z"})
-    if not config.allow_future:
-        refuse_future(home.settings, as_of)
+    started_at, as_of = wall_clock(), home.moment
     with (
         home.warehouse.connect() as connection,
         Ledger(home.settings.ledger) as ledger,
@@ -250,6 +238,7 @@ def land(
         for problem in problems:
             context.log.warning(f"journey {problem.journey} is set aside: {problem}")
         context.log.info(f"{landed}")
+        record_built(connection, context.selected_asset_keys, as_of)
         for spec in TABLES:
             address = ".".join(spec.key.path)
             count = fetch_frame(connection, f"select count(*) from {address}").item()

@@ -256,7 +256,9 @@ def asset_spec(
         ),
     ],
 )
-def score(home: Home) -> Iterator[dg.MaterializeResult[None]]:
+def score(
+    context: dg.AssetExecutionContext, home: Home
+) -> Iterator[dg.MaterializeResult[None]]:
     """Train when due, score everybody, write the `ml` tables."""
     from ml import drift, propensity, reasons, store
 
@@ -288,6 +290,7 @@ def score(home: Home) -> Iterator[dg.MaterializeResult[None]]:
     with home.warehouse.connect() as connection:
         for name, frame in tables.items():
             replace_table(connection, f"ml.{name}", frame)
+    home.record(context)
     describe = {
         "scores": describe_scores,
         "horizon_scores": describe_horizons,

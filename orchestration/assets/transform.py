@@ -108,6 +108,7 @@ def models_of(
                 built.append(event)
             else:
                 yield event
+        home.record(context)
         yield from describe_tables(home, invocation.manifest, built)
 
     return built_models
