@@ -60,10 +60,11 @@ def parse_changes(settings: Settings) -> None:
             run_dbt(settings, "parse")
 
 
-def export_to_dbt(settings: Settings) -> None:
-    """Tell dbt, which reads only the environment, where this home is."""
-    os.environ["REKINDLE_WAREHOUSE"] = str(settings.warehouse)
-    os.environ["REKINDLE_WAREHOUSE_SPILL"] = str(settings.spill(settings.warehouse))
+def export_to_dbt(settings: Settings, warehouse: Path | None = None) -> None:
+    """Tell dbt, which reads only the environment, which warehouse to build, and how."""
+    path = warehouse or settings.warehouse
+    os.environ["REKINDLE_WAREHOUSE"] = str(path)
+    os.environ["REKINDLE_WAREHOUSE_SPILL"] = str(settings.spill(path))
     os.environ.pop("REKINDLE_WAREHOUSE_MEMORY", None)
     if settings.memory_limit:
         os.environ["REKINDLE_WAREHOUSE_MEMORY"] = settings.memory_limit

@@ -193,8 +193,10 @@ def clear_leftovers(settings: Settings) -> None:
     message goes when its send is recalled.
     """
     shutil.rmtree(settings.spill(settings.warehouse), ignore_errors=True)
+    shutil.rmtree(settings.past_work, ignore_errors=True)
     for folder, pattern in (
         (settings.published.parent, "*.tmp*"),
+        (settings.past, "*/*.tmp*"),
         (settings.landing / "receipts", "*.tmp"),
         (settings.dbt_target, "*.tmp"),
         (settings.estimators, ".partial-*"),

@@ -1,10 +1,12 @@
 """What the assets are handed: the home they work in and the dbt that builds it."""
 
+import shutil
 from collections.abc import Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
 from functools import cached_property
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -12,6 +14,7 @@ from dagster_dbt import DbtCliResource, DbtProject
 from packaging.version import Version
 from pydantic import Field, PrivateAttr
 
+from activations.ledger import Ledger, opened_copy
 from orchestration.dbt import (
     DBT_FOLDER,
     dbt_executable,
@@ -27,12 +30,17 @@ from orchestration.moment import (
     record_built,
     refuse_mixture,
 )
+from orchestration.past import begin_past, is_past
 from orchestration.recovery import fail_dead_runs, home_lock, show_at_work
 from orchestration.settings import Settings, wall_clock
 from orchestration.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+
+PAST = "past"
+"""The tag of a run that built a warehouse of the past: the file."""
 
 
 class Home(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -50,6 +58,7 @@ class Home(dg.ConfigurableResource):  # type: ignore[type-arg]
         description="Look from a moment to come; runs before it then send nothing.",
     )
     _moment: datetime = PrivateAttr()
+    _is_past: bool = PrivateAttr(default=False)
 
     @property
     def moment(self) -> datetime:
@@ -62,9 +71,35 @@ class Home(dg.ConfigurableResource):  # type: ignore[type-arg]
         return Settings()
 
     @property
+    def is_past(self) -> bool:
+        """Whether the run builds a warehouse of the past, and writes nothing else."""
+        return self._is_past
+
+    @property
     def warehouse(self) -> Warehouse:
-        """The warehouse file of the home."""
-        return Warehouse.of(self.settings)
+        """The warehouse that the run builds."""
+        settings = self.settings
+        if not self.is_past:
+            return Warehouse.of(settings)
+        return Warehouse.of(settings, settings.past_work / settings.warehouse.name)
+
+    @property
+    def published(self) -> Path:
+        """Where the warehouse goes that the run has built."""
+        if self.is_past:
+            return self.settings.past_warehouse(self.moment)
+        return self.settings.published
+
+    @property
+    def estimators(self) -> Path:
+        """Where the run finds and leaves estimators."""
+        settings = self.settings
+        return (settings.past_work if self.is_past else settings.root) / "estimators"
+
+    def ledger(self) -> AbstractContextManager[Ledger]:
+        """The ledger, opened; for a run of the past a copy that is gone afterwards."""
+        opened = opened_copy if self.is_past else Ledger
+        return opened(self.settings.ledger)
 
     @contextmanager
     def yield_for_execution(
@@ -80,8 +115,15 @@ class Home(dg.ConfigurableResource):  # type: ignore[type-arg]
             kept = timedelta(days=settings.keep_runs_days)
             prune_runs(instance, wall_clock() - kept)
             self._moment = self.begin(run)
-            instance.add_run_tags(run.run_id, {"as_of": f"{self.moment.isoformat()}Z"})
-            yield self
+            tags = {"as_of": f"{self.moment.isoformat()}Z"}
+            if self.is_past:
+                tags[PAST] = str(self.published)
+                begin_past(settings, self.moment)
+            instance.add_run_tags(run.run_id, tags)
+            try:
+                yield self
+            finally:
+                shutil.rmtree(settings.past_work, ignore_errors=True)
 
     def begin(self, run: dg.DagsterRun) -> datetime:
         """Decide the moment of a run, before any of it is done.
@@ -96,11 +138,17 @@ class Home(dg.ConfigurableResource):  # type: ignore[type-arg]
             None if steps is None else set(steps),
             may_be_future=self.allow_future,
         )
+        is_whole = False
         if steps != [LAND]:
             from orchestration.definitions import defs
 
             graph = defs.resolve_asset_graph()
-            refuse_mixture(self.warehouse, graph, built_assets(run, graph), as_of)
+            built = built_assets(run, graph)
+            refuse_mixture(self.warehouse, graph, built, as_of)
+            is_whole = built == graph.materializable_asset_keys
+        self._is_past = is_past(
+            self.settings, as_of, is_stated=bool(self.as_of), is_whole=is_whole
+        )
         return as_of
 
     def record(self, context: dg.AssetExecutionContext) -> None:

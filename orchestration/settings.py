@@ -368,6 +368,20 @@ class Settings(BaseSettings):
         return self.root / "published" / "warehouse.duckdb"
 
     @property
+    def past(self) -> Path:
+        """Warehouses of moments that the main one has left behind, a folder each."""
+        return self.root / "past"
+
+    def past_warehouse(self, as_of: datetime) -> Path:
+        """The warehouse as of a moment of the past: a file as the published copy is."""
+        return self.past / f"{as_of:%Y%m%dT%H%M%S%fZ}" / self.warehouse.name
+
+    @property
+    def past_work(self) -> Path:
+        """Where a warehouse of the past is built, until it is whole."""
+        return self.past / ".building"
+
+    @property
     def ledger(self) -> Path:
         """The durable record of sends."""
         return self.root / "ledger.sqlite"

@@ -6,11 +6,13 @@ Shows counts only: what came in of people stays in the tables.
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from rich.console import Console
 
+from orchestration.resources import PAST
 from orchestration.settings import Settings
 from orchestration.sources.receipts import RECEIPTS
 from orchestration.terminal import print_frame
@@ -98,6 +100,7 @@ class Summary:
     """What a run looked from, did and warned of; only the newest decides and sends."""
 
     run_id: str
+    warehouse: Path
     as_of: datetime
     is_newest: bool
     seconds: float
@@ -114,6 +117,7 @@ class Summary:
             "run_id": self.run_id,
             "as_of": f"{self.as_of.isoformat()}Z",
             "is_newest": self.is_newest,
+            "warehouse": str(self.warehouse),
             "seconds": round(self.seconds, 1),
             "landed": self.landed.to_dicts()[0],
             "rejected": self.rejected.to_dicts(),
@@ -137,10 +141,13 @@ def summarise(settings: Settings, run_id: str) -> Summary:
     if record is None or record.start_time is None or record.end_time is None:
         raise LookupError(f"Dagster knows no end of run {run_id}")
     began_at = datetime.fromtimestamp(int(record.start_time), UTC).replace(tzinfo=None)
-    with Warehouse(settings.published).connect(read_only=True) as connection:
+    past = record.dagster_run.tags.get(PAST)
+    warehouse = Path(past) if past else settings.published
+    with Warehouse(warehouse).connect(read_only=True) as connection:
         run = fetch_frame(connection, RUN).row(0, named=True)
         return Summary(
             run_id=run_id,
+            warehouse=warehouse,
             as_of=run["as_of"],
             is_newest=run["is_newest"],
             seconds=record.end_time - record.start_time,
@@ -203,7 +210,10 @@ def print_summary(console: Console, summary: Summary) -> None:
             else:
                 print_frame(console, title, frame)
     else:
-        say("A newer run exists: nothing was decided, nothing sent.")
+        say(
+            "A newer run exists: nothing was decided, nothing sent. The tables as of "
+            f"then: {summary.warehouse}"
+        )
     for reason, count in summary.rejected.iter_rows():
         say(f"Warning: raw.rejected_events: {reason}: lines rejected: {count:,}")
     for warning in summary.warnings:

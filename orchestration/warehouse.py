@@ -54,12 +54,13 @@ class Warehouse:
         self.options = dict(options or {})
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """The warehouse that the runs of a home write."""
-        options = {"temp_directory": str(settings.spill(settings.warehouse))}
+    def of(cls, settings: Settings, path: Path | None = None) -> Self:
+        """A warehouse that runs of a home write: the main one, or that at `path`."""
+        path = path or settings.warehouse
+        options = {"temp_directory": str(settings.spill(path))}
         if settings.memory_limit:
             options["memory_limit"] = settings.memory_limit
-        return cls(settings.warehouse, options)
+        return cls(path, options)
 
     @contextmanager
     def connect(self, *, read_only: bool = False) -> Iterator[Connection]:

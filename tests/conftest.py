@@ -36,6 +36,7 @@ pytest_plugins = ("tests.resolving", "tests.deciding")
 BEGIN_WITH = ("demo", "crash", "docs", "identity", "ui", "fuzz", "reconcile")
 """The files that take longest; one begun last would leave the other worker idle."""
 PR_SET_CHILD_SUBREAPER = 36
+SECOND_DAY = "second_day.duckdb"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -172,8 +173,20 @@ def make_once(shared_folder: Path) -> MakeOnce:
 @pytest.fixture(scope="session")
 def demo_home(make_once: MakeOnce) -> TestHome:
     """A home in which `rekindle demo` has lived its three days."""
-    folder = make_once("demo", lambda folder: TestHome(folder).rekindle("demo"))
-    return TestHome(folder)
+
+    def live(folder: Path) -> None:
+        home = TestHome(folder)
+        home.rekindle("demo", "--days", "2")
+        shutil.copyfile(home.settings.warehouse, folder.with_name(SECOND_DAY))
+        home.rekindle("demo", "--days", "1")
+
+    return TestHome(make_once("demo", live))
+
+
+@pytest.fixture(scope="session")
+def second_day(demo_home: TestHome) -> Path:
+    """The warehouse of the demo's home as its second day left it."""
+    return demo_home.settings.root.with_name(SECOND_DAY)
 
 
 @pytest.fixture

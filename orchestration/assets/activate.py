@@ -312,7 +312,7 @@ def channel_asset(channel: str) -> dg.AssetsDefinition:
             run = fetch_frame(connection, RUN).row(0, named=True)
             balances = fetch_frame(connection, BALANCES)
             send_list = fetch_frame(connection, SEND_LIST, {"channel": channel})
-        with Ledger(settings.ledger) as ledger:
+        with home.ledger() as ledger:
             if run["is_newest"]:
                 assert_balanced(balances)
                 record_doubtful(home, ledger, send_list, run["as_of"])
@@ -361,8 +361,10 @@ def channel_asset(channel: str) -> dg.AssetsDefinition:
 )
 def sends(context: dg.AssetExecutionContext, home: Home) -> dg.MaterializeResult[None]:
     """Copy the ledger into the warehouse."""
-    with Ledger(home.settings.ledger) as ledger:
+    with home.ledger() as ledger:
         rows = ledger.copy()
+    if home.is_past:
+        rows = rows.filter(pl.col("as_of") <= home.moment)
     with home.warehouse.connect() as connection:
         replace_table(connection, "activations.sends", rows)
     home.record(context)

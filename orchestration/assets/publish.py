@@ -24,7 +24,7 @@ from orchestration.resources import Home
 )
 def published_warehouse(home: Home) -> dg.MaterializeResult[None]:
     """One file: the warehouse as the last finished run left it, swapped atomically."""
-    target = home.settings.published
+    target = home.published
     home.warehouse.publish(target)
     return dg.MaterializeResult(
         metadata={"size_bytes": target.stat().st_size, "path": str(target)}

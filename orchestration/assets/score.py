@@ -283,7 +283,7 @@ def score(
             estimator.estimator_id, estimator.spreads, features, base_rates
         ),
         "estimators": store.summarize(
-            home.settings.estimators, run["training_cutoff_at"], estimator.estimator_id
+            home.estimators, run["training_cutoff_at"], estimator.estimator_id
         ),
         "calibration": propensity.calibration_table(estimator),
     }
@@ -313,7 +313,7 @@ def choose_estimator(
     horizons = tuple(run["horizons_days"])
     columns = encoding.feature_columns(features)
     stored = store.find(
-        settings.estimators, trained_at, horizons, propensity.RECIPE, columns
+        home.estimators, trained_at, horizons, propensity.RECIPE, columns
     )
     if stored is not None and not stored.lacks_data:
         return stored
@@ -328,7 +328,7 @@ def choose_estimator(
         trained_at,
         horizons,
         last_good=store.find_last_good(
-            settings.estimators,
+            home.estimators,
             trained_at,
             timedelta(days=settings.estimator_days),
             propensity.RECIPE,
@@ -336,7 +336,7 @@ def choose_estimator(
         ),
         code_version=code_version(),
     )
-    store.save(trained, settings.estimators)
+    store.save(trained, home.estimators)
     return trained
 
 

@@ -13,6 +13,7 @@ from dagster_dbt import (
 )
 
 from orchestration.charts import chart_metadata
+from orchestration.dbt import export_to_dbt
 from orchestration.lineage import LineageCache, read_columns
 from orchestration.progress import report_part
 from orchestration.resources import Home
@@ -89,6 +90,7 @@ def models_of(
     ) -> Iterator[Any]:
         with home.warehouse.connect() as connection:
             full_refresh = invalidate_identity_state(connection)
+        export_to_dbt(home.settings, home.warehouse.path)
         invocation = dbt.cli(
             [
                 *("build", "--no-write-json"),
