@@ -73,15 +73,7 @@
     json_extract({{ column }}, ['{{ paths | join("', '") }}'])
 {%- endmacro %}
 
-{# JSON if it is an object; null where it is anything else. #}
-{% macro if_object(value) -%}
-    case when substr({{ value }}, 1, 1) = '{' then {{ value }} end
-{%- endmacro %}
-
-{# Many values as one text, each with a space after it. #}
-{% macro joined_texts(column, paths) -%}
-    {%- for path in paths -%}
-    coalesce({{ json_text(column, path) }} || ' ', '')
-    {%- if not loop.last %} || {% endif -%}
-    {%- endfor -%}
+{# The JSON in a text if it is an object; null where it is anything else. #}
+{% macro if_object(text) -%}
+    case when left({{ text }}, 1) = '{' then try_cast({{ text }} as json) end
 {%- endmacro %}

@@ -19,23 +19,27 @@
     )
 {%- endmacro %}
 
-{# An id or name as it is known; null where a placeholder stands for it. #}
+{# An id or name as it is known; null where a placeholder stands for it. What most ids and
+   names look like is looked for first. #}
 {% macro known_name(text, kind='id') -%}
-    case when not {{ is_placeholder(text, kind) }} then {{ whole_number(text) }} end
+    case
+        when {{ text }} is null then null
+        {%- if kind != 'order_id' %}
+        when {{ is_plain_id(text) }} then {{ text }}
+        {%- endif %}
+        when {{ is_word_for_nothing(text, kind) }} then null
+        {%- if kind == 'any' %}
+        when {{ is_plain_name(text) }} then {{ text }}
+        {%- endif %}
+        when {{ is_spoilt(text, kind) }} or {{ is_template(text) }} then null
+        else {{ whole_number(text) }}
+    end
 {%- endmacro %}
 
 {# Whether a text names nothing. `kind` says of what it should be the name: `any`, for
    which the fewest words stand, `id` or `order_id`. #}
 {% macro is_placeholder(text, kind='id') -%}
-    case
-        when {{ 'false' if kind == 'order_id' else is_plain_id(text) }} then false
-        else coalesce(
-            {{ is_word_for_nothing(text, kind) }}
-            or {{ is_spoilt(text, kind) }}
-            or {{ is_template(text) }},
-            false
-        )
-    end
+    ({{ text }} is not null and {{ known_name(text, kind) }} is null)
 {%- endmacro %}
 
 {# Whether a text looks like most ids, so that nothing more need be asked: a short number
@@ -51,6 +55,15 @@
     ) }}
 {%- endmacro %}
 
+{# Whether a text looks like most names: words of plain letters with few signs between
+   them. What spoils a name has none but an E. #}
+{% macro is_plain_name(text) -%}
+    {{ matches_whole(
+        text,
+        '(?:[a-zA-Z0-9][a-zA-Z0-9 &,./_-]*)?[a-df-zA-DF-Z](?:[a-zA-Z0-9 &,./_-]*[a-zA-Z0-9])?'
+    ) }}
+{%- endmacro %}
+
 {# Whether a text is a word that says that there is nothing. #}
 {% macro is_word_for_nothing(text, kind) -%}
     {%- set kinds = {
@@ -58,15 +71,18 @@
         'id': "('any', 'id')",
         'order_id': "('any', 'id', 'order_id')",
     } -%}
-    coalesce(
-        {{ spelled("case when " ~ may_be_word(text, kind) ~ " then " ~ text ~ " end") }}
-        in (
-            select {{ spelled('placeholder') }}
-            from {{ ref('placeholders') }}
-            where stands_for in {{ kinds[kind] }}
-        ),
-        false
-    )
+    case
+        when {{ may_be_word(text, kind) }}
+            then array_contains(
+                (
+                    select array_agg({{ spelled('placeholder') }})
+                    from {{ ref('placeholders') }}
+                    where stands_for in {{ kinds[kind] }}
+                ),
+                {{ spelled(text) }}
+            )
+        else false
+    end
 {%- endmacro %}
 
 {# Whether a text is worth being looked up among words for nothing: a short one and,

@@ -6,7 +6,12 @@
     cast(
         coalesce(
             try_cast({{ text }} as decimal(14, 2)),
-            try_cast({{ written_number(money_parts(text)) }} as decimal(14, 2))
+            case
+                when {{ text }} is not null
+                    then try_cast(
+                        {{ written_number(money_parts(text)) }} as decimal(14, 2)
+                    )
+            end
         ) as decimal(18, 2)
     )
 {%- endmacro %}

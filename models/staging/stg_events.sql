@@ -35,9 +35,17 @@ channel_spellings as (
 
 ),
 
-click_ids as (
+-- what proves an ad or a mailing goes before what shared links carry too
+rank_click_ids as (
 
-    select * from {{ ref('click_ids') }}
+    select
+        {{ ordered_list('click_id', 'is_proof desc, click_id asc') }} as names,
+        {{ ordered_list(
+            "{'name': click_id, 'source': source, 'medium': medium,"
+            ~ " 'is_proof': is_proof}",
+            'is_proof desc, click_id asc'
+        ) }} as click_ids
+    from {{ ref('click_ids') }}
 
 ),
 
@@ -73,12 +81,10 @@ read_context as (
             '$.externalIds',
             '$.externalId',
             '$.consentManagement.deniedConsentIds',
-        ]) }} as fields,
-        {{ json_values('events.context', [
             '$.traits',
             '$.consent.categoryPreferences',
             '$.consent',
-        ]) }} as objects,
+        ]) }} as fields,
         case
             when events.type = 'page'
                 then {{ json_texts('events.properties', ['$.url', '$.search']) }}
@@ -86,10 +92,36 @@ read_context as (
         {{ possible_time('events.occurred_at', 'events.received_at') }} as happened_at
     from events
     cross join current_run
+    -- one condition, for of two the planner expects that they leave next to nothing
     where
-        events.received_at <= current_run.as_of
-        and {{ possible_time('events.occurred_at', 'events.received_at') }}
-        <= current_run.as_of
+        case
+            when events.received_at <= current_run.as_of
+                then
+                    {{ possible_time('events.occurred_at', 'events.received_at') }}
+                    <= current_run.as_of
+        end
+
+),
+
+property_keys as (
+
+    {{ key_spellings('properties', source('raw', 'events'), 'properties') | indent(4) }}
+
+),
+
+list_traits as (
+
+    select traits from {{ source('raw', 'events') }}
+    union all
+    select {{ json_object_at('context', '$.traits') }} as traits
+    from {{ source('raw', 'events') }}
+    where context like '%"traits"%'
+
+),
+
+trait_keys as (
+
+    {{ key_spellings('traits', 'list_traits', 'traits') | indent(4) }}
 
 ),
 
@@ -98,32 +130,17 @@ read_context as (
 gather_traits as (
 
     select
-        *,
-        {{ if_object('coalesce(objects[2], objects[3])') }} as consent_preferences,
-        case
-            when type <> 'group' and context_traits is null then traits
-            when type = 'group' or nullif(traits, '{}') is null then context_traits
-            when type = 'identify' then json_merge_patch(context_traits, traits)
-            else json_merge_patch(traits, context_traits)
-        end as stated_traits
-    from (
-        select
-            *,
-            {{ if_object('objects[1]') }} as context_traits
-        from read_context
-    ) as read_objects
-
-),
-
-property_keys as (
-
-    {{ key_spellings('properties', 'gather_traits', 'properties') | indent(4) }}
-
-),
-
-trait_keys as (
-
-    {{ key_spellings('traits', 'gather_traits', 'stated_traits') | indent(4) }}
+        read_context.*,
+        {{ if_object('coalesce(fields[29], fields[30])') }} as consent_preferences,
+        {{ respelled('read_context.traits', 'trait_keys.respellings') }}
+            as call_traits,
+        {{ respelled(
+            if_object('fields[28]'), 'context_trait_keys.respellings'
+        ) }} as context_traits
+    from read_context
+    left join trait_keys on json_keys(read_context.traits) = trait_keys.keys
+    left join trait_keys as context_trait_keys
+        on json_keys(try_cast(fields[28] as json)) = context_trait_keys.keys
 
 ),
 
@@ -131,6 +148,13 @@ read_queries as (
 
     select
         *,
+        case
+            when type <> 'group' and context_traits is null then call_traits
+            when type = 'group' or nullif(call_traits, '{}') is null
+                then context_traits
+            when type = 'identify' then json_merge_patch(context_traits, call_traits)
+            else json_merge_patch(call_traits, context_traits)
+        end as stated_traits,
         {%- for place in [22, 23, 24] %}
         {{ 'or ' if not loop.first }}{{ is_flagged('fields[' ~ place ~ ']') }}
         {%- endfor %} as is_bot,
@@ -150,42 +174,23 @@ read_queries as (
 
 ),
 
-list_parameters as (
-
-    select
-        parameters,
-        {{ unnest_items('parameters') }} as parameter
-    from (
-        select distinct {{ url_parameters('query') }} as parameters
-        from read_queries
-        where query is not null
-    ) as parameter_lists
-
-),
-
--- what proves an ad or a mailing goes before what shared links carry too
-list_clicks as (
-
-    select
-        list_parameters.parameters,
-        {%- for column in ['source', 'medium', 'is_proof'] %}
-        min_by(
-            click_ids.{{ column }}, (not click_ids.is_proof, click_ids.click_id)
-        ) as {{ column }}{{ ',' if not loop.last }}
-        {%- endfor %}
-    from list_parameters
-    inner join click_ids on list_parameters.parameter = click_ids.click_id
-    group by list_parameters.parameters
-
-),
-
 read_campaigns as (
 
     select
         read_queries.*,
-        list_clicks.source as click_source,
-        list_clicks.medium as click_medium,
-        coalesce(list_clicks.is_proof, false) as is_click_proof
+        case
+            when
+                list_has_any(
+                    {{ url_parameters('read_queries.query') }}, rank_click_ids.names
+                )
+                then list_filter(
+                    rank_click_ids.click_ids,
+                    lambda known:
+                    list_contains(
+                        {{ url_parameters('read_queries.query') }}, known.name
+                    )
+                )[1]
+        end as click
         {%- for field, place, parameter in campaign_fields %},
         {{ decoded('fields[' ~ place ~ ']') }} as tracker_{{ field }},
         case
@@ -194,8 +199,7 @@ read_campaigns as (
         end as utm_{{ field }}
         {%- endfor %}
     from read_queries
-    left join list_clicks
-        on {{ url_parameters('read_queries.query') }} = list_clicks.parameters
+    cross join rank_click_ids
 
 ),
 
@@ -218,7 +222,7 @@ choose_campaigns as (
     select
         *,
         coalesce(stated_source, stated_medium) is null as is_by_page,
-        is_click_proof or page_source is null as is_by_click
+        coalesce(click.is_proof, false) or page_source is null as is_by_click
     from drop_placeholders
 
 ),
@@ -232,7 +236,7 @@ name_campaigns as (
             stated_{{ field }},
             case when is_by_page then page_{{ field }} end
             {%- if field in ('source', 'medium') %},
-            case when is_by_page and is_by_click then click_{{ field }} end
+            case when is_by_page and is_by_click then click.{{ field }} end
             {%- endif %}
         ) as campaign_{{ field }}
         {%- endfor %}
@@ -287,8 +291,7 @@ name_fields as (
         nullif(fields[18], '') as user_agent,
         name_campaigns.is_bot,
         concat_ws(' ', nullif(fields[20], ''), nullif(fields[21], '')) as tool,
-        {{ respelled('name_campaigns.stated_traits', 'trait_keys.respellings') }}
-            as traits,
+        name_campaigns.stated_traits as traits,
         coalesce(nullif(fields[25], ''), nullif(fields[26], '')) as external_ids,
         name_campaigns.consent_preferences,
         nullif(fields[27], '') as denied_consents,
@@ -303,8 +306,6 @@ name_fields as (
         on {{ spelled('name_campaigns.campaign_medium') }} = channel_spellings.spelled
     left join property_keys
         on json_keys(name_campaigns.properties) = property_keys.keys
-    left join trait_keys
-        on json_keys(name_campaigns.stated_traits) = trait_keys.keys
 
 )
 

@@ -39,20 +39,21 @@ read_fields as (
         -- whom a message went to, as its tool calls them
         case
             when kind in ('message', 'consent')
-                then {{ email_in(joined_texts('properties', [
-                    '$.email',
-                    '$.recipient',
-                    '$.recipient.email',
-                    '$.to',
-                    '$.customer.email',
-                    '$.profile.email',
-                    '$.user.email',
-                    '$.contact.email',
-                    '$.subscriber.email',
-                    '$.member.email',
-                    '$.data.email',
-                ]) ~ ' || ' ~ joined_texts('traits', ['$.email'])
-                ~ " || coalesce(user_id, '')") }}
+                then {{ email_in(
+                    "concat_ws(' ', " ~ joined_list(json_texts('properties', [
+                        '$.email',
+                        '$.recipient',
+                        '$.recipient.email',
+                        '$.to',
+                        '$.customer.email',
+                        '$.profile.email',
+                        '$.user.email',
+                        '$.contact.email',
+                        '$.subscriber.email',
+                        '$.member.email',
+                        '$.data.email',
+                    ]), ' ') ~ ', ' ~ json_text('traits', '$.email') ~ ', user_id)'
+                ) }}
         end as recipient_email,
         case
             when kind in ('message', 'consent')
@@ -107,55 +108,68 @@ list_external_ids as (
 
 list_identifiers as (
 
+    {%- for name, value in [
+        ('user_id', 'user_id'),
+        ('loyalty_id', 'traits[3]'),
+        ('loyalty_id', 'properties[2]'),
+        ('email', 'traits[1]'),
+        ('email', "coalesce(nullif(recipient_email, ''), properties[1])"),
+        ('phone', 'traits[2]'),
+        ('anonymous_id', 'anonymous_id'),
+        ('anonymous_id', "case when type = 'alias' then properties[3] end"),
+        ('device_id', 'device_id'),
+    ] %}
     select
         message_id,
         occurred_at,
-        {{ unpivot([
-            ('user_id', 'user_id'),
-            ('loyalty_id', 'traits[3]'),
-            ('loyalty_id', 'properties[2]'),
-            ('email', 'traits[1]'),
-            ('email', "coalesce(nullif(recipient_email, ''), properties[1])"),
-            ('phone', 'traits[2]'),
-            ('anonymous_id', 'anonymous_id'),
-            ('anonymous_id', "case when type = 'alias' then properties[3] end"),
-            ('device_id', 'device_id'),
-        ]) }} as pair
+        '{{ name }}' as identifier_type,
+        {{ value }} as value
     from read_fields
+    where {{ value }} is not null
     union all
+    {%- endfor %}
     select
         message_id,
         occurred_at,
-        { 'name': 'phone', 'value': {{ unnest_items('recipient_phones') }} } as pair
+        'phone' as identifier_type,
+        {{ unnest_items('recipient_phones') }} as value
     from read_fields
     where recipient_phones is not null
     union all
     select
         message_id,
         occurred_at,
-        { 'name': name, 'value': value } as pair
+        name as identifier_type,
+        value
     from list_external_ids
 
 ),
 
-name_pairs as (
+-- most are seen again and again, and each is judged once
+list_values as (
+
+    select distinct
+        identifier_type,
+        value
+    from list_identifiers
+    where value is not null
+
+),
+
+normalize_values as (
 
     select
-        list_identifiers.message_id,
-        list_identifiers.occurred_at,
-        list_identifiers.pair.name as identifier_type,
+        list_values.identifier_type as stated_type,
+        list_values.value,
         {{ normal_identifier(
-            'list_identifiers.pair.name',
-            'list_identifiers.pair.value',
-            'phone_numbers.phone'
+            'list_values.identifier_type', 'list_values.value', 'phone_numbers.phone'
         ) }} as identifier,
-        case when list_identifiers.pair.value like '+%' then phone_numbers.phone end
-            as phone
-    from list_identifiers
+        case when list_values.value like '+%' then phone_numbers.phone end as phone
+    from list_values
     left join phone_numbers
         on
-            list_identifiers.pair.name in ('phone', 'anonymous_id')
-            and list_identifiers.pair.value = phone_numbers.spelling
+            list_values.identifier_type in ('phone', 'anonymous_id')
+            and list_values.value = phone_numbers.spelling
 
 ),
 
@@ -163,20 +177,20 @@ name_pairs as (
 recognise_addresses as (
 
     select
-        message_id,
-        occurred_at,
+        stated_type,
+        value,
         case
-            when identifier_type <> 'anonymous_id' then identifier_type
+            when stated_type <> 'anonymous_id' then stated_type
             when {{ is_email('identifier') }} then 'email'
             when phone is not null then 'phone'
-            else identifier_type
+            else stated_type
         end as identifier_type,
         case
-            when identifier_type <> 'anonymous_id' then identifier
+            when stated_type <> 'anonymous_id' then identifier
             when {{ is_email('identifier') }} then lower(identifier)
             else coalesce(phone, identifier)
         end as identifier
-    from name_pairs
+    from normalize_values
     where identifier <> ''
 
 ),
@@ -210,11 +224,7 @@ drop_placeholders as (
 
 drop_blocked as (
 
-    select distinct
-        drop_placeholders.message_id,
-        drop_placeholders.occurred_at,
-        drop_placeholders.identifier_type,
-        drop_placeholders.identifier
+    select drop_placeholders.*
     from drop_placeholders
     left join blocked
         on
@@ -228,6 +238,21 @@ drop_blocked as (
             and blocked_words.identifier_type is null
     where blocked.identifier is null and blocked_words.identifier is null
 
+),
+
+name_message_identifiers as (
+
+    select distinct
+        list_identifiers.message_id,
+        list_identifiers.occurred_at,
+        drop_blocked.identifier_type,
+        drop_blocked.identifier
+    from list_identifiers
+    inner join drop_blocked
+        on
+            list_identifiers.identifier_type = drop_blocked.stated_type
+            and list_identifiers.value = drop_blocked.value
+
 )
 
-select * from drop_blocked
+select * from name_message_identifiers
