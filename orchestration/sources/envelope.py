@@ -68,7 +68,10 @@ def parse_events(lines: str) -> str:
 
         select
             *,
-            try(json_extract_string(line, [{paths()}])) as fields
+            -- where one of many fails, try takes them one by one
+            try(case
+                when json_valid(line) then json_extract_string(line, [{paths()}])
+            end) as fields
         from ({lines})
         where problem is not null or line is null or regexp_matches(line, '[^ \\t\\r]')
 
