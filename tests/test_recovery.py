@@ -154,7 +154,6 @@ def test_what_a_dead_run_had_half_written_is_cleared(home: TestHome) -> None:
         settings.published.parent / "warehouse.tmp",
         settings.landing / "receipts" / "sends-20260601T090000000000Z.tmp",
         settings.estimators / ".partial-abc" / "churn.skops",
-        settings.dbt_target / "lineage.tmp",
     ]
     whole = [
         settings.published,

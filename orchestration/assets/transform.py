@@ -14,7 +14,6 @@ from dagster_dbt import (
 
 from orchestration.charts import chart_metadata
 from orchestration.dbt import export_to_dbt
-from orchestration.lineage import LineageCache, read_columns
 from orchestration.progress import report_part
 from orchestration.resources import Home
 from orchestration.sources.run_inputs import invalidate_identity_state
@@ -119,25 +118,19 @@ def models_of(
 def describe_tables(
     home: Home, manifest: Mapping[str, Any], built: list[Any]
 ) -> Iterator[Any]:
-    """Add to each table's event how many rows it has, its lineage and how it looks.
+    """Add to each table's event how many rows it has and how it looks.
 
     Comes after dbt has ended: only then the warehouse can be opened.
     """
-    target = home.settings.dbt_target
     with home.warehouse.connect(read_only=True) as connection:
-        lineage = LineageCache(target / "lineage.json", read_columns(connection))
         for event in built:
             node = manifest["nodes"][event.metadata["unique_id"].value]
             address = f"{node['schema']}.{node['name']}"
             count = fetch_frame(connection, f"select count(*) as rows from {address}")
-            compiled = target / "compiled" / "rekindle" / node["original_file_path"]
-            is_sql = node.get("language") == "sql"
             yield event.with_metadata(
                 {
                     **event.metadata,
-                    **(lineage.metadata(compiled.read_text()) if is_sql else {}),
                     **chart_metadata(address, connection),
                     "dagster/row_count": count.item(),
                 }
             )
-    lineage.save()
