@@ -185,9 +185,10 @@ read_campaigns as (
                 )
                 then list_filter(
                     rank_click_ids.click_ids,
-                    lambda known:
+                    lambda click:
                     list_contains(
-                        {{ url_parameters('read_queries.query') }}, known.name
+                        {{ url_parameters('read_queries.query') }},
+                        struct_extract(click, 'name')
                     )
                 )[1]
         end as click

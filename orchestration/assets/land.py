@@ -80,6 +80,7 @@ CURRENT_RUN = {
     "match_threshold": ("double", "Probability from which one is accepted."),
     "phone_region": ("varchar", "Region of phone numbers that name no country."),
     "identity_config_hash": ("varchar", "Changes when identity must start afresh."),
+    "seeds_hash": ("varchar", "Changes when the seeds must be loaded anew."),
     "time_zone": ("varchar", "The shop's time zone."),
 }
 SUPERSEDED_MESSAGES = {

@@ -1,6 +1,7 @@
 """The dbt models as assets: stage, resolve, profile, decide, attribute."""
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import dagster as dg
@@ -16,7 +17,11 @@ from orchestration.charts import chart_metadata
 from orchestration.dbt import export_to_dbt
 from orchestration.progress import report_part
 from orchestration.resources import Home
-from orchestration.sources.run_inputs import invalidate_identity_state
+from orchestration.sources.run_inputs import (
+    holds_seeds,
+    invalidate_identity_state,
+    note_loaded_seeds,
+)
 from orchestration.warehouse import fetch_frame
 
 LANDED = dg.AssetKey(["raw", "current_run"])
@@ -89,12 +94,14 @@ def models_of(
     ) -> Iterator[Any]:
         with home.warehouse.connect() as connection:
             full_refresh = invalidate_identity_state(connection)
+            skips_seeds = not context.is_subset and holds_seeds(connection)
         export_to_dbt(home.settings, home.warehouse.path)
         invocation = dbt.cli(
             [
                 *("build", "--no-write-json"),
                 *(["--full-refresh"] if full_refresh else []),
                 *("--exclude-resource-type", "unit_test"),
+                *(["seed"] if skips_seeds else []),
                 *("--exclude", AFTER_ACTIVATION),
             ],
             context=context,
@@ -110,9 +117,33 @@ def models_of(
             else:
                 yield event
         home.record(context)
+        if not context.is_subset:
+            with home.warehouse.connect() as connection:
+                note_loaded_seeds(connection)
+        if skips_seeds:
+            yield from keep_seeds(home, selected[0])
         yield from describe_tables(home, invocation.manifest, built)
 
     return built_models
+
+
+def keep_seeds(
+    home: Home, selected: AbstractSet[dg.AssetKey]
+) -> Iterator[dg.MaterializeResult[None]]:
+    """Say of each seed that was not loaded anew, as nothing had changed, that it holds.
+
+    What reads it would be skipped by Dagster otherwise.
+    """
+    with home.warehouse.connect(read_only=True) as connection:
+        for key in sorted(selected):
+            schema, table = key.path
+            if schema == "seeds":
+                rows = fetch_frame(
+                    connection, f"select count(*) as rows from {schema}.{table}"
+                )
+                yield dg.MaterializeResult(
+                    asset_key=key, metadata={"dagster/row_count": rows.item()}
+                )
 
 
 def describe_tables(

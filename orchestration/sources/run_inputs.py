@@ -48,6 +48,12 @@ EVIDENCE_SOURCES = (
 )
 EVIDENCE_SEEDS = ("identifier_types", "match_fields", "placeholders", "spellings")
 
+LOADED_SEEDS = "create table if not exists raw.loaded_seeds (seeds_hash varchar)"
+SEED_SOURCES = tuple(
+    PROJECT / "dbt_project" / name for name in ("seeds", "macros", "dbt_project.yml")
+)
+"""All that decides what the seeds' tables hold, but for the brand's own."""
+
 CURRENT_RUN: dict[str, pl.DataType] = {
     "as_of": pl.Datetime("us"),
     "is_newest": pl.Boolean(),
@@ -59,6 +65,7 @@ CURRENT_RUN: dict[str, pl.DataType] = {
     "match_threshold": pl.Float64(),
     "phone_region": pl.String(),
     "identity_config_hash": pl.String(),
+    "seeds_hash": pl.String(),
     "time_zone": pl.String(),
 }
 DESTINATIONS = pl.Schema({"channel": pl.String(), "destination": pl.String()})
@@ -113,6 +120,9 @@ def begin_run(connection: Connection, as_of: datetime, settings: Settings) -> bo
         "match_threshold": settings.match_threshold,
         "phone_region": settings.phone_region,
         "identity_config_hash": identity_config_hash(connection, settings),
+        "seeds_hash": fingerprint(
+            (*SEED_SOURCES, settings.seeds), frozenset({".csv", ".yml", ".sql"})
+        ),
         "time_zone": settings.time_zone,
     }
     replace_table(
@@ -223,6 +233,24 @@ def invalidate_identity_state(connection: Connection) -> bool:
     if is_stale:
         connection.execute("drop table if exists identity.identity_state")
     return is_stale
+
+
+def holds_seeds(connection: Connection) -> bool:
+    """Whether the seeds' tables hold what the run in progress would load into them."""
+    connection.execute(LOADED_SEEDS)
+    same = connection.execute(
+        "select count(*) from raw.loaded_seeds semi join raw.current_run "
+        "using (seeds_hash)"
+    ).fetchall()
+    return bool(same[0][0])
+
+
+def note_loaded_seeds(connection: Connection) -> None:
+    """Remember which seeds the run in progress has loaded, once all are."""
+    connection.execute("delete from raw.loaded_seeds")
+    connection.execute(
+        "insert into raw.loaded_seeds select seeds_hash from raw.current_run"
+    )
 
 
 def snapshot_sends(connection: Connection, sends: pl.DataFrame) -> None:
