@@ -18,8 +18,8 @@ from orchestration.dbt import export_to_dbt
 from orchestration.progress import report_part
 from orchestration.resources import Home
 from orchestration.sources.run_inputs import (
-    holds_seeds,
     invalidate_identity_state,
+    invalidate_seeds,
     note_loaded_seeds,
 )
 from orchestration.warehouse import fetch_frame
@@ -94,14 +94,14 @@ def models_of(
     ) -> Iterator[Any]:
         with home.warehouse.connect() as connection:
             full_refresh = invalidate_identity_state(connection)
-            skips_seeds = not context.is_subset and holds_seeds(connection)
+            loads_seeds = invalidate_seeds(connection, is_subset=context.is_subset)
         export_to_dbt(home.settings, home.warehouse.path)
         invocation = dbt.cli(
             [
                 *("build", "--no-write-json"),
                 *(["--full-refresh"] if full_refresh else []),
                 *("--exclude-resource-type", "unit_test"),
-                *(["seed"] if skips_seeds else []),
+                *([] if loads_seeds else ["seed"]),
                 *("--exclude", AFTER_ACTIVATION),
             ],
             context=context,
@@ -117,11 +117,11 @@ def models_of(
             else:
                 yield event
         home.record(context)
-        if not context.is_subset:
+        if not loads_seeds:
+            yield from keep_seeds(home, selected[0])
+        elif not context.is_subset:
             with home.warehouse.connect() as connection:
                 note_loaded_seeds(connection)
-        if skips_seeds:
-            yield from keep_seeds(home, selected[0])
         yield from describe_tables(home, invocation.manifest, built)
 
     return built_models

@@ -235,19 +235,25 @@ def invalidate_identity_state(connection: Connection) -> bool:
     return is_stale
 
 
-def holds_seeds(connection: Connection) -> bool:
-    """Whether the seeds' tables hold what the run in progress would load into them."""
+def invalidate_seeds(connection: Connection, *, is_subset: bool) -> bool:
+    """Whether the seeds must be loaded: they are not those of the run in progress.
+
+    What is known of them is forgotten then until all are, and in a run of a subset of
+    the tables, which may load some.
+    """
     connection.execute(LOADED_SEEDS)
     same = connection.execute(
         "select count(*) from raw.loaded_seeds semi join raw.current_run "
         "using (seeds_hash)"
     ).fetchall()
-    return bool(same[0][0])
+    are_stale = is_subset or not same[0][0]
+    if are_stale:
+        connection.execute("delete from raw.loaded_seeds")
+    return are_stale
 
 
 def note_loaded_seeds(connection: Connection) -> None:
     """Remember which seeds the run in progress has loaded, once all are."""
-    connection.execute("delete from raw.loaded_seeds")
     connection.execute(
         "insert into raw.loaded_seeds select seeds_hash from raw.current_run"
     )
