@@ -17,7 +17,14 @@ from polars.testing import assert_frame_equal
 
 from ml.graph import DENIED, HUB_LINKS, HUB_USER_IDS, LIMIT, MergeProtection
 from orchestration.settings import PROJECT, SEEDS
-from orchestration.sources.run_inputs import SeedError, bring_seeds
+from orchestration.sources.landing import TABLES
+from orchestration.sources.run_inputs import (
+    SeedError,
+    begin_run,
+    bring_seeds,
+    invalidate_seeds,
+    note_loaded_seeds,
+)
 from orchestration.unmerge import (
     Identifier,
     UnmergeError,
@@ -27,7 +34,7 @@ from orchestration.unmerge import (
     find_identifier,
     part,
 )
-from orchestration.warehouse import Warehouse
+from orchestration.warehouse import Connection, Warehouse
 from tests.conftest import TestHome, moment
 from tests.resolving import IDENTITY, IDENTITY_MODELS, Journal, dbt, resolve
 from tests.test_graph import Outcome, Story, describe_plainly
@@ -966,6 +973,42 @@ def test_a_seed_of_the_home_that_is_none_stops_the_run(home, name, text, reason)
         pytest.raises(SeedError, match=reason),
     ):
         bring_seeds(connection, home.settings)
+
+
+def test_a_seed_of_the_home_has_one_row_per_key(home):
+    standard = (SEEDS / "phase_names.csv").read_text()
+    own = home.settings.config / "seeds" / "phase_names.csv"
+    own.parent.mkdir(parents=True)
+    own.write_text(standard + standard.splitlines()[1] + "\n")
+    with Warehouse(home.settings.warehouse).connect() as connection:
+        bring_seeds(connection, home.settings)
+    reason = r"seeds.phase_names has not one row per \(phase\): 1"
+    with pytest.raises(pytest.fail.Exception, match=reason):
+        dbt(home, "build", "--select", "phase_names")
+
+
+def test_seeds_are_loaded_again_only_where_one_changed(home):
+    own = home.settings.config / "seeds" / "phase_names.csv"
+    own.parent.mkdir(parents=True)
+
+    def begin(connection: Connection) -> None:
+        connection.execute(TABLES)
+        begin_run(connection, AS_OF, home.settings)
+
+    with Warehouse(home.settings.warehouse).connect() as connection:
+        begin(connection)
+        assert invalidate_seeds(connection, is_subset=False)
+        # a run that breaks off has loaded some, nobody knows which
+        assert invalidate_seeds(connection, is_subset=False)
+        note_loaded_seeds(connection)
+        begin(connection)
+        assert not invalidate_seeds(connection, is_subset=False)
+        assert invalidate_seeds(connection, is_subset=True)
+        assert invalidate_seeds(connection, is_subset=False)
+        note_loaded_seeds(connection)
+        own.write_text((SEEDS / "phase_names.csv").read_text().lower())
+        begin(connection)
+        assert invalidate_seeds(connection, is_subset=False)
 
 
 def profile_id_of(identifier_type: str, identifier: str) -> str:
