@@ -30,6 +30,8 @@ def fingerprints(path: Path) -> dict[str, str]:
                 for name in names["column_name"]
                 if not name.endswith(WALL_CLOCK_COLUMNS + INTERNAL_COLUMNS)
             ]
+            if not compared:
+                continue
             row = fetch_frame(
                 connection,
                 f"""

@@ -1,16 +1,20 @@
 -- One row per message, channel and purpose for which a permission was stated or taken
 -- back. Doubt closes: what may be a no to something is one.
+{{ config(materialized='by_message') }}
+
 with
 
 events as (
 
     select * from {{ ref('stg_events') }}
+    where {{ is_new_message() }}
 
 ),
 
 message_events as (
 
     select * from {{ ref('stg_message_events') }}
+    where {{ is_of_new_message() }}
 
 ),
 
@@ -43,6 +47,7 @@ purpose_spellings as (
 consent_values as (
 
     select * from {{ ref('stg_consent_values') }}
+    where {{ is_of_new_message() }}
 
 ),
 

@@ -1,11 +1,14 @@
 {%- set depth = 6 -%}
 -- One row per message and value in it that speaks of a permission: what its traits
 -- state and its properties, where these are those of a consent or of no other model.
+{{ config(materialized='by_message') }}
+
 with
 
 events as (
 
     select * from {{ ref('stg_events') }}
+    where {{ is_new_message() }}
 
 ),
 

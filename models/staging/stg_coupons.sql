@@ -1,9 +1,12 @@
 -- One row per coupon applied or redeemed.
+{{ config(materialized='by_message') }}
+
 with
 
 events as (
 
     select * from {{ ref('stg_events') }}
+    where {{ is_new_message() }}
 
 ),
 

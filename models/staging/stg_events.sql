@@ -8,6 +8,8 @@
     ('medium', 9, 'medium'),
     ('content', 10, 'content'),
 ] %}
+{{ config(materialized='by_message') }}
+
 with
 
 events as (
@@ -89,13 +91,14 @@ read_context as (
             when events.type = 'page'
                 then {{ json_texts('events.properties', ['$.url', '$.search']) }}
         end as page_properties,
-        {{ possible_time('events.occurred_at', 'events.received_at') }} as happened_at
+        {{ possible_time('events.occurred_at', 'events.received_at') }} as happened_at,
+        current_run.run_seq
     from events
     cross join current_run
     -- one condition, for of two the planner expects that they leave next to nothing
     where
         case
-            when events.received_at <= current_run.as_of
+            when events.received_at <= current_run.as_of and {{ is_new_arrival() }}
                 then
                     {{ possible_time('events.occurred_at', 'events.received_at') }}
                     <= current_run.as_of
@@ -103,18 +106,29 @@ read_context as (
 
 ),
 
+new_arrivals as (
+
+    select
+        context,
+        properties,
+        traits
+    from {{ source('raw', 'events') }} as events
+    where {{ is_new_arrival() }}
+
+),
+
 property_keys as (
 
-    {{ key_spellings('properties', source('raw', 'events'), 'properties') | indent(4) }}
+    {{ key_spellings('properties', 'new_arrivals', 'properties') | indent(4) }}
 
 ),
 
 list_traits as (
 
-    select traits from {{ source('raw', 'events') }}
+    select traits from new_arrivals
     union all
     select {{ json_object_at('context', '$.traits') }} as traits
-    from {{ source('raw', 'events') }}
+    from new_arrivals
     where context like '%"traits"%'
 
 ),
@@ -297,7 +311,8 @@ name_fields as (
         name_campaigns.consent_preferences,
         nullif(fields[27], '') as denied_consents,
         {{ respelled('name_campaigns.properties', 'property_keys.respellings') }}
-            as properties
+            as properties,
+        name_campaigns.run_seq as batch_seq
     from name_campaigns
     left join event_names
         on

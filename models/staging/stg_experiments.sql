@@ -1,9 +1,12 @@
 -- One row per view of an experiment's variation.
+{{ config(materialized='by_message') }}
+
 with
 
 events as (
 
     select * from {{ ref('stg_events') }}
+    where {{ is_new_message() }}
 
 ),
 

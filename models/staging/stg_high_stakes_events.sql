@@ -1,9 +1,12 @@
 -- One row per moment at which a customer must not be sold to.
+{{ config(materialized='by_message') }}
+
 with
 
 events as (
 
     select * from {{ ref('stg_events') }}
+    where {{ is_new_message() }}
 
 ),
 

@@ -1,9 +1,12 @@
 -- One row per message and identifier that it carries.
+{{ config(materialized='by_message') }}
+
 with
 
 events as (
 
     select * from {{ ref('stg_events') }}
+    where {{ is_new_message() }}
 
 ),
 

@@ -1,9 +1,12 @@
 -- One row per identify call: the traits it states.
+{{ config(materialized='by_message') }}
+
 with
 
 events as (
 
     select * from {{ ref('stg_events') }}
+    where {{ is_new_message() }}
 
 ),
 

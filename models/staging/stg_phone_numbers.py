@@ -16,6 +16,11 @@ def model(dbt, session):
     events = dbt.ref("stg_events")
     rules = dbt.ref("identity_rules")
     region = dbt.ref("stg_run").project("phone_region").fetchall()[0][0]
+    if dbt.is_incremental:
+        known = session.table(str(dbt.this))
+        taken_in = known.aggregate("coalesce(max(batch_seq), 0)").fetchall()[0][0]
+        events = events.filter(f"batch_seq > {taken_in}")
+    batch_seq = dbt.ref("stg_run").project("run_seq").fetchall()[0][0]
     spellings = session.sql(
         """
         select json_extract_string(traits, '$.phone') as spelling from events
@@ -47,15 +52,15 @@ def model(dbt, session):
         """
     )
     if dbt.is_incremental:
-        known = session.table(str(dbt.this))
         spellings = session.sql("from spellings anti join known using (spelling)")
     texts = spellings.filter("spelling not like '%@%'").pl()["spelling"].sort()
     return pl.DataFrame(
         {
             "spelling": texts,
             "phone": [to_e164(text, region) for text in texts],
+            "batch_seq": [batch_seq] * len(texts),
         },
-        schema={"spelling": pl.String, "phone": pl.String},
+        schema={"spelling": pl.String, "phone": pl.String, "batch_seq": pl.Int64},
     ).to_arrow()
 
 

@@ -1,10 +1,12 @@
 -- One row per message about an order, a cart or a checkout and product that it lists.
+{{ config(materialized='by_message') }}
+
 with
 
 events as (
 
     select * from {{ ref('stg_events') }}
-    where kind in ('order', 'cart', 'checkout')
+    where {{ is_new_message() }} and kind in ('order', 'cart', 'checkout')
 
 ),
 

@@ -1,9 +1,12 @@
 -- One row per look at products: searched, listed, clicked, viewed, price checked.
+{{ config(materialized='by_message') }}
+
 with
 
 events as (
 
     select * from {{ ref('stg_events') }}
+    where {{ is_new_message() }}
 
 ),
 

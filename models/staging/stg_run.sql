@@ -74,6 +74,7 @@ describe_run as (
         current_run.match_threshold,
         current_run.phone_region,
         current_run.identity_config_hash,
+        current_run.run_seq,
         current_run.time_zone,
         coalesce(
             current_run.base_currency, find_usual_currency.currency, 'USD'

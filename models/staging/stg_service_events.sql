@@ -1,9 +1,12 @@
 -- One row per service moment: ticket, delay, score, review, referral.
+{{ config(materialized='by_message') }}
+
 with
 
 events as (
 
     select * from {{ ref('stg_events') }}
+    where {{ is_new_message() }}
 
 ),
 

@@ -56,6 +56,7 @@ EVENTS = {
     "properties": ("json", "The call's properties, with previousId of an alias."),
     "traits": ("json", "The call's traits."),
     "file_id": ("varchar", "The file it came from."),
+    "landing_seq": ("bigint", "The landing that brought this copy, by its turn."),
 }
 REJECTED_EVENTS = {
     "file_id": ("varchar", "The file that holds the line."),
@@ -80,6 +81,8 @@ CURRENT_RUN = {
     "match_threshold": ("double", "Probability from which one is accepted."),
     "phone_region": ("varchar", "Region of phone numbers that name no country."),
     "identity_config_hash": ("varchar", "Changes when identity must start afresh."),
+    "staging_hash": ("varchar", "Changes when messages must be read anew."),
+    "run_seq": ("bigint", "The run's turn: greater than that of any before it."),
     "seeds_hash": ("varchar", "Changes when the seeds must be loaded anew."),
     "time_zone": ("varchar", "The shop's time zone."),
 }

@@ -57,8 +57,10 @@ TABLES = """
         context json,
         properties json,
         traits json,
-        file_id varchar
+        file_id varchar,
+        landing_seq bigint
     );
+    alter table raw.events add column if not exists landing_seq bigint;
     create table if not exists raw.superseded_messages (
         message_id varchar,
         landed_at timestamp
@@ -75,6 +77,14 @@ NO_ARRIVALS = f"create or replace temp table arrivals ({ARRIVALS})"
 
 UNREAD_ID = "sha256('unopened: ' || path)"
 """Stands for the content of a file that is not read, in SQL."""
+
+TURNS = """
+    create table if not exists raw.turns (turn_seq bigint);
+    insert into raw.turns select 0 where not exists (select 1 from raw.turns);
+    update raw.turns set turn_seq = turn_seq + 1;
+"""
+LANDING = "(select turn_seq from raw.turns)"
+"""The landing in progress, in SQL."""
 
 EVENT_COLUMNS = """
     message_id,
@@ -131,6 +141,7 @@ def land(connection: Connection, landing: Path, landed_at: datetime) -> Landed:
     committed, so that a crash loses none that is done.
     """
     connection.execute(TABLES)
+    take_turn(connection)
     paths = known_paths(connection)
     listing = find_files(landing)
     problems = {file.path: file.problem for file in listing if file.problem}
@@ -159,6 +170,12 @@ def land(connection: Connection, landing: Path, landed_at: datetime) -> Landed:
     read_files = [file for file in new_files if file.path not in problems]
     row_count, rejected_count = count_rows(connection, read_files)
     return Landed(len(read_files), row_count, rejected_count, salvaged_count)
+
+
+def take_turn(connection: Connection) -> int:
+    """The number of what begins now, a landing or a run: greater than any before it."""
+    connection.execute(TURNS)
+    return int(connection.execute(f"select {LANDING}").fetchall()[0][0])
 
 
 def unreadable_files(connection: Connection) -> pl.DataFrame:
@@ -545,15 +562,17 @@ def keep_arrivals(
         where reason is null;
 
         insert into raw.events
-        select {EVENT_COLUMNS} from arrivals anti join contested using (message_id)
+        select {EVENT_COLUMNS}, {LANDING} as landing_seq
+        from arrivals anti join contested using (message_id)
         where reason is null;
 
         create or replace temp table winners as
-        select {EVENT_COLUMNS} from (
-            select {EVENT_COLUMNS} from arrivals semi join contested using (message_id)
+        select {EVENT_COLUMNS}, landing_seq from (
+            select {EVENT_COLUMNS}, {LANDING} as landing_seq
+            from arrivals semi join contested using (message_id)
             where reason is null
             union all
-            select {EVENT_COLUMNS} from raw.events
+            select {EVENT_COLUMNS}, landing_seq from raw.events
             semi join contested using (message_id)
         )
         qualify row_number() over (

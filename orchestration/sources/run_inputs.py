@@ -19,6 +19,7 @@ from activations.ledger import Ledger
 from activations.render import Renderer
 from orchestration.fingerprint import fingerprint
 from orchestration.settings import PROJECT, SEEDS, Settings, wall_clock
+from orchestration.sources.landing import take_turn
 from orchestration.warehouse import (
     Connection,
     fetch_frame,
@@ -65,6 +66,8 @@ CURRENT_RUN: dict[str, pl.DataType] = {
     "match_threshold": pl.Float64(),
     "phone_region": pl.String(),
     "identity_config_hash": pl.String(),
+    "staging_hash": pl.String(),
+    "run_seq": pl.Int64(),
     "seeds_hash": pl.String(),
     "time_zone": pl.String(),
 }
@@ -120,9 +123,9 @@ def begin_run(connection: Connection, as_of: datetime, settings: Settings) -> bo
         "match_threshold": settings.match_threshold,
         "phone_region": settings.phone_region,
         "identity_config_hash": identity_config_hash(connection, settings),
-        "seeds_hash": fingerprint(
-            (*SEED_SOURCES, settings.seeds), frozenset({".csv", ".yml", ".sql"})
-        ),
+        "staging_hash": staging_hash(connection, settings),
+        "run_seq": take_turn(connection),
+        "seeds_hash": seeds_hash(settings),
         "time_zone": settings.time_zone,
     }
     replace_table(
@@ -185,6 +188,33 @@ def bring_back_runs(
     )
 
 
+def seeds_hash(settings: Settings) -> str:
+    """A name that changes whenever a seed's table would hold something else."""
+    sources = (*SEED_SOURCES, settings.seeds)
+    return fingerprint(sources, frozenset({".csv", ".yml", ".sql"}))
+
+
+def staging_hash(connection: Connection, settings: Settings) -> str:
+    """A name that changes whenever what was read from messages may not hold.
+
+    That is when a message was superseded by an earlier received copy that says
+    something else, and when the way from messages to `staging` or a seed changed.
+    """
+    parts = (
+        fingerprint([PROJECT / "models" / "staging"], frozenset({".sql", ".py"})),
+        seeds_hash(settings),
+        str(superseded_count(connection)),
+        settings.phone_region,
+    )
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def superseded_count(connection: Connection) -> int:
+    """How often a message was superseded by a copy that says something else."""
+    counted = connection.execute("select count(*) from raw.superseded_messages")
+    return int(counted.fetchall()[0][0])
+
+
 def identity_config_hash(connection: Connection, settings: Settings) -> str:
     """A name that changes whenever evidence that identity took in may not hold.
 
@@ -192,16 +222,13 @@ def identity_config_hash(connection: Connection, settings: Settings) -> str:
     something else, and when the way from messages to profiles, a blocked value or the
     matching of records changed.
     """
-    superseded = connection.execute(
-        "select count(*) from raw.superseded_messages"
-    ).fetchall()
     rules = pl.read_csv(settings.seed("identity_rules"), infer_schema=False)
     sources = (*EVIDENCE_SOURCES, *map(settings.seed, EVIDENCE_SEEDS))
     blocked = rules.filter(rule="block").sort(pl.all()).write_csv()
     parts = (
         fingerprint(sources, frozenset({".sql", ".py", ".csv"})),
         blocked,
-        str(superseded[0][0]),
+        str(superseded_count(connection)),
         f"{settings.matching} {settings.match_threshold} {settings.phone_region}",
     )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
