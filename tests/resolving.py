@@ -8,7 +8,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import polars.selectors as cs
 import pytest
+from polars.testing import assert_frame_equal
 
 from activations.blueprint import journey_frames, load_journeys
 from activations.ledger import Ledger
@@ -91,6 +93,22 @@ def run_dbt(warehouse: Path, *arguments: str) -> Path:
     if finished.returncode:
         pytest.fail(finished.stdout[-5000:])
     return warehouse.parent / "target" / "compiled" / "rekindle" / "models"
+
+
+def assert_same_tables(
+    home: TestHome, other: TestHome, schemas: tuple[str, ...]
+) -> None:
+    """Every table holds the same rows; numbers and the log of changes are internal."""
+    tables = other.read(
+        "select table_schema || '.' || table_name from information_schema.tables "
+        f"where table_schema in {schemas} and table_name <> 'identity_merges'"
+    )
+    for table in tables.to_series():
+        columns = cs.exclude(cs.ends_with("_seq", "_config_hash"))
+        rows, others = (
+            one.read(f"select * from {table}").select(columns) for one in (home, other)
+        )
+        assert_frame_equal(rows, others, check_row_order=False)
 
 
 @pytest.fixture(scope="session")

@@ -160,8 +160,8 @@ TABLES = (
     ),
     table(
         "superseded_messages",
-        "One row per time that an earlier received copy, of other content, took a "
-        "message's place.",
+        "One row per time that an earlier received copy, of other content or time, "
+        "took a message's place.",
         documented(SUPERSEDED_MESSAGES),
     ),
     table(

@@ -83,6 +83,13 @@ TURNS = """
     insert into raw.turns select 0 where not exists (select 1 from raw.turns);
     update raw.turns set turn_seq = turn_seq + 1;
 """
+# as the macro possible_time
+HAPPENED_AT = """
+    case
+        when occurred_at < timestamp '1990-01-01' then received_at
+        else least(occurred_at, received_at)
+    end
+"""
 LANDING = "(select turn_seq from raw.turns)"
 """The landing in progress, in SQL."""
 
@@ -582,10 +589,11 @@ def keep_arrivals(
 
         insert into raw.superseded_messages
         select message_id, timestamp '{landed_at}' as landed_at from (
-            select message_id, {content_hash()} as content
+            select message_id, {content_hash()}, {HAPPENED_AT}
             from raw.events semi join contested using (message_id)
             except
-            select message_id, {content_hash()} as content from winners
+            select message_id, {content_hash()}, {HAPPENED_AT}
+            from winners
         );
 
         delete from raw.events
