@@ -1,13 +1,15 @@
 """How fast the loop is, as ratios to a floor measured in the same run.
 
 Floor: DuckDB reading the same landing files once and writing them as Parquet.
-Orchestration: what a run over a single event takes, which is all start-up, parsing and
-bookkeeping.
+Orchestration: what the second run over a single event takes, which is all start-up and
+bookkeeping. A day: what the run after the first one takes, over the files of one more
+day. `--against` another checkout, with its own `.venv`, does the same there.
 """
 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,10 +21,12 @@ from pathlib import Path
 
 from dagster import DagsterInstance
 
+from orchestration.settings import PROJECT
 from orchestration.sources.sample import write_sample
 
-END = date(2026, 6, 30)
-AS_OF = "2026-07-01T00:00:00Z"
+LAST_DAY = date(2026, 6, 29)
+FIRST_RUN, DAY_RUN = "2026-06-29T00:00:00Z", "2026-06-30T00:00:00Z"
+MEMORY_LIMIT = "3GB"
 MAX_STEPS = 5
 FLOOR = """
 import duckdb, sys
@@ -60,11 +64,14 @@ class Measure:
     peak_mib: float
 
 
-def measure(arguments: list[str], **environment: str) -> Measure:
+def measure(
+    arguments: list[str], cwd: Path | None = None, **environment: str
+) -> Measure:
     """Run a command to its end and account for it and its children."""
     started_at = time.perf_counter()
     process = subprocess.Popen(
         arguments,
+        cwd=cwd,
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -81,12 +88,42 @@ def measure(arguments: list[str], **environment: str) -> Measure:
     )
 
 
-def run_loop(home: Path) -> Measure:
-    """One run of the whole loop on a home, as a user starts it."""
+def run_loop(home: Path, as_of: str, checkout: Path = PROJECT) -> Measure:
+    """One run of the whole loop on a home, as a user of the checkout starts it."""
+    python = sys.executable if checkout == PROJECT else checkout / ".venv/bin/python"
+    known = {} if checkout != PROJECT else {"REKINDLE_MEMORY_LIMIT": MEMORY_LIMIT}
     return measure(
-        [sys.executable, "-m", "orchestration.cli", "run", "--as-of", AS_OF],
+        [str(python), "-m", "orchestration.cli", "run", "--as-of", as_of],
+        cwd=checkout,
         REKINDLE_HOME=str(home),
+        **known,
     )
+
+
+def run_idle(home: Path, checkout: Path = PROJECT) -> Measure:
+    """The second run over a single event."""
+    event = {
+        "messageId": "m1",
+        "type": "page",
+        "userId": "u1",
+        "timestamp": "2026-06-28T10:00:00Z",
+    }
+    (home / "landing").mkdir(parents=True)
+    (home / "landing" / "one.ndjson").write_text(f"{json.dumps(event)}\n")
+    run_loop(home, FIRST_RUN, checkout)
+    return run_loop(home, DAY_RUN, checkout)
+
+
+def run_days(home: Path, landing: Path, checkout: Path = PROJECT) -> list[Measure]:
+    """The first run over all but the last day's files, and the run over these."""
+    shutil.copytree(landing, home / "landing", copy_function=os.link)
+    last_day = sorted(home.rglob(f"*{LAST_DAY}*"))
+    for file in last_day:
+        file.rename(home / file.name)
+    first = run_loop(home, FIRST_RUN, checkout)
+    for file in last_day:
+        (home / file.name).rename(file)
+    return [first, run_loop(home, DAY_RUN, checkout)]
 
 
 def feature_tables(home: Path) -> set[str]:
@@ -112,16 +149,18 @@ def seconds_by_layer(instance: DagsterInstance, features: set[str]) -> Counter[s
     return seconds
 
 
-def seconds_by_step(instance: DagsterInstance) -> Counter[str]:
-    """Seconds of each step of the newest run."""
-    (run,) = instance.get_runs(limit=1)
-    return Counter(
-        {
-            step.step_key: step.end_time - step.start_time
-            for step in instance.get_run_step_stats(run.run_id)
-            if step.start_time and step.end_time
-        }
-    )
+def steps_of_runs(instance: DagsterInstance) -> list[Counter[str]]:
+    """Seconds of each step of every run, the oldest first."""
+    return [
+        Counter(
+            {
+                step.step_key: step.end_time - step.start_time
+                for step in instance.get_run_step_stats(run.run_id)
+                if step.start_time and step.end_time
+            }
+        )
+        for run in reversed(instance.get_runs())
+    ]
 
 
 def main() -> None:
@@ -129,6 +168,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--customers", type=int, default=8_500)
     parser.add_argument("--days", type=int, default=120)
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -138,7 +178,7 @@ def main() -> None:
             customers=chosen.customers,
             days=chosen.days,
             seed=1,
-            end=END,
+            end=LAST_DAY,
         )
         written_in = time.perf_counter() - started_at
         landing = root / "world" / "landing"
@@ -146,41 +186,41 @@ def main() -> None:
         floor = measure(
             [sys.executable, "-c", FLOOR, str(landing), str(root / "floor")]
         )
-        empty = root / "empty"
-        (empty / "landing").mkdir(parents=True)
-        (empty / "landing" / "one.ndjson").write_text(
-            json.dumps(
-                {
-                    "messageId": "m1",
-                    "type": "page",
-                    "userId": "u1",
-                    "timestamp": "2026-06-30T10:00:00Z",
-                }
+        idle = run_idle(root / "empty")
+        first, day = run_days(root / "full", landing)
+        os.environ["REKINDLE_HOME"] = str(root / "full")
+        with DagsterInstance.from_config(str(root / "full" / "dagster")) as instance:
+            layers = seconds_by_layer(instance, feature_tables(root / "full"))
+            first_run, day_run = steps_of_runs(instance)
+        if chosen.against:
+            former = (
+                run_idle(root / "former_empty", chosen.against),
+                *run_days(root / "former", landing, chosen.against),
             )
-            + "\n"
-        )
-        idle = run_loop(empty)
-        full_home = root / "full"
-        full_home.mkdir()
-        landing.rename(full_home / "landing")
-        full = run_loop(full_home)
-        os.environ["REKINDLE_HOME"] = str(full_home)
-        with DagsterInstance.from_config(str(full_home / "dagster")) as instance:
-            layers = seconds_by_layer(instance, feature_tables(full_home))
-            steps = seconds_by_step(instance)
 
     events = summary.events
     print(f"events                      {events:>12,}")
     print(f"sample world                {events / written_in:>12,.0f} events/s")
-    print(f"loop                        {events / full.wall:>12,.0f} events/s")
-    print(f"loop / floor, wall          {full.wall / floor.wall:>12.1f} ×")
-    print(f"loop / floor, CPU           {full.cpu / floor.cpu:>12.1f} ×")
-    print(f"orchestration share of wall {idle.wall / full.wall:>12.1%}")
-    for step, seconds in steps.most_common(MAX_STEPS):
-        print(f"{step + ' share of wall':28}{seconds / full.wall:>12.1%}")
+    print(f"loop                        {events / first.wall:>12,.0f} events/s")
+    print(f"loop / floor, wall          {first.wall / floor.wall:>12.1f} ×")
+    print(f"loop / floor, CPU           {first.cpu / floor.cpu:>12.1f} ×")
+    print(f"landing / floor, wall       {first_run['land'] / floor.wall:>12.1f} ×")
+    print(f"a day / the first run, wall {day.wall / first.wall:>12.1%}")
+    print(f"a day / the first run, CPU  {day.cpu / first.cpu:>12.1%}")
+    print(f"orchestration / a day, CPU  {idle.cpu / day.cpu:>12.1%}")
+    for step, seconds in first_run.most_common(MAX_STEPS):
+        print(f"{step + ' share of wall':28}{seconds / first.wall:>12.1%}")
+    for step, seconds in day_run.most_common(MAX_STEPS):
+        print(f"{step + ' share of a day':28}{seconds / day.wall:>12.1%}")
     for layer, seconds in layers.most_common():
-        print(f"{layer + ' share of tables':28}{seconds / layers.total():>12.1%}")
-    print(f"peak memory, largest process{full.peak_mib:>12,.0f} MiB")
+        print(f"{layer + ' share of a day':28}{seconds / layers.total():>12.1%}")
+    print(f"peak memory, {MEMORY_LIMIT} limit      {first.peak_mib:>12,.0f} MiB")
+    if chosen.against:
+        for name, now, then in zip(
+            ("one event", "first run", "a day"), (idle, first, day), former, strict=True
+        ):
+            ratio = now.cpu / then.cpu
+            print(f"{name + ', CPU / ' + chosen.against.name:28}{ratio:>12.2f} ×")
 
 
 if __name__ == "__main__":

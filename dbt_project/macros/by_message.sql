@@ -1,8 +1,8 @@
 {# Tables each of whose rows is read from one message: a run adds the rows of the
    messages that it takes in, and puts them in place of what an earlier run read in these.
 
-   What such a table has taken in is its comment: the hash of all that it is made by, the
-   number and the moment of the last run that it knows. A table of another hash, or of a
+   What such a table has taken in is its comment: a name of all that it is made by, the
+   number and the moment of the last run that it knows. A table of another name, or of a
    later moment, is made anew; so is every one by `--full-refresh`. A run that breaks off
    is made up for by the next, as each table remembers for itself. #}
 {% materialization by_message, adapter='duckdb' %}
@@ -33,7 +33,7 @@
         {%- endif %}
     {%- endcall %}
     {%- set run = run_query(
-        "select staging_hash || ' ' || run_seq || ' ' || as_of from raw.current_run"
+        'select ' ~ made_by() ~ " || ' ' || run_seq || ' ' || as_of from raw.current_run"
     ) %}
     {% call statement('remember') -%}
         comment on table {{ target }} is '{{ run.columns[0][0] }}'
@@ -43,6 +43,16 @@
 
     {{ return({'relations': [target]}) }}
 {% endmaterialization %}
+
+{# A name of all that turns messages into `staging`, as SQL on `raw.current_run`: what a
+   run knows of it, and the models as they are, which may be edited between two runs. #}
+{% macro made_by() -%}
+    {%- set models = [] -%}
+    {%- for node in graph.nodes.values() if node.schema == 'staging' -%}
+        {%- do models.append(node.name ~ node.raw_code) -%}
+    {%- endfor -%}
+    {{ return("staging_hash || '" ~ local_md5(models | sort | join) ~ "'") }}
+{%- endmacro %}
 
 {# The last run that this table has taken in, as {run_seq, as_of}; none where it is to be
    made anew. #}
@@ -56,7 +66,7 @@
                 ~ 'where database_name = current_database() '
                 ~ "and schema_name = '" ~ this.schema ~ "' "
                 ~ "and table_name = '" ~ this.identifier ~ "' "
-                ~ "and split_part(comment, ' ', 1) = staging_hash "
+                ~ "and split_part(comment, ' ', 1) = " ~ made_by() ~ ' '
                 ~ "and split_part(comment, ' ', 3) || ' ' || split_part(comment, ' ', 4) "
                 ~ '<= cast(as_of as varchar)'
             ) -%}

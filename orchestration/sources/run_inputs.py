@@ -198,10 +198,9 @@ def staging_hash(connection: Connection, settings: Settings) -> str:
     """A name that changes whenever what was read from messages may not hold.
 
     That is when a message was superseded by an earlier received copy that says
-    something else, and when the way from messages to `staging` or a seed changed.
+    something else, and when a macro or a seed changed. The models know of their own.
     """
     parts = (
-        fingerprint([PROJECT / "models" / "staging"], frozenset({".sql", ".py"})),
         seeds_hash(settings),
         str(superseded_count(connection)),
         settings.phone_region,
