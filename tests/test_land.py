@@ -349,7 +349,7 @@ def test_landing_again_changes_nothing(house: House) -> None:
     house.land()
     before = [
         house.rows(
-            f"select columns(c -> c <> 'landing_seq') from raw.{name} order by all"
+            f"select columns(lambda c: c <> 'landing_seq') from raw.{name} order by all"
         )
         for name in RAW_TABLES
     ]
@@ -358,7 +358,7 @@ def test_landing_again_changes_nothing(house: House) -> None:
     paths_aside = RAW_TABLES[:-1]
     after = [
         house.rows(
-            f"select columns(c -> c <> 'landing_seq') from raw.{name} order by all"
+            f"select columns(lambda c: c <> 'landing_seq') from raw.{name} order by all"
         )
         for name in paths_aside
     ]
@@ -798,14 +798,14 @@ def test_malformed_input_costs_no_good_message(house: House) -> None:
     assert fuzz.complaints(world, house.warehouse.path) == []
     before = [
         house.rows(
-            f"select columns(c -> c <> 'landing_seq') from raw.{name} order by all"
+            f"select columns(lambda c: c <> 'landing_seq') from raw.{name} order by all"
         )
         for name in RAW_TABLES
     ]
     assert house.land(datetime(2027, 1, 1)) == Landed(0, 0, 0, 0)
     after = [
         house.rows(
-            f"select columns(c -> c <> 'landing_seq') from raw.{name} order by all"
+            f"select columns(lambda c: c <> 'landing_seq') from raw.{name} order by all"
         )
         for name in RAW_TABLES
     ]
@@ -898,7 +898,7 @@ def test_no_order_of_landing_matters(
             results.append(
                 [
                     house.rows(
-                        f"select columns(c -> c <> 'landing_seq') from raw.{name} "
+                        f"select columns(lambda c: c <> 'landing_seq') from raw.{name} "
                         "order by all"
                     )
                     for name in ("events", "rejected_events")
