@@ -222,6 +222,31 @@ def unmerge(
 
 
 @app.command()
+def why(
+    person: Annotated[
+        str, typer.Argument(help="identifier (value or type:value) or profile id")
+    ],
+    as_of: AsOf = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what was decided for a person, by which rules and on what evidence."""
+    from orchestration.warehouse import DatabaseError, Warehouse
+    from orchestration.why import WhyError, explain, in_words
+
+    moment = parse_as_of(as_of)
+    try:
+        with Warehouse.of(Settings()).connect(read_only=True) as connection:
+            answer = explain(connection, person, moment)
+    except (WhyError, DatabaseError) as error:
+        fail(error)
+    if as_json:
+        print_json(answer.as_dict())
+    else:
+        for line in in_words(answer):
+            typer.echo(line)
+
+
+@app.command()
 def reconcile(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="report only; change nothing")

@@ -24,6 +24,7 @@ RECORDED = {
     "decisions.enrollment_exits": "coalesce(as_of, exited_at)",
     "decisions.journey_versions": "as_of",
     "decisions.decisions": "as_of",
+    "decisions.rule_verdicts": "as_of",
     "decisions.send_list": "as_of",
     "decisions.send_choices": "as_of",
 }

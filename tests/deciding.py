@@ -27,6 +27,7 @@ OVERRIDES = (
 APPEND_ONLY = (
     *("decisions.entries", "decisions.enrollment_exits"),
     *("decisions.journey_versions", "decisions.decisions"),
+    "decisions.rule_verdicts",
     *("decisions.send_list", "decisions.send_choices"),
 )
 
@@ -51,7 +52,9 @@ PARENTS = {
         order_id varchar, message_id varchar, ordered_at timestamp, status varchar
     """,
     "staging.stg_service_events": "message_id varchar, kind varchar, score integer",
-    "staging.stg_high_stakes_events": "message_id varchar, occurred_at timestamp",
+    "staging.stg_high_stakes_events": """
+        message_id varchar, event varchar, occurred_at timestamp
+    """,
     "staging.stg_sends": """
         send_id varchar, enrollment_id varchar, journey varchar, step varchar,
         channel varchar, profile_id varchar, identifier_type varchar,

@@ -3,9 +3,9 @@
     ('exclusion_blocks', none, none),
     ('enrollment_blocks', 'evidence_message_id', none),
     ('override_blocks', none, 'reason_detail'),
-    ('quiet_period_blocks', 'evidence_message_id', none),
-    ('quiet_hour_blocks', none, none),
-    ('frequency_blocks', 'evidence_message_id', none),
+    ('quiet_period_blocks', 'evidence_message_id', 'reason_detail'),
+    ('quiet_hour_blocks', none, 'reason_detail'),
+    ('frequency_blocks', 'evidence_message_id', 'reason_detail'),
     ('send_time_blocks', none, none),
 ] %}
 with

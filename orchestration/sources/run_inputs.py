@@ -183,7 +183,8 @@ def bring_back_runs(
         f"The warehouse is older than the ledger: {lost_count} sends come back into "
         "decisions.send_list, none is sent again. Lost with the runs that made them: "
         "their rows of decisions.entries, decisions.enrollment_exits, "
-        "decisions.journey_versions, decisions.decisions, decisions.send_choices, "
+        "decisions.journey_versions, decisions.decisions, decisions.rule_verdicts, "
+        "decisions.send_choices, "
         "profiles.rfm_changes and identity.identity_merges."
     )
 

@@ -23,6 +23,7 @@ read_local_clocks as (
 
     select
         possible_sends.send_id,
+        local_zones.time_zone,
         extract(hour from {{ local_time(
             'possible_sends.as_of', 'local_zones.time_zone'
         ) }}) as local_hour,
@@ -36,11 +37,15 @@ read_local_clocks as (
 
 find_nights as (
 
-    select distinct
+    select
         send_id,
-        {{ stated_rule('quiet_hours') }} as rule
+        {{ stated_rule('quiet_hours') }} as rule,
+        min(time_zone) || ', hour ' || cast(min_by(local_hour, time_zone) as varchar)
+        || ', silent from ' || cast(min(quiet_from_hour) as varchar)
+        || ' until ' || cast(min(quiet_until_hour) as varchar) as reason_detail
     from read_local_clocks
     where {{ is_silent('local_hour') }}
+    group by send_id
 
 )
 

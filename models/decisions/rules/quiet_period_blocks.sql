@@ -32,7 +32,8 @@ find_moments as (
         profile_id,
         {{ stated_rule('restoration') }} as rule,
         evidence_message_id,
-        cast(null as timestamp) as occurred_at
+        cast(null as timestamp) as occurred_at,
+        kind || ' ' || left(cast(opened_at as varchar), 16) as reason_detail
     from {{ ref('missteps') }}
     where is_open
 
@@ -42,7 +43,9 @@ find_moments as (
         profile_events.profile_id,
         {{ stated_rule('high_stakes') }} as rule,
         high_stakes.message_id as evidence_message_id,
-        high_stakes.occurred_at
+        high_stakes.occurred_at,
+        high_stakes.event || ' ' || left(cast(high_stakes.occurred_at as varchar), 16)
+            as reason_detail
     from {{ ref('stg_high_stakes_events') }} as high_stakes
     inner join profile_events on high_stakes.message_id = profile_events.message_id
 
@@ -52,7 +55,8 @@ find_moments as (
         profile_events.profile_id,
         {{ stated_rule('post_purchase') }} as rule,
         orders.message_id as evidence_message_id,
-        orders.ordered_at as occurred_at
+        orders.ordered_at as occurred_at,
+        'order ' || left(cast(orders.ordered_at as varchar), 16) as reason_detail
     from {{ ref('stg_orders') }} as orders
     inner join profile_events on orders.message_id = profile_events.message_id
 
@@ -63,7 +67,8 @@ newest_moments as (
     select
         find_moments.profile_id,
         find_moments.rule,
-        find_moments.evidence_message_id
+        find_moments.evidence_message_id,
+        find_moments.reason_detail
     from find_moments
     inner join rules on find_moments.rule = rules.rule
     cross join run
@@ -85,7 +90,8 @@ find_blocks as (
     select
         possible_sends.send_id,
         newest_moments.rule,
-        newest_moments.evidence_message_id
+        newest_moments.evidence_message_id,
+        newest_moments.reason_detail
     from possible_sends
     inner join newest_moments on possible_sends.profile_id = newest_moments.profile_id
 
