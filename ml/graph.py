@@ -34,7 +34,7 @@ from ml.graph_parts import (
     rules_among,
     with_offsets,
 )
-from ml.graph_sets import AgedSets, Components, chunk_by_chunk
+from ml.graph_sets import AgedSets, chunk_by_chunk
 from ml.union_find import (
     ACCEPTED,
     DENIED,
@@ -53,7 +53,6 @@ __all__ = [
     "HUB_USER_IDS",
     "LIMIT",
     "UNLIMITED",
-    "Components",
     "Edges",
     "LinkCounts",
     "MergeProtection",
