@@ -92,15 +92,6 @@ class PurchaseTiming:
         )
         return cls(float(r), float(alpha * time), float(a), float(b))
 
-    def log_likelihood(self, x: ArrayLike, t_x: ArrayLike, T: ArrayLike) -> Floats:
-        """The logarithm of each history's density, over the times of purchases."""
-        seen = check_histories(x, t_x, T)
-        return purchase_likelihood(self._parameters, *seen)[0]
-
-    def probability_alive(self, x: ArrayLike, t_x: ArrayLike, T: ArrayLike) -> Floats:
-        """The probability that a person has not dropped out at T."""
-        return self._alive(*check_histories(x, t_x, T))
-
     def probability_of_purchase(
         self, x: ArrayLike, t_x: ArrayLike, T: ArrayLike, horizon: ArrayLike
     ) -> Floats:
