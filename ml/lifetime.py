@@ -124,7 +124,7 @@ class PurchaseTiming:
         return np.array([self.r, self.alpha, self.a, self.b])
 
 
-# Rows: log r, log alpha, log a, log b. Columns: the logarithms of what the data tell
+# Rows: log r, log alpha, log a, log b. Columns: the logarithms of what the data keep
 # apart best, namely the shape r, the mean rate r / alpha, the odds of dropping out
 # a / b, and how alike people are in that, sqrt(a b).
 LOG_PARAMETERS = np.array(
@@ -228,7 +228,7 @@ class SpendLevel:
     """What people spend: the Gamma–Gamma model of Fader and Hardie (2013).
 
     What a person spends on a purchase is Gamma(p, nu) distributed, around a mean of
-    their own, p / nu, with nu ~ Gamma(q, gamma); it tells nothing of how often they
+    their own, p / nu, with nu ~ Gamma(q, gamma); it does not depend on how often they
     buy. Amounts share one currency, that of `gamma`.
     """
 

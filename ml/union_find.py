@@ -1,6 +1,6 @@
 """Compiled kernels under the identity graph: union-find, counting, ordering.
 
-They know dense numbers and packed counters only; what a node or a limit means is told
+They know dense numbers and packed counters only; what a node or a limit means stands
 in `ml.graph`.
 """
 

@@ -339,7 +339,7 @@ def choose_estimator(
 def result_of(
     name: str, frame: pl.DataFrame, metadata: Mapping[str, Any]
 ) -> dg.MaterializeResult[None]:
-    """What the UI is told of one written table."""
+    """What the UI shows of one written table."""
     return dg.MaterializeResult(
         asset_key=["ml", name],
         metadata={"dagster/row_count": frame.height, **metadata},
