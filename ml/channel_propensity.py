@@ -303,8 +303,9 @@ def weigh_evidence(trials: Trials, at: int, name: str) -> float:
     """What one message with this evidence is worth in answers, from 0 to 1.
 
     By what follows for another message to the same profile: how much likelier an
-    answer to that one is than after a message that met with nothing, against how much likelier
-    it is after an answered one. A machine opens for everybody, and predicts nothing.
+    answer to that one is than after a message that met with nothing, against how much
+    likelier it is after an answered one. A machine opens for everybody, and
+    predicts nothing.
     """
     delivered, engaged = trials.delivered[:, at], trials.engaged[:, at]
     evidence = trials.weak[name][:, at]
