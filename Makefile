@@ -7,7 +7,7 @@ UV := $(BIN)/uv
 READERS := 1.2.2 1.4.4 1.5.0
 
 .PHONY: demo run ui real test check crash fuzz bench bench-identity evaluate \
-	evaluate-matching table-map fmt lint types lock readers sdk-clients
+	evaluate-matching table-map countries fmt lint types lock readers sdk-clients
 
 demo: $(VENV)/run.stamp
 	$(BIN)/rekindle demo
@@ -48,6 +48,10 @@ evaluate-matching: $(VENV)/dev.stamp
 # docs/tables.md, from the models' descriptions
 table-map: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.table_map
+
+# what countries are called and called by, from CLDR and libphonenumber
+countries: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.countries
 
 # malformed lines and files through two runs, e.g. make fuzz SEED=7 LINES=1000 FILES=50
 SEED ?= 1

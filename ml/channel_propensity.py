@@ -40,7 +40,7 @@ MIN_RATE = 1e-4
 LEARNED_FROM = 50_000
 ROUNDS = 3
 # What kinds of weak evidence are worth in answers until enough pairs of messages to
-# one profile, of which the first met with that evidence, have told.
+# one profile, of which the first met with that evidence, are known.
 GUESSED_WORTH = {
     "followed_count": 0.3,
     "opened_count": 0.15,
@@ -137,7 +137,7 @@ def count_trials(engagements: pl.DataFrame) -> pl.DataFrame:
     """Messages that arrived and those of them that were answered.
 
     On a channel that reports no delivery, what was sent counts as delivered. Several
-    answers to one message cannot be told apart: never more answers than messages.
+    answers to one message cannot be kept apart: never more answers than messages.
     """
     return (
         engagements.with_columns(
@@ -286,7 +286,7 @@ def update(trials: Trials, at: int, prior: Floats, strength: float) -> Floats:
 
     Weak evidence counts as further trials, as many as there would be at the channel's
     rate of answers: who meets messages with as much of it as is usual stays where it
-    is. So it tells profiles apart, and makes no channel look better than its answers.
+    is. So it ranks profiles, and makes no channel look better than its answers.
     """
     delivered, rate = trials.delivered[:, at], trials.rates[at]
     tried, answers = delivered, trials.engaged[:, at]
@@ -302,9 +302,10 @@ def update(trials: Trials, at: int, prior: Floats, strength: float) -> Floats:
 def weigh_evidence(trials: Trials, at: int, name: str) -> float:
     """What one message with this evidence is worth in answers, from 0 to 1.
 
-    By what it tells of another message to the same profile: how much likelier an answer
-    to that one is than after a message that met with nothing, against how much likelier
-    it is after an answered one. A machine opens for everybody, and tells nothing.
+    By what follows for another message to the same profile: how much likelier an
+    answer to that one is than after a message that met with nothing, against how much
+    likelier it is after an answered one. A machine opens for everybody, and
+    predicts nothing.
     """
     delivered, engaged = trials.delivered[:, at], trials.engaged[:, at]
     evidence = trials.weak[name][:, at]

@@ -12,7 +12,7 @@ import polars.selectors as cs
 
 KEYS = ("profile_id", "cutoff_at")
 RFM = ("days_since_last_order", "order_count", "revenue_amount")
-# On how many days, until when and since when somebody orders: what tells the timing.
+# On how many days, until when and since when somebody orders: what timing is fitted to.
 TIMING = (
     "order_day_count",
     "days_from_first_to_last_order",

@@ -241,11 +241,14 @@ def find_leak(
     for column, before, after in zip(columns, past.T, now.T, strict=True):
         auc = informativeness(trial.outcomes, before)
         if auc >= LEAK_AUC and auc >= usual + LEAK_MARGIN:
-            return Refusal("leak", f"{column} tells the outcome alone, AUC {auc:.3f}")
+            return Refusal(
+                "leak", f"{column} predicts the outcome alone, AUC {auc:.3f}"
+            )
         is_dead = after.size > 1 and np.unique(after).size == 1
         if is_dead and auc >= INFORMATIVE_AUC:
             return Refusal(
-                "leak", f"{column} told much in the past and is the same for all now"
+                "leak",
+                f"{column} predicted much in the past and is the same for all now",
             )
     return None
 

@@ -34,7 +34,7 @@ from ml.graph_parts import (
     rules_among,
     with_offsets,
 )
-from ml.graph_sets import AgedSets, Components, chunk_by_chunk
+from ml.graph_sets import AgedSets, chunk_by_chunk
 from ml.union_find import (
     ACCEPTED,
     DENIED,
@@ -53,7 +53,6 @@ __all__ = [
     "HUB_USER_IDS",
     "LIMIT",
     "UNLIMITED",
-    "Components",
     "Edges",
     "LinkCounts",
     "MergeProtection",
@@ -73,8 +72,8 @@ class Solution:
 
     `anchors` names each node's profile by its oldest node. `clusters` names what would
     be one profile without limits and denials, also by its oldest node, of the nodes for
-    which it may differ: `examined`. `hub_reasons` (HUB_LINKS or HUB_USER_IDS) is told
-    of `hubs`.
+    which it may differ: `examined`. `hub_reasons` (HUB_LINKS or HUB_USER_IDS) are
+    those of `hubs`.
     """
 
     anchors: Int32s
@@ -131,7 +130,7 @@ def count_links(
 def solve(
     nodes: Nodes, edges: Edges, protection: MergeProtection, rules: Rules | None = None
 ) -> Solution:
-    """Tell for every node which profile it belongs to.
+    """The profile that each node belongs to.
 
     1. Unite all edges, hubs and limits aside, and count by type: most sets hold so
        little that they keep every limit and hold no hub. They are profiles.

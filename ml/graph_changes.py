@@ -117,7 +117,7 @@ def resolve(
     protection: MergeProtection,
     rules: Rules | None = None,
 ) -> ChangeSet:
-    """Tell what a change makes of the former solution; `rules` are all of now.
+    """What a change makes of the former solution; `rules` are all of now.
 
     1. Load the clusters that the change names; recount links; find who became a hub.
     2. A cluster that lost a node to the hubs, or whose rules changed, may fall apart:
@@ -263,7 +263,7 @@ def reach(history: History, changes: Changes, protection: MergeProtection) -> Re
 
 
 def recount(members: Members, changes: Changes, protection: MergeProtection) -> Reached:
-    """Add new edges to the links of the nodes, and tell who is a hub by that."""
+    """Links of the nodes with the new edges among them, and who is a hub by that."""
     new, nodes, is_known = changes.edges, members.nodes, members.clusters >= 0
     left, right = (
         places_of(new.left, members.nodes),
@@ -328,7 +328,7 @@ def together_with(some: Edges, others: Edges) -> Edges:
 def find_merges(
     members: Members, anchors: Int32s, places: Int32s, ordered: Ordered
 ) -> Merges:
-    """Tell which former anchors are none any more, and which edge ended each profile.
+    """Former anchors that are none any more, and the edge that ended each profile.
 
     A profile's set may first be taken in by an older node of the same profile; the edge
     that counts is the one that took it into another's.

@@ -1,4 +1,4 @@
-"""Sets of nodes that threads unite: plain ones, and ones that know their oldest."""
+"""Sets of nodes that threads unite, each of which knows its oldest."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -58,23 +58,6 @@ def in_threads(work: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]
     """Let each thread work with its own arguments; return the results."""
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(work, *arguments))
-
-
-class Components:
-    """Plain components of a graph whose edges come batch by batch."""
-
-    def __init__(self, node_count: int) -> None:
-        self._parents: Int32s = np.arange(node_count, dtype=np.int32)
-
-    def add(self, left: Int32s, right: Int32s) -> None:
-        """Unite the ends of each pair; several threads may add at once."""
-        union_find.unite(self._parents, left, right)
-
-    def labels(self) -> Int32s:
-        """Return each node's smallest fellow; the components are used up."""
-        parents = self._parents
-        in_parts(len(parents), partial(union_find.flatten, parents))
-        return parents
 
 
 @dataclass(frozen=True)

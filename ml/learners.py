@@ -1,4 +1,4 @@
-"""Four ways to tell who will buy, and their blend.
+"""Four ways to predict who will buy, and their blend.
 
 Each sees what it is good at: recency, frequency and value alone; every feature, along
 straight lines; every feature, in steps; the timing of purchases. Which of them are
@@ -33,7 +33,7 @@ LEARNERS = ("rfm", "temporal", "trees", "timing")
 # No learner may be surer than this: one that is wrong then costs no fortune.
 SUREST = 1e-4
 # What a step away from equal weights must gain, in log-loss. Bases of which only orders
-# are known never gained 0.02; where visits told most of it, it was 0.1.
+# are known never gained 0.02; where visits predicted most of it, it was 0.1.
 CONSERVATISM = 0.03
 
 Folds = NDArray[np.int64]
@@ -43,7 +43,7 @@ class Blend(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A weighted sum of several learners' log-odds of buying.
 
     All weigh the same unless that is plainly wrong: on orders alone nothing beats their
-    mean, but where visits and carts tell more, those that see them count for more.
+    mean, but where visits and carts predict more, those that see them count for more.
     Rows of X hold `columns`, as numbers with NaN where unknown; the days to look ahead
     are one of them.
     """

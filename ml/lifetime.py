@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal, Self, cast, get_args
+from typing import Any, Self, cast
 
 import numba as nb
 import numpy as np
@@ -23,7 +23,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
 Floats = NDArray[np.float64]
-Kind = Literal["bg_nbd", "mbg_nbd"]
 
 # A likelihood without a maximum (say all people alike, or nobody ever lost) still
 # rises beyond these logarithms of a parameter, but by less than anyone can see.
@@ -41,10 +40,8 @@ class PurchaseTiming:
     """When people buy: each at their own rate, until after some purchase they stop.
 
     While alive, a person buys at a rate ~ Gamma(r, alpha), and drops out after each
-    purchase with a probability ~ Beta(a, b). In the BG/NBD (Fader, Hardie,
-    Lee 2005) nobody drops out after the first purchase, so that one-time buyers are
-    alive for certain; in the MBG/NBD (Batislam, Denizel, Filiztekin 2007; Hoppe,
-    Wagner 2007) they may.
+    purchase, the first among them, with a probability ~ Beta(a, b): the MBG/NBD
+    (Batislam, Denizel, Filiztekin 2007; Hoppe, Wagner 2007).
 
     A history is `(x, t_x, T)`: the number of purchases after the first, the time from
     the first to the last of them (0 if x = 0), the time from the first until now.
@@ -53,26 +50,14 @@ class PurchaseTiming:
     of one length and raise ValueError for what cannot be a history.
     """
 
-    kind: Kind
     r: float
     alpha: float
     a: float
     b: float
 
-    def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            raise ValueError(f"kind must be bg_nbd or mbg_nbd, not {self.kind}")
-
     @classmethod
-    def fit(
-        cls,
-        x: ArrayLike,
-        t_x: ArrayLike,
-        T: ArrayLike,
-        weights: ArrayLike | None = None,
-        kind: Kind = "mbg_nbd",
-    ) -> Self:
-        """The maximum of the likelihood; a history of weight 2 counts as two.
+    def fit(cls, x: ArrayLike, t_x: ArrayLike, T: ArrayLike) -> Self:
+        """The maximum of the likelihood.
 
         Where the likelihood has no maximum (nobody bought again, all bought alike),
         parameters near the end of its rise come back, which predict the same.
@@ -80,18 +65,18 @@ class PurchaseTiming:
         Raises:
             ValueError: if something is no history, or nobody was observed for any time.
         """
-        (x, t_x, T), weights = count_equals(check_histories(x, t_x, T), weights)
-        time = float(np.average(T, weights=weights))
+        (x, t_x, T), counts = count_equals(check_histories(x, t_x, T))
+        time = float(np.average(T, weights=counts))
         if time == 0:
             raise ValueError("nobody was observed for any time: every T is 0")
         t_x, T = t_x / time, T / time
-        rate = max(float(np.average(x, weights=weights)), np.exp(-FARTHEST))
+        rate = max(float(np.average(x, weights=counts)), np.exp(-FARTHEST))
 
         def loss(position: Floats, rows: slice) -> tuple[float, Floats]:
             values, gradient = purchase_likelihood(
-                kind, np.exp(LOG_PARAMETERS @ position), x[rows], t_x[rows], T[rows]
+                np.exp(LOG_PARAMETERS @ position), x[rows], t_x[rows], T[rows]
             )
-            return average_loss(values, LOG_PARAMETERS.T @ gradient, weights[rows])
+            return average_loss(values, LOG_PARAMETERS.T @ gradient, counts[rows])
 
         r, alpha, a, b = np.exp(
             LOG_PARAMETERS
@@ -105,16 +90,7 @@ class PurchaseTiming:
                 row_count=x.size,
             )
         )
-        return cls(kind, float(r), float(alpha * time), float(a), float(b))
-
-    def log_likelihood(self, x: ArrayLike, t_x: ArrayLike, T: ArrayLike) -> Floats:
-        """The logarithm of each history's density, over the times of purchases."""
-        seen = check_histories(x, t_x, T)
-        return purchase_likelihood(self.kind, self._parameters, *seen)[0]
-
-    def probability_alive(self, x: ArrayLike, t_x: ArrayLike, T: ArrayLike) -> Floats:
-        """The probability that a person has not dropped out at T."""
-        return self._alive(*check_histories(x, t_x, T))
+        return cls(float(r), float(alpha * time), float(a), float(b))
 
     def probability_of_purchase(
         self, x: ArrayLike, t_x: ArrayLike, T: ArrayLike, horizon: ArrayLike
@@ -135,13 +111,12 @@ class PurchaseTiming:
         """The expected number of purchases in (T, T + horizon]."""
         horizon = check_horizon(horizon)
         x, t_x, T = check_histories(x, t_x, T)
-        stays = self.b + drop_out_chances(self.kind, x)
         return self._alive(x, t_x, T) * count_purchases(
-            self.r + x, horizon / (self.alpha + T), self.a, stays
+            self.r + x, horizon / (self.alpha + T), self.a, self.b + x + 1
         )
 
     def _alive(self, x: Floats, t_x: Floats, T: Floats) -> Floats:
-        alive: Floats = expit(-log_odds_dropped(self.kind, self._parameters, x, t_x, T))
+        alive: Floats = expit(-log_odds_dropped(self._parameters, x, t_x, T))
         return alive
 
     @property
@@ -149,7 +124,7 @@ class PurchaseTiming:
         return np.array([self.r, self.alpha, self.a, self.b])
 
 
-# Rows: log r, log alpha, log a, log b. Columns: the logarithms of what the data tell
+# Rows: log r, log alpha, log a, log b. Columns: the logarithms of what the data keep
 # apart best, namely the shape r, the mean rate r / alpha, the odds of dropping out
 # a / b, and how alike people are in that, sqrt(a b).
 LOG_PARAMETERS = np.array(
@@ -166,7 +141,7 @@ STARTS = tuple(product((0.3, 3.0), ((1.0, 0.05), (4.0, 1.0)), (0.03, 1.0)))
 
 
 def purchase_likelihood(
-    kind: Kind, parameters: Floats, x: Floats, t_x: Floats, T: Floats
+    parameters: Floats, x: Floats, t_x: Floats, T: Floats
 ) -> tuple[Floats, Floats]:
     """Each history's log-likelihood, and its slopes by log (r, alpha, a, b).
 
@@ -175,11 +150,11 @@ def purchase_likelihood(
     having dropped out at t_x. Returns shapes (n,) and (4, n).
     """
     r, alpha, a, b = parameters
-    chances = drop_out_chances(kind, x)
+    chances = x + 1
     purchase = np.arange(x.max(initial=0.0))
     chance = np.arange(chances.max(initial=0.0))
     waited = np.log1p(T / alpha)
-    log_odds = log_odds_dropped(kind, parameters, x, t_x, T)
+    log_odds = log_odds_dropped(parameters, x, t_x, T)
     values = (
         first(x, np.log(r + purchase))
         - x * np.log(alpha + T)
@@ -196,27 +171,19 @@ def purchase_likelihood(
             r * by_r,
             (r * T - x * alpha - dropped * (r + x) * alpha * idle) / (alpha + T),
             dropped - first(chances, a / (a + b + chance)),
-            stays - dropped * b / (b + np.maximum(chances - 1, 0)),
+            stays - dropped * b / (b + x),
         ]
     )
     return values, gradient
 
 
-def drop_out_chances(kind: Kind, x: Floats) -> Floats:
-    """After how many purchases a person could have dropped out."""
-    return x + 1 if kind == "mbg_nbd" else x
-
-
-def log_odds_dropped(
-    kind: Kind, parameters: Floats, x: Floats, t_x: Floats, T: Floats
-) -> Floats:
+def log_odds_dropped(parameters: Floats, x: Floats, t_x: Floats, T: Floats) -> Floats:
     """The log-odds of having dropped out at t_x, against being alive at T."""
     r, alpha, a, b = parameters
-    chances = drop_out_chances(kind, x)
-    stays = b + np.maximum(chances - 1, 0)
-    idle = (T - t_x) / (alpha + t_x)
-    log_odds = np.log(a / stays) + (r + x) * np.log1p(idle)
-    return np.where(chances > 0, log_odds, -np.inf)
+    log_odds: Floats = np.log(a / (b + x)) + (r + x) * np.log1p(
+        (T - t_x) / (alpha + t_x)
+    )
+    return log_odds
 
 
 def first(counts: Floats, terms: Floats) -> Floats:
@@ -261,7 +228,7 @@ class SpendLevel:
     """What people spend: the Gamma–Gamma model of Fader and Hardie (2013).
 
     What a person spends on a purchase is Gamma(p, nu) distributed, around a mean of
-    their own, p / nu, with nu ~ Gamma(q, gamma); it tells nothing of how often they
+    their own, p / nu, with nu ~ Gamma(q, gamma); it does not depend on how often they
     buy. Amounts share one currency, that of `gamma`.
     """
 
@@ -270,9 +237,7 @@ class SpendLevel:
     gamma: float
 
     @classmethod
-    def fit(
-        cls, x: ArrayLike, mean_spend: ArrayLike, weights: ArrayLike | None = None
-    ) -> Self:
+    def fit(cls, x: ArrayLike, mean_spend: ArrayLike) -> Self:
         """The maximum of the likelihood of mean spends over x purchases each.
 
         The population's mean is kept to exist and to lie among the observed ones.
@@ -283,13 +248,13 @@ class SpendLevel:
         spends = check_spends(x, mean_spend)
         if not (spends[0] > 0).all():
             raise ValueError("a mean spend needs purchases: every x must be positive")
-        (x, mean_spend), weights = count_equals(spends, weights)
-        level = float(np.average(mean_spend, weights=weights))
+        (x, mean_spend), counts = count_equals(spends)
+        level = float(np.average(mean_spend, weights=counts))
         mean_spend = mean_spend / level
 
         def loss(position: Floats, rows: slice) -> tuple[float, Floats]:
             values, gradient = spend_likelihood(position, x[rows], mean_spend[rows])
-            return average_loss(values, gradient, weights[rows])
+            return average_loss(values, gradient, counts[rows])
 
         p, beyond_one, mean = np.exp(
             find_least(
@@ -389,7 +354,7 @@ class PurchaseTimingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[
         matrix = validate_data(self, X, ensure_all_finite="allow-nan", reset=False)
         ordered = ~np.isnan(matrix[:, 0])
         x, t_x, T, horizon = matrix[ordered].T
-        timing = PurchaseTiming("mbg_nbd", self.r_, self.alpha_, self.a_, self.b_)
+        timing = PurchaseTiming(self.r_, self.alpha_, self.a_, self.b_)
         buys = np.full(ordered.size, self.newcomer_rate_)
         buys[ordered] = timing.probability_of_purchase(x, t_x, T, horizon)
         return np.column_stack([1 - buys, buys])
@@ -439,39 +404,32 @@ def find_least(
 
 
 def average_loss(
-    values: Floats, gradient: Floats, weights: Floats
+    values: Floats, gradient: Floats, counts: Floats
 ) -> tuple[float, Floats]:
-    """The weighted mean of what is lost, and of its derivatives (k × n)."""
-    total = weights.sum()
+    """The mean of what is lost, each row counted so often, and its slopes (k × n)."""
+    total = counts.sum()
     return (
-        -float((weights * values).sum() / total),
-        -(weights * gradient).sum(axis=1) / total,
+        -float((counts * values).sum() / total),
+        -(counts * gradient).sum(axis=1) / total,
     )
 
 
-def count_equals(
-    columns: tuple[Floats, ...], weights: ArrayLike | None
-) -> tuple[tuple[Floats, ...], Floats]:
-    """The different rows, sorted, and the weight of each.
+def count_equals(columns: tuple[Floats, ...]) -> tuple[tuple[Floats, ...], Floats]:
+    """The different rows, sorted, and how often each is there.
 
     Raises:
-        ValueError: if there is no row, or weights do not fit or are negative.
+        ValueError: if there is no row.
     """
     size = columns[0].size
-    weights = np.ones(size) if weights is None else np.asarray(weights, dtype=float)
-    if weights.shape != (size,) or not (weights >= 0).all():
-        raise ValueError("weights must be as many as rows, and none below 0")
-    if not 0 < weights.sum() < np.inf:
-        raise ValueError("there is nothing to fit: no row has any weight")
-    # Weights decide last, so that equal rows add up the same in any order.
-    order = np.lexsort((weights, *reversed(columns)))
+    if size == 0:
+        raise ValueError("there is nothing to fit: no row")
+    order = np.lexsort(columns[::-1])
     columns = tuple(column[order] for column in columns)
     is_new = np.ones(size, dtype=bool)
     is_new[1:] = np.logical_or.reduce([column[1:] != column[:-1] for column in columns])
     starts = np.flatnonzero(is_new)
-    counts = np.add.reduceat(weights[order], starts)
-    counted = starts[counts > 0]
-    return tuple(column[counted] for column in columns), counts[counts > 0]
+    counts = np.diff(starts, append=size).astype(float)
+    return tuple(column[starts] for column in columns), counts
 
 
 def check_histories(

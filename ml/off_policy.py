@@ -1,4 +1,4 @@
-"""What another way of choosing channels would have earned, told from logged chances.
+"""What another way of choosing channels would have earned, by logged chances.
 
 Doubly robust (Dudík, Langford, Li 2011): what was thought of each channel before, put
 right by what came of the sends on which chance and the other policy agree. Right if
@@ -11,7 +11,7 @@ from ml.channel_propensity import CHANNELS
 
 LOGGED, BEST = "logged", "best_channel"
 POLICIES = (LOGGED, BEST, *(f"always_{channel}" for channel in CHANNELS))
-#: what the estimate of fewer sends would rest on is too little to be told
+#: an estimate from fewer sends would rest on too little
 MIN_SENDS = 50
 #: the normal quantile of an interval that holds 95 times in 100
 QUANTILE = 1.96
@@ -35,7 +35,7 @@ def score_policies(trials: pl.DataFrame) -> pl.DataFrame:
     `trials` has one row per send and channel it could have gone out on, with
     `choice_probability` and `channel_propensity` as they were then, `is_chosen`, and
     `has_answered` of the send. `always_sms` means SMS wherever it was possible, else
-    the best channel. Where too few sends tell, the rates are null and `reason` says so.
+    the best channel. Where too few sends count, the rates are null and `reason` is why.
 
     Raises:
         ValueError: if a send went out on no channel or several, or the probabilities of
@@ -86,18 +86,18 @@ def estimate(policy: str, trials: pl.DataFrame) -> dict[str, object]:
     weight, count = sends["weight"], sends.height
     squares = float((weight**2).sum())
     effective = float(weight.sum()) ** 2 / squares if squares > 0 else 0.0
-    told: dict[str, object] = {
+    estimate: dict[str, object] = {
         "policy": policy,
         "send_count": count,
         "effective_send_count": round(effective, 1),
     }
     if effective < MIN_SENDS:
-        return told | {"reason": "too_few_sends"}
+        return estimate | {"reason": "too_few_sends"}
     robust = sends["expected"] + weight * sends["surprise"]
     rate = float(robust.mean())  # type: ignore[arg-type]
     margin = QUANTILE * float(robust.std()) / count**0.5  # type: ignore[arg-type]
     weighted = float((weight * sends["answered"]).sum())
-    return told | {
+    return estimate | {
         "answer_rate": round(min(max(rate, 0.0), 1.0), 6),
         "answer_rate_low": round(max(rate - margin, 0.0), 6),
         "answer_rate_high": round(min(rate + margin, 1.0), 6),

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from ml.propensity import CHUNK, Estimator, Predictor
 
 REASONS = 3
-# Less than this changes no score that anybody would tell apart.
+# Less than this makes no difference that anybody would see in a score.
 MIN_EFFECT = 0.005
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -29,7 +29,7 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 
 @dataclass(frozen=True)
 class Subject:
-    """Features that tell one thing together, and how to say it."""
+    """Features about one thing, and how to word it."""
 
     name: str
     features: tuple[str, ...]

@@ -13,12 +13,12 @@ from scipy.special import gammaln
 
 WEEKDAY_GROUPS = ("weekday", "weekend")
 SLOTS = 12
-#: slots of each weekday group that are told of a profile
+#: slots of each weekday group that are kept of a profile
 BEST_SLOTS = 3
 # Bounds on how many engagements what is usual weighs for one profile.
 MIN_STRENGTH = 1.0
 MAX_STRENGTH = 1_000.0
-# Fewer profiles than this tell the strength as well as all of them.
+# The strength is estimated from so many profiles as well as from all.
 LEARNED_FROM = 20_000
 
 SCHEMA = {

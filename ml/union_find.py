@@ -1,6 +1,6 @@
 """Compiled kernels under the identity graph: union-find, counting, ordering.
 
-They know dense numbers and packed counters only; what a node or a limit means is told
+They know dense numbers and packed counters only; what a node or a limit means stands
 in `ml.graph`.
 """
 
@@ -16,7 +16,6 @@ from numba.core import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-Int8s = NDArray[np.int8]
 UInt8s = NDArray[np.uint8]
 Int32s = NDArray[np.int32]
 Int64s = NDArray[np.int64]
@@ -88,39 +87,6 @@ def find(parents: Int32s, node: int) -> int:
         parents[node] = parents[parents[node]]
         node = parents[node]
     return node
-
-
-@compiled
-def unite(parents: Int32s, left: Int32s, right: Int32s) -> int:
-    """Unite the ends of every pair, under the smallest of their set.
-
-    Rem's algorithm (M. Patwary, J. Blair, F. Manne, "Experiments on union-find
-    algorithms for the disjoint-set data structure", 2010): climb from the end whose
-    parent is greater. Several threads may unite in the same parents: a root is linked
-    in one atomic step, and a way once climbed only ever gets shorter. The number
-    returned says nothing: it keeps the reads ahead from being optimised away.
-    """
-    ahead = 0
-    for begin in range(0, len(left), READ_AHEAD):
-        end = min(begin + READ_AHEAD, len(left))
-        for row in range(begin, end):
-            ahead |= parents[left[row]] ^ parents[right[row]]
-        for row in range(begin, end):
-            one, two = left[row], right[row]
-            of_one, of_two = parents[one], parents[two]
-            while of_one != of_two:
-                if of_one < of_two:
-                    one, two, of_one, of_two = two, one, of_two, of_one
-                above = parents[of_one]
-                if of_one != one:
-                    if above != of_one:
-                        parents[one] = above
-                    one, of_one = of_one, above
-                elif swap_if_same(parents, one, of_one, of_two):
-                    break
-                else:
-                    of_one = parents[one]
-    return ahead
 
 
 @compiled

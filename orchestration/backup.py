@@ -181,7 +181,7 @@ def restore(
 
 
 def identity(source: Path) -> bytes:
-    """What tells a backup from every other."""
+    """The hash that no other backup has."""
     return hash_file(source / MANIFEST).encode()
 
 

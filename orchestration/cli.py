@@ -193,7 +193,7 @@ def unmerge(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Part two identifiers that are not one person, and tell what the merge touched."""
+    """Part two identifiers that are not one person; list what the merge touched."""
     from rich.console import Console
 
     from orchestration.terminal import print_frame

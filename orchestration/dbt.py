@@ -61,7 +61,7 @@ def parse_changes(settings: Settings) -> None:
 
 
 def export_to_dbt(settings: Settings, warehouse: Path | None = None) -> None:
-    """Tell dbt, which reads only the environment, which warehouse to build, and how."""
+    """The environment, all that dbt reads: which warehouse to build, and how."""
     path = warehouse or settings.warehouse
     os.environ["REKINDLE_WAREHOUSE"] = str(path)
     os.environ["REKINDLE_WAREHOUSE_SPILL"] = str(settings.spill(path))

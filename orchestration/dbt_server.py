@@ -63,7 +63,7 @@ def serve(listening: socket.socket, manifest: "Manifest") -> None:
 
 
 def invoke(client: socket.socket, manifest: "Manifest") -> NoReturn:
-    """Do in this process what the client was started for; tell it how that ended.
+    """Do in this process what the client was started for; send it how that ended.
 
     Raises:
         SystemExit: always; the client waits until the process is gone, and with it its

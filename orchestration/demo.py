@@ -163,7 +163,7 @@ def naive(moment: datetime) -> datetime:
 
 
 def say(line: str) -> None:
-    """Tell on stderr how far the demo has come."""
+    """Print on stderr how far the demo has come."""
     typer.echo(line, err=True)
 
 

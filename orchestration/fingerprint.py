@@ -1,4 +1,4 @@
-"""Tells whether files are what they were, and which commit they are of."""
+"""Digests by which a change of files is seen, and the commit that they are of."""
 
 import hashlib
 import subprocess

@@ -97,7 +97,7 @@ def home_at_rest(settings: Settings) -> Iterator[None]:
 
 
 def say_who_waits(settings: Settings) -> None:
-    """Tell a person why nothing happens."""
+    """Print why nothing happens."""
     print(
         f"waiting for the run or command that holds {settings.root}",
         file=sys.stderr,

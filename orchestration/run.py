@@ -175,9 +175,9 @@ def failure(
     if error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
         return KeyboardInterrupt(f"{place} was interrupted; {GOES_ON}")
     said = OWN_ERROR.sub("", " ".join(error.message.split()))
-    *_, told = said.rpartition("Errors parsed from dbt logs:")
+    *_, errors = said.rpartition("Errors parsed from dbt logs:")
     printed = f"; what dbt printed: {log}" if "Dbt" in str(error.cls_name) else ""
-    return RunFailedError(f"{place} failed: {told.strip()}{printed}")
+    return RunFailedError(f"{place} failed: {errors.strip()}{printed}")
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Takes a wrong merge apart by a deny rule, and tells what it had touched.
+"""Takes a wrong merge apart by a deny rule, and reports what it had touched.
 
 Nothing is changed but the seed of identity rules: the next run acts on it, on history
 too. The report is what a run would part, seen from the tables of the last one.

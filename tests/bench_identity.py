@@ -33,7 +33,6 @@ import numpy as np
 import pyarrow as pa
 
 from ml.graph import (
-    Components,
     Edges,
     MergeProtection,
     Nodes,
@@ -54,6 +53,7 @@ from tests.identity_world import (
     build_world,
     write_world,
 )
+from tests.plain_components import Components
 
 NO_LIMIT = 1 << 40
 PROTECTION = MergeProtection(

@@ -32,7 +32,7 @@ APPEND_ONLY = (
 )
 
 SEED_FOLDER = PROJECT / "dbt_project" / "seeds"
-SEEDS = ("decisions", "identity", "overrides")
+SEEDS = ("decisions", "identity", "overrides", "staging")
 
 PARENTS = {
     "staging.stg_run": """

@@ -3,24 +3,18 @@
 from collections import Counter
 from dataclasses import dataclass, replace
 
-import duckdb
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from ml import graph_parts, graph_sets
-from ml.contraction import contract
 from ml.graph import (
     ACCEPTED,
     DENIED,
     HUB_LINKS,
     HUB_USER_IDS,
     LIMIT,
-    Components,
     Edges,
     LinkCounts,
     MergeProtection,
@@ -278,59 +272,6 @@ def test_numbering_and_order_of_arrival_change_nothing(story: Story):
         frozenset(number[list(pair)].tolist()): why
         for pair, why in before.refused.items()
     } == after.refused
-
-
-@settings(max_examples=CASES // 2, deadline=None)
-@given(stories())
-def test_plain_components_are_those_of_scipy(story: Story):
-    count = len(story.types)
-    left, right = story.ends.T.copy()
-    found = Components(count)
-    half = len(left) // 2
-    found.add(left[:half], right[:half])
-    found.add(left[half:], right[half:])
-    assert np.array_equal(found.labels(), scipy_components(left, right, count))
-
-
-def scipy_components(left: np.ndarray, right: np.ndarray, count: int) -> np.ndarray:
-    """Each node's smallest fellow."""
-    matrix = coo_array((np.ones(len(left)), (left, right)), shape=(count, count))
-    set_count, labels = connected_components(matrix, directed=False)
-    smallest = np.full(set_count, count)
-    np.minimum.at(smallest, labels, np.arange(count))
-    return smallest[labels]
-
-
-def contracted(left: np.ndarray, right: np.ndarray) -> dict[int, int]:
-    with duckdb.connect() as connection:
-        connection.execute("create table edges (one integer, two integer)")
-        rows = pa.table({"one": left, "two": right})
-        connection.register("rows", rows)
-        connection.execute("insert into edges from rows")
-        contract(
-            lambda query: connection.execute(query).fetchall(),
-            edges="edges",
-            left="one",
-            right="two",
-            target="components",
-        )
-        return dict(connection.sql("from components").fetchall())
-
-
-@settings(max_examples=40, deadline=None)
-@given(stories())
-def test_contraction_in_sql_gives_the_components_of_scipy(story: Story):
-    left, right = story.ends.T.copy()
-    oracle = scipy_components(left, right, len(story.types))
-    named = np.unique(story.ends)
-    assert contracted(left, right) == dict(
-        zip(named.tolist(), oracle[named].tolist(), strict=True)
-    )
-
-
-def test_contraction_of_a_long_chain_takes_few_rounds():
-    chain = np.arange(5_000, dtype=np.int32)
-    assert set(contracted(chain[:-1], chain[1:]).values()) == {0}
 
 
 PROTECTION = MergeProtection(

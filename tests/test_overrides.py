@@ -382,7 +382,7 @@ def test_a_rule_that_cannot_be_read_stops_the_run_and_says_what_to_mend(
             {"valid_from": "2026-02-01", "valid_until": "2026-01-31"},
             "it ends before it begins",
         ),
-        ({"reason": None}, "decided_by and reason are not both told"),
+        ({"reason": None}, "decided_by and reason are not both given"),
     ],
 )
 def test_an_override_that_cannot_be_read_stops_the_run_and_says_what_to_mend(

@@ -6,6 +6,7 @@ from itertools import count
 from typing import Any
 
 import polars as pl
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -298,19 +299,58 @@ PHASE_MODELS = (
 def test_phases_are_what_a_second_telling_says(
     lab: DecisionLab, people: list[Person]
 ) -> None:
+    expected = {
+        f"p{number:03}": live(person, AS_OF) for number, person in enumerate(people)
+    }
+    assert moves(lab, people) == expected
+
+
+@pytest.mark.parametrize(
+    ("ordered", "missteps", "reason"),
+    [
+        pytest.param(8, [], "ordered", id="order"),
+        pytest.param(-24, [(-20, 8)], "misstep_resolved", id="end of a misstep"),
+    ],
+)
+def test_who_comes_to_phase_5_loyal_is_in_7_by_the_next_signal_of_that_day(
+    lab: DecisionLab, ordered: int, missteps: list[tuple[int, int]], reason: str
+) -> None:
+    day = 90 * 24
+    hours = [
+        # advocacy lacks an order when silence leads back to phase 1
+        *((0, "ordered"), (1, "ordered"), (2, "promoted")),
+        (day + ordered, "ordered"),
+        *((day + 7, "checked_out"), (day + 9, "checked_out")),
+    ]
+    person = Person(
+        cycle_days=14,
+        visits=[],
+        signals=[(hour * 60, signal) for hour, signal in hours],
+        missteps=[
+            ((day + opened) * 60, (day + resolved) * 60)
+            for opened, resolved in missteps
+        ],
+    )
+    (changes,) = moves(lab, [person]).values()
+    assert [move for move in changes if move[0].date() == at(day * 60).date()] == [
+        (at((day + 8) * 60), 5, reason),
+        (at((day + 9) * 60), 7, "loyal"),
+    ]
+
+
+def moves(
+    lab: DecisionLab, people: list[Person]
+) -> dict[str, list[tuple[datetime, int, str]]]:
+    """Every move of these people as the models find them: when, to which phase, why."""
     lab.put_frames(tables(people))
     lab.build(AS_OF, only=PHASE_MODELS)
     changes = lab.read(
         "select * from decisions.phase_changes order by profile_id, change_number"
     )
-    told = {
+    return {
         profile_id: [
             (row["changed_at"], row["phase"], row["reason"])
             for row in rows.iter_rows(named=True)
         ]
         for (profile_id,), rows in changes.group_by("profile_id", maintain_order=True)
     }
-    expected = {
-        f"p{number:03}": live(person, AS_OF) for number, person in enumerate(people)
-    }
-    assert told == expected

@@ -357,7 +357,7 @@ def test_a_feature_that_sees_the_future_fails_the_gate(
     blurred = (sees ^ draw(sees.len(), noise)).cast(int).alias("next_count")
     refusal = refuse(examples, blurred, now=pl.lit(0))
     assert refusal.reason == "leak"
-    assert "next_count tells the outcome alone" in refusal.detail
+    assert "next_count predicts the outcome alone" in refusal.detail
 
 
 def test_a_weak_leak_shows_by_being_empty_in_use(examples: Examples) -> None:
@@ -365,7 +365,7 @@ def test_a_weak_leak_shows_by_being_empty_in_use(examples: Examples) -> None:
     blurred = (sees & draw(sees.len(), 0.4)).cast(int).alias("next_count")
     refusal = refuse(examples, blurred, now=pl.lit(0))
     assert refusal.reason == "leak"
-    assert "next_count told much in the past" in refusal.detail
+    assert "next_count predicted much in the past" in refusal.detail
 
 
 @pytest.mark.parametrize("name", ["row_count", "store_id"])

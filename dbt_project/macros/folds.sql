@@ -1,11 +1,8 @@
-{# Structs, and folding a list into one value, where DuckDB and Spark differ. #}
+{# Structs, and folding a list into one value. What holds a lambda is dispatched, as
+   sqlfluff cannot read one. #}
 
 {# A struct from a mapping of field name to expression. #}
 {% macro make_struct(fields) -%}
-    {{ return(adapter.dispatch('make_struct')(fields)) }}
-{%- endmacro %}
-
-{% macro default__make_struct(fields) -%}
     struct_pack(
         {%- for name, value in fields.items() %}
         {{ name }} := {{ value }}
@@ -14,34 +11,13 @@
     )
 {%- endmacro %}
 
-{% macro spark__make_struct(fields) -%}
-    named_struct(
-        {%- for name, value in fields.items() %}
-        '{{ name }}', {{ value }}
-        {%- if not loop.last %},{% endif -%}
-        {%- endfor %}
-    )
-{%- endmacro %}
-
 {# A list of structs without any item; `types` maps field name to type. #}
 {% macro empty_structs(types) -%}
-    {{ return(adapter.dispatch('empty_structs')(types)) }}
-{%- endmacro %}
-
-{% macro default__empty_structs(types) -%}
     cast([] as struct(
         {%- for name, type in types.items() -%}
         {{ name }} {{ type }}{% if not loop.last %}, {% endif %}
         {%- endfor -%}
     )[])
-{%- endmacro %}
-
-{% macro spark__empty_structs(types) -%}
-    cast(array() as array<struct<
-        {%- for name, type in types.items() -%}
-        {{ name }}: {{ type }}{% if not loop.last %}, {% endif %}
-        {%- endfor -%}
-    >>)
 {%- endmacro %}
 
 {# Walk a list from `initial`; `next_state` is written in `state` and `item`. #}
@@ -53,10 +29,6 @@
     list_reduce({{ list }}, lambda state, item: {{ next_state }}, {{ initial }})
 {%- endmacro %}
 
-{% macro spark__fold_list(list, initial, next_state) -%}
-    aggregate({{ list }}, {{ initial }}, (state, item) -> {{ next_state }})
-{%- endmacro %}
-
 {# Evaluate `expression`, in which `name` stands for `value`, computed once. #}
 {% macro let(name, value, expression) -%}
     {{ return(adapter.dispatch('let')(name, value, expression)) }}
@@ -66,37 +38,17 @@
     list_extract(list_transform([{{ value }}], lambda {{ name }}: {{ expression }}), 1)
 {%- endmacro %}
 
-{% macro spark__let(name, value, expression) -%}
-    element_at(transform(array({{ value }}), {{ name }} -> {{ expression }}), 1)
-{%- endmacro %}
-
 {# The item at a position, counted from 1; null beyond the end. #}
 {% macro list_item(list, position) -%}
-    {{ return(adapter.dispatch('list_item')(list, position)) }}
-{%- endmacro %}
-
-{% macro default__list_item(list, position) -%}
     list_extract({{ list }}, {{ position }})
-{%- endmacro %}
-
-{% macro spark__list_item(list, position) -%}
-    try_element_at({{ list }}, {{ position }})
 {%- endmacro %}
 
 {# One row per item, in a select list. #}
 {% macro unnest_items(list) -%}
-    {{ return(adapter.dispatch('unnest_items')(list)) }}
-{%- endmacro %}
-
-{% macro default__unnest_items(list) -%}
     unnest({{ list }})
 {%- endmacro %}
 
-{% macro spark__unnest_items(list) -%}
-    explode({{ list }})
-{%- endmacro %}
-
-{# A struct as JSON text, without the fields that are null on Spark. #}
+{# A struct as JSON text. #}
 {% macro struct_json(struct) -%}
     cast(to_json({{ struct }}) as varchar)
 {%- endmacro %}

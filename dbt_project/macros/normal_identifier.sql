@@ -32,7 +32,8 @@
     regexp_extract({{ text }}, '{{ sign }}+@{{ sign }}+[.]{{ sign }}+', 0)
 {%- endmacro %}
 
-{# Whether a regular expression matches all of a text. #}
+{# Whether a regular expression matches all of a text. Dispatched, as sqlfluff would
+   otherwise read macros within macros to a depth that it refuses. #}
 {% macro matches_whole(text, pattern) -%}
     {{ return(adapter.dispatch('matches_whole')(text, pattern)) }}
 {%- endmacro %}

@@ -1,42 +1,18 @@
-{# Differences and sums of UTC timestamps, where DuckDB and Spark differ. #}
+{# Differences and sums of UTC timestamps. #}
 
 {# Whole seconds from one moment to a later one. #}
 {% macro seconds_between(earlier, later) -%}
-    {{ return(adapter.dispatch('seconds_between')(earlier, later)) }}
-{%- endmacro %}
-
-{% macro default__seconds_between(earlier, later) -%}
     ((epoch_us({{ later }}) - epoch_us({{ earlier }})) // 1000000)
-{%- endmacro %}
-
-{% macro spark__seconds_between(earlier, later) -%}
-    ((unix_micros({{ later }}) - unix_micros({{ earlier }})) div 1000000)
 {%- endmacro %}
 
 {# Whole 24-hour days from one moment to a later one. #}
 {% macro days_between(earlier, later) -%}
-    {{ return(adapter.dispatch('days_between')(earlier, later)) }}
-{%- endmacro %}
-
-{% macro default__days_between(earlier, later) -%}
     ((epoch_us({{ later }}) - epoch_us({{ earlier }})) // 86400000000)
-{%- endmacro %}
-
-{% macro spark__days_between(earlier, later) -%}
-    ((unix_micros({{ later }}) - unix_micros({{ earlier }})) div 86400000000)
 {%- endmacro %}
 
 {# The moment so many seconds later; a negative number goes back. #}
 {% macro add_seconds(moment, seconds) -%}
-    {{ return(adapter.dispatch('add_seconds')(moment, seconds)) }}
-{%- endmacro %}
-
-{% macro default__add_seconds(moment, seconds) -%}
     ({{ moment }} + to_seconds(cast({{ seconds }} as bigint)))
-{%- endmacro %}
-
-{% macro spark__add_seconds(moment, seconds) -%}
-    timestampadd(second, cast({{ seconds }} as bigint), {{ moment }})
 {%- endmacro %}
 
 {# The moment so many 24-hour days later; a negative number goes back. #}
@@ -46,15 +22,7 @@
 
 {# A UTC moment on the clock of an IANA time zone. #}
 {% macro local_time(moment, zone) -%}
-    {{ return(adapter.dispatch('local_time')(moment, zone)) }}
-{%- endmacro %}
-
-{% macro default__local_time(moment, zone) -%}
     timezone({{ zone }}, timezone('UTC', {{ moment }}))
-{%- endmacro %}
-
-{% macro spark__local_time(moment, zone) -%}
-    from_utc_timestamp({{ moment }}, {{ zone }})
 {%- endmacro %}
 
 {# The day written like 2026-01-31; null for any other text. #}

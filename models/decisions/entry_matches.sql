@@ -20,9 +20,10 @@ journeys as (
 
 ),
 
-triggers as (
+missteps as (
 
-    select * from {{ ref('entry_triggers') }}
+    select * from {{ ref('missteps') }}
+    where is_open
 
 ),
 
@@ -41,6 +42,49 @@ phases as (
 intents as (
 
     select * from {{ ref('intents') }}
+
+),
+
+oldest_missteps as (
+
+    select * from missteps
+    qualify row_number() over (
+        partition by profile_id order by opened_at asc, evidence_message_id asc
+    ) = 1
+
+),
+
+-- an open misstep, the intent, the phase: each can begin a journey now
+triggers as (
+
+    select
+        profile_id,
+        'misstep' as trigger_kind,
+        kind as trigger_value,
+        evidence_message_id,
+        opened_at as triggered_at
+    from oldest_missteps
+
+    union all
+
+    select
+        profile_id,
+        'intent' as trigger_kind,
+        intent as trigger_value,
+        evidence_message_id,
+        intent_at as triggered_at
+    from intents
+    where intent <> 'none'
+
+    union all
+
+    select
+        profile_id,
+        'phase' as trigger_kind,
+        phase_name as trigger_value,
+        evidence_message_id,
+        entered_at as triggered_at
+    from phases
 
 ),
 

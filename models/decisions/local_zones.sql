@@ -35,7 +35,18 @@ countries as (
 
 country_names as (
 
-    select * from {{ ref('country_names') }}
+    select
+        country,
+        {{ spelled('mark') }} as spelled
+    from countries
+    where kind = 'name'
+
+    union all
+
+    select
+        meaning as country,
+        spelled
+    from {{ spellings('country') }}
 
 ),
 
@@ -56,9 +67,7 @@ list_zones as (
         2 as preference
     from profiles
     inner join country_names
-        on
-            {{ spelled('profiles.country') }}
-            = {{ spelled('country_names.country_name') }}
+        on {{ spelled('profiles.country') }} = country_names.spelled
     inner join time_zones on country_names.country = time_zones.country
 
     union all
@@ -69,7 +78,10 @@ list_zones as (
         time_zones.time_zone,
         3 as preference
     from profiles
-    inner join countries on profiles.phone like '+' || countries.calling_code || '%'
+    inner join countries
+        on
+            countries.kind = 'calling_code'
+            and profiles.phone like '+' || countries.mark || '%'
     inner join time_zones on countries.country = time_zones.country
 
     union all

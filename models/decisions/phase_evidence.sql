@@ -1,5 +1,6 @@
 -- One row per profile, signal and occasion: what may move a person between phases. An
--- occasion is a day for signals that count once a day, else a message.
+-- occasion is a day for signals that count once a day, else a message. On a day that
+-- may lead to phase 5, by an order or the end of a misstep, every message is one.
 {% set moment = make_struct({
     'occurred_at': 'find_profiles.occurred_at',
     'message_id': 'find_profiles.message_id',
@@ -103,6 +104,17 @@ find_profiles as (
 
 ),
 
+-- who comes to phase 5 may move on the same day, whatever was seen earlier on it
+find_days_of_return as (
+
+    select distinct
+        profile_id,
+        cast(occurred_at as date) as occurred_on
+    from find_profiles
+    where signal in ('ordered', 'misstep_resolved')
+
+),
+
 count_once_a_day as (
 
     -- most signals move a person once a day at most: the first of a day stands for all
@@ -115,11 +127,19 @@ count_once_a_day as (
     inner join signals on find_profiles.signal = signals.signal
     inner join profiles
         on find_profiles.profile_id = profiles.profile_id and not profiles.is_hub
+    left join find_days_of_return
+        on
+            find_profiles.profile_id = find_days_of_return.profile_id
+            and cast(find_profiles.occurred_at as date)
+            = find_days_of_return.occurred_on
     group by
         find_profiles.profile_id,
         find_profiles.signal,
         cast(find_profiles.occurred_at as date),
-        case when not signals.is_daily then find_profiles.message_id end
+        case
+            when not signals.is_daily or find_days_of_return.profile_id is not null
+                then find_profiles.message_id
+        end
 
 ),
 

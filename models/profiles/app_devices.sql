@@ -1,4 +1,4 @@
--- One row per profile with a device that told its push token or advertising id: the
+-- One row per profile with a device that gave its push token or advertising id: the
 -- token to push to, and what speaks against it.
 with
 
@@ -44,7 +44,7 @@ list_sightings as (
     inner join profile_events on events.message_id = profile_events.message_id
     where
         events.kind = 'app'
-        -- what is told of a message is no sign of life of the app
+        -- what happens to a message is no sign of life of the app
         or (
             events.kind is distinct from 'message'
             and (events.device_token is not null or events.advertising_id is not null)

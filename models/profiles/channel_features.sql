@@ -1,5 +1,5 @@
--- One row per person: what tells through which channel it may answer. What messages set
--- off themselves is left out: it is the outcome, not the cause.
+-- One row per person: what predicts through which channel it may answer. What messages
+-- set off themselves is left out: it is the outcome, not the cause.
 {%- set shares = {
     'app': 'sessions.is_app',
     'store': 'sessions.is_store',

@@ -74,7 +74,7 @@ find_reasons as (
             when not addresses.takes_messages then 'invalid_address'
             when addresses.token_problem is not null then addresses.token_problem
             when addresses.complained_at is not null then 'complained'
-            -- a carrier that was told to stop delivers nothing more
+            -- a carrier that was asked to stop delivers nothing more
             when
                 addresses.channel = 'sms'
                 and addresses.unsubscribe_message_id is not null

@@ -1,5 +1,5 @@
--- One row per override that a human decided, in force or not; an error that tells what
--- to mend where one cannot be read.
+-- One row per override that a human decided, in force or not; an error that names
+-- what to mend where one cannot be read.
 with
 
 override_rules as (
@@ -52,7 +52,7 @@ find_mistakes as (
                 then 'a day is written like 2026-01-31'
             when valid_until < valid_from then 'it ends before it begins'
             when decided_by is null or reason is null
-                then 'decided_by and reason are not both told'
+                then 'decided_by and reason are not both given'
         end as mistake
     from override_rules
 

@@ -19,6 +19,7 @@ from activations.ledger import Ledger
 from activations.reconcile import MAY_HAVE_BEEN_SENT
 from activations.render import Renderer
 from orchestration.charts import bar_chart, markdown_table
+from orchestration.columns import documented
 from orchestration.resources import Home
 from orchestration.settings import Settings
 from orchestration.sources.run_inputs import destinations_in_use
@@ -237,12 +238,7 @@ def table_metadata(table: str) -> dict[str, Any]:
     """Where the rows are, and what their columns mean."""
     return {
         "dagster/table_name": f"activations.{table}",
-        "dagster/column_schema": dg.TableSchema(
-            [
-                dg.TableColumn(column, type=kind, description=description)
-                for column, (kind, description) in COLUMNS.items()
-            ]
-        ),
+        "dagster/column_schema": documented(COLUMNS),
     }
 
 

@@ -40,7 +40,7 @@ SEND_TIME_SCORES = {
     "profile_id": ("varchar", "The profile."),
     "weekday_group": ("varchar", "`weekday` or `weekend`, on the profile's clock."),
     "slot": ("bigint", "Two hours of the day: 0 from midnight to 11 from 22 o'clock."),
-    "slot_rank": ("bigint", "1 for the best slot of the group; three are told."),
+    "slot_rank": ("bigint", "1 for the best slot of the group; three are kept."),
     "send_time_propensity": (
         "double",
         "Share of its engagements in this group of days that fall into the slot.",

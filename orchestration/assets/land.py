@@ -12,6 +12,7 @@ from activations.blueprint import (
     Problem,
     journey_frames,
 )
+from orchestration.columns import documented
 from orchestration.moment import record_built
 from orchestration.reconcile import assert_ledger_holds
 from orchestration.resources import Home
@@ -120,16 +121,6 @@ JOURNEY_PROBLEMS = {
     "field": ("varchar", "The field."),
     "reason": ("varchar", "What is wrong with it, and how to mend it."),
 }
-
-
-def documented(columns: dict[str, tuple[str, str]]) -> dg.TableSchema:
-    """Column docs as Dagster shows them."""
-    return dg.TableSchema(
-        columns=[
-            dg.TableColumn(name, kind, description)
-            for name, (kind, description) in columns.items()
-        ]
-    )
 
 
 def from_frame(schema: pl.Schema) -> dg.TableSchema:

@@ -12,6 +12,7 @@ import dagster as dg
 import polars as pl
 
 from orchestration.charts import bar_chart, line_chart, markdown_table
+from orchestration.columns import documented
 from orchestration.fingerprint import code_version
 from orchestration.resources import Home
 from orchestration.warehouse import Connection, fetch_frame, replace_table
@@ -200,12 +201,7 @@ def asset_spec(
         deps=[dg.AssetKey(["profiles", source]) for source in sources],
         metadata={
             "dagster/table_name": f"ml.{name}",
-            "dagster/column_schema": dg.TableSchema(
-                [
-                    dg.TableColumn(column, type=kind, description=description)
-                    for column, (kind, description) in columns.items()
-                ]
-            ),
+            "dagster/column_schema": documented(columns),
         },
     )
 
@@ -343,7 +339,7 @@ def choose_estimator(
 def result_of(
     name: str, frame: pl.DataFrame, metadata: Mapping[str, Any]
 ) -> dg.MaterializeResult[None]:
-    """What the UI is told of one written table."""
+    """What the UI shows of one written table."""
     return dg.MaterializeResult(
         asset_key=["ml", name],
         metadata={"dagster/row_count": frame.height, **metadata},

@@ -66,7 +66,7 @@ def write_sample(
     """Write `days` of history under the old broadcasts to `out`.
 
     Events go to `out/landing`, the truth to `out/truth`. The last day ends on `end`.
-    `progress` is told after each day how many are done, and of how many.
+    `progress` is called after each day: how many are done, and of how many.
     """
     start = (end or LAST_DAY) - timedelta(days=days - 1)
     world = World.create(seed, customers, start)

@@ -135,12 +135,12 @@ def _rare_events(scene: Scene, member: Flags, today: Keys) -> None:
     solved = calls & dice.chance("call solved", today, 0.85)
     solved_at = at + in_milliseconds(dice.between("solved after", today, 3, 90), HOUR)
     ticket_id = names(dice.bits("account ticket", today), "tk-", 10)
-    told = [
+    calls_and_tickets = [
         *((name, strikes & (which == n), at) for n, name in enumerate(HIGH_STAKES)),
         ("Support Ticket Opened", calls, at),
         ("Support Ticket Resolved", solved, solved_at),
     ]
-    for event, mask, when in told:
+    for event, mask, when in calls_and_tickets:
         rows = np.flatnonzero(mask)
         is_ticket = event not in HIGH_STAKES
         ticket = gather(ticket_id, rows) if is_ticket else constant(len(rows), None)

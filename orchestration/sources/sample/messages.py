@@ -115,7 +115,7 @@ DELIVERY_EVENTS = {
     ADS: ("Ad Impression", None),
     MAIL: ("Direct Mail Delivered", None),
 }
-#: on the site too: the `channel` property tells the two apart
+#: on the site too: the `channel` property is what differs
 SHOWN, SHOWN_CLICKED = "In-App Message Shown", "In-App Message Clicked"
 CLICK_EVENTS = {
     EMAIL: "Email Link Clicked",
@@ -414,7 +414,7 @@ class Postman:
         if channel == MAIL:
             sent_at = self.scene.within("letter box", key, 16, 23)
         elif channel in SENT_EVENTS:
-            # the ledger tells of what Rekindle sent, the world of its broadcasts only
+            # the ledger holds what Rekindle sent, the world of its broadcasts only
             self._emit(batch, batch.is_broadcast, sent_at, SENT_EVENTS[channel])
         fails = {
             EMAIL: people.email_bounces[person] | dice.chance("bounces", key, 0.003),

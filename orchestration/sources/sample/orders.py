@@ -161,13 +161,13 @@ def place_orders(scene: Scene, orders: Orders) -> pl.DataFrame:
 
 
 class Aftermath:
-    """Takes down what is told of orders hours and days after them."""
+    """Events about orders, hours and days after them."""
 
     def __init__(self, scene: Scene, orders: Orders, order_id: Text) -> None:
         self.scene, self.orders, self.order_id = scene, orders, order_id
         self.context = join(gather(scene.people.contexts[SERVER], orders.person), "}")
 
-    def tell(
+    def record(
         self,
         event: str,
         which: Flags,
@@ -175,7 +175,7 @@ class Aftermath:
         names_order: bool = True,
         **fields: Ints | Floats | Text | Members | str,
     ) -> None:
-        """Take down one event for each of the given orders, so many hours later."""
+        """Record one event for each of the given orders, so many hours later."""
         orders, rows = self.orders, np.flatnonzero(which)
         ids = {"order_id": self.order_id} if names_order else {}
         self.scene.log.add(
@@ -196,19 +196,19 @@ class Aftermath:
 def _follow_up(scene: Scene, orders: Orders, order_id: Text, revenue: Ints) -> None:
     """Days later: the parcel, what went wrong with it, and what was said about it."""
     dice, key, online = scene.dice, orders.key, orders.store == ONLINE
-    tell = Aftermath(scene, orders, order_id).tell
+    record = Aftermath(scene, orders, order_id).record
     amount = {"revenue": money(revenue), "currency": scene.currency(orders.person)}
 
     fate = dice.choice("fate", key, [0.90, 0.03, 0.03, 0.04])
     is_cancelled = (fate == 1) & online
     is_partly_refunded, is_refunded = fate == 2, fate == 3
     shipped_after = dice.between("shipped after", key, 8, 40)
-    tell(
+    record(
         "Order Updated", online & ~is_cancelled, shipped_after,
         status="shipped", **amount,
     )  # fmt: skip
     cancelled_after = dice.between("cancelled after", key, 0.3, 20)
-    tell(
+    record(
         "Order Cancelled", is_cancelled, cancelled_after,
         reason="changed_mind", **amount,
     )  # fmt: skip
@@ -223,11 +223,11 @@ def _follow_up(scene: Scene, orders: Orders, order_id: Text, revenue: Ints) -> N
     }
     # a few store refunds come without the receipt: nobody can link them to an order
     has_receipt = online | dice.chance("has receipt", key, 0.8)
-    tell("Order Refunded", refunded & has_receipt, refunded_after, True, **refund)
-    tell("Order Refunded", refunded & ~has_receipt, refunded_after, False, **refund)
+    record("Order Refunded", refunded & has_receipt, refunded_after, True, **refund)
+    record("Order Refunded", refunded & ~has_receipt, refunded_after, False, **refund)
 
     is_delayed = online & ~is_cancelled & dice.chance("delayed", key, 0.055)
-    tell(
+    record(
         "Delivery Delayed", is_delayed, dice.between("delay noticed", key, 40, 90),
         days_late=dice.whole("days late", key, 1, 8),
     )  # fmt: skip
@@ -237,20 +237,20 @@ def _follow_up(scene: Scene, orders: Orders, order_id: Text, revenue: Ints) -> N
     resolved_after = opened_after + dice.between("resolved after", key, 5, 150)
     is_resolved = has_ticket & dice.chance("resolved", key, 0.85)
     ticket_id = names(dice.bits("ticket", key), "tk-", 10)
-    tell("Support Ticket Opened", has_ticket, opened_after, ticket_id=ticket_id)
-    tell("Support Ticket Resolved", is_resolved, resolved_after, ticket_id=ticket_id)
+    record("Support Ticket Opened", has_ticket, opened_after, ticket_id=ticket_id)
+    record("Support Ticket Resolved", is_resolved, resolved_after, ticket_id=ticket_id)
 
     went_wrong = is_delayed | refunded | has_ticket
     warmth = scene.people.warmth[orders.person]
     mood = np.where(went_wrong, warmth * 6, 5.2 + warmth * 5.6)
     mood = mood + 1.6 * dice.normal("nps mood", key)
-    tell(
+    record(
         "NPS Submitted", ~is_cancelled & dice.chance("answers nps", key, 0.2),
         dice.between("nps after", key, 110, 260),
         score=np.clip(np.rint(mood), 0, 10).astype(np.int64),
     )  # fmt: skip
     praises = np.where(went_wrong, 0.02, 0.02 + 0.12 * warmth)
-    tell(
+    record(
         "Product Reviewed", ~is_cancelled & dice.chance("reviews", key, praises),
         dice.between("review after", key, 90, 500),
         product=Members(gather(scene.catalogue.members, orders.lines[:, 0])),
@@ -261,8 +261,8 @@ def _follow_up(scene: Scene, orders: Orders, order_id: Text, revenue: Ints) -> N
     converted_after = referred_after + dice.between("converts after", key, 5, 200)
     converts = refers & dice.chance("referral converts", key, 0.4)
     referral_id = names(dice.bits("referral", key), "rf-", 10)
-    tell("Referral Sent", refers, referred_after, referral_id=referral_id)
-    tell("Referral Converted", converts, converted_after, referral_id=referral_id)
+    record("Referral Sent", refers, referred_after, referral_id=referral_id)
+    record("Referral Converted", converts, converted_after, referral_id=referral_id)
 
 
 def _pick(

@@ -134,7 +134,7 @@ class Sitting:
         at = np.where(s.is_sign_up, SIGN_UP, at)
         return np.where(people.is_member(s.person, self.scene.day), at, NOT_LOGGED_IN)
 
-    def tell(
+    def record(
         self,
         what: str,
         rows: Flags | Ints,
@@ -211,7 +211,7 @@ def _arrive(sitting: Sitting) -> None:
                 else json_object(len(rows), section=path)
             )
             name = gather(text(labels), place[rows])
-            sitting.tell(
+            sitting.record(
                 what,
                 rows,
                 second,
@@ -224,11 +224,11 @@ def _arrive(sitting: Sitting) -> None:
     logs_in = (sitting.login_at == LOGIN) | s.is_sign_up
     rows = np.flatnonzero(logs_in)
     traits = gather(people.traits, s.person[rows])
-    sitting.tell(
+    sitting.record(
         "identify", rows, sitting.login_at[rows], "identify", None, traits=traits
     )
     joins = np.flatnonzero(s.is_sign_up & (s.slot == APP))
-    sitting.tell(
+    sitting.record(
         "alias",
         joins,
         SIGN_UP,
@@ -240,7 +240,7 @@ def _arrive(sitting: Sitting) -> None:
     variation = dice.choice("variation", people.key[s.person], [0.5, 0.5])
     sees = is_web & starts & (scene.day % 30 >= 15)
     rows = np.flatnonzero(sees & dice.chance("experiment", s.key, 0.35))
-    sitting.tell(
+    sitting.record(
         "experiment",
         rows,
         1,
@@ -258,7 +258,7 @@ def _arrive(sitting: Sitting) -> None:
     asked = is_web & starts & dice.chance("cookie banner", s.key, 0.06)
     rows = np.flatnonzero(asked | (s.is_sign_up & is_web))
     agrees = dice.chance("agrees", s.key[rows], 0.7)
-    sitting.tell(
+    sitting.record(
         "preferences",
         rows,
         2,
@@ -288,7 +288,7 @@ def _look_around(sitting: Sitting) -> Ints:
     views = np.where(s.continues, np.minimum(views, 1), views)
 
     rows = np.flatnonzero((views > 0) & dice.chance("searches", s.key, 0.22))
-    sitting.tell(
+    sitting.record(
         "search",
         rows,
         SEARCH,
@@ -299,7 +299,7 @@ def _look_around(sitting: Sitting) -> Ints:
     )
     rows = np.flatnonzero((views > 1) & dice.chance("lists", s.key, 0.55))
     label = gather(name_of, category[rows])
-    sitting.tell(
+    sitting.record(
         "list",
         rows,
         LIST,
@@ -324,7 +324,7 @@ def _look_around(sitting: Sitting) -> Ints:
         second = VIEW + 38 * number
         shown = seen[rows]
         clicks = dice.chance(f"clicks {number}", s.key[rows], 0.3)
-        sitting.tell(
+        sitting.record(
             f"click {number}",
             rows[clicks],
             second - 3,
@@ -333,7 +333,7 @@ def _look_around(sitting: Sitting) -> Ints:
             page="/category",
             properties=sitting.product(shown[clicks], position=number + 1),
         )
-        sitting.tell(
+        sitting.record(
             f"view {number}",
             rows,
             second,
@@ -347,7 +347,7 @@ def _look_around(sitting: Sitting) -> Ints:
         ("share", 0.02, SHARE, "Product Shared"),
     ):
         rows = np.flatnonzero((views > 0) & dice.chance(what, s.key, rate))
-        sitting.tell(
+        sitting.record(
             what,
             rows,
             second,
@@ -401,7 +401,7 @@ def _fill_cart(sitting: Sitting, viewed: Ints) -> Ints:
     cart_id = names(s.cart_key, "c-", 10)
     for column in range(MAX_LINES):
         rows = np.flatnonzero(picked[:, column] != NO_PRODUCT)
-        sitting.tell(
+        sitting.record(
             f"add {column}",
             rows,
             ADD + 9 * column,
@@ -415,7 +415,7 @@ def _fill_cart(sitting: Sitting, viewed: Ints) -> Ints:
     lines = np.where(came_with_cart[:, None], s.cart, picked)
     looks = (lines[:, 0] != NO_PRODUCT) & dice.chance("looks", s.key, 0.6)
     rows = np.flatnonzero(looks | came_with_cart)
-    sitting.tell(
+    sitting.record(
         "cart",
         rows,
         CART,
@@ -430,7 +430,7 @@ def _fill_cart(sitting: Sitting, viewed: Ints) -> Ints:
     )
     removes = (lines[:, 1] != NO_PRODUCT) & dice.chance("removes", s.key, 0.15)
     rows = np.flatnonzero(removes)
-    sitting.tell(
+    sitting.record(
         "remove",
         rows,
         REMOVE,
@@ -462,7 +462,7 @@ def _check_out(sitting: Sitting, lines: Ints) -> Visit:
     ):
         rows = np.flatnonzero(mask)
         started = step is None
-        sitting.tell(
+        sitting.record(
             what,
             rows,
             second,
