@@ -81,7 +81,7 @@
 {# Whether this table has not yet taken in a message of `stg_events`. #}
 {% macro is_new_message() -%}
     {%- set taken_in = taken_in() -%}
-    {%- if taken_in -%}
+    {%- if taken_in.run_seq -%}
         batch_seq > {{ taken_in.run_seq }}
     {%- else -%}
         true
@@ -90,7 +90,7 @@
 
 {# The same of a row of a table that is read from messages. #}
 {% macro is_of_new_message() -%}
-    {%- if taken_in() -%}
+    {%- if taken_in().run_seq -%}
         message_id in (
             select new_messages.message_id
             from {{ ref('stg_events') }} as new_messages
@@ -103,13 +103,13 @@
 
 {# Whether `stg_events` has not yet taken in a message of `raw.events`: it arrived, or
    the time came from which it may be known, after the last run. #}
-{% macro is_new_arrival(events='events') -%}
+{% macro is_new_arrival() -%}
     {%- set taken_in = taken_in() -%}
-    {%- if taken_in -%}
+    {%- if taken_in.run_seq -%}
         (
-            {{ events }}.landing_seq > {{ taken_in.run_seq }}
-            or {{ events }}.received_at > timestamp '{{ taken_in.as_of }}'
-            or {{ possible_time(events ~ '.occurred_at', events ~ '.received_at') }}
+            landing_seq > {{ taken_in.run_seq }}
+            or received_at > timestamp '{{ taken_in.as_of }}'
+            or {{ possible_time('occurred_at', 'received_at') }}
             > timestamp '{{ taken_in.as_of }}'
         )
     {%- else -%}

@@ -185,7 +185,9 @@ list_looks as (
             {{ stated_rule('another_channel') }}, {{ stated_rule('arbitration') }}
         )
         or decisions.reason in (
-            'due', {{ stated_rule('another_channel') }}, {{ stated_rule('arbitration') }}
+            'due',
+            {{ stated_rule('another_channel') }},
+            {{ stated_rule('arbitration') }}
         )
     window same_decision as (
         partition by decisions.decision_id, first_hits.rule is not null
@@ -216,7 +218,7 @@ weigh_rules as (
             when
                 verdict = 'suppressed'
                 and has_other_channels
-                and next_verdict is distinct from 'suppressed'
+                and coalesce(next_verdict, 'none') <> 'suppressed'
                 then null
             else coalesce(next_hit, reason_without_rules)
         end as counterfactual

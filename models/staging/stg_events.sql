@@ -112,7 +112,7 @@ new_arrivals as (
         context,
         properties,
         traits
-    from {{ source('raw', 'events') }} as events
+    from {{ source('raw', 'events') }}
     where {{ is_new_arrival() }}
 
 ),
