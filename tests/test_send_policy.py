@@ -924,6 +924,64 @@ def test_a_price_is_the_one_that_this_person_was_shown(town: Town) -> None:
     assert related["ben"]["price"] is None
 
 
+@pytest.mark.parametrize(
+    ("region", "phone", "zone", "at", "reason"),
+    [
+        # Monday 2026-05-04 in Chicago, five hours behind
+        ("Texas", None, "America/Chicago", "2026-05-04T14:00:00", "due"),
+        ("Texas", None, "America/Chicago", "2026-05-04T13:59:00", "quiet_hours"),
+        ("US-KY", None, "America/Chicago", "2026-05-04T14:00:00", "quiet_hours"),
+        ("ky", None, "America/Chicago", "2026-05-04T15:00:00", "due"),
+        # Sunday: Texas begins at noon, Alabama never, Florida as on other days
+        ("TX", None, "America/Chicago", "2026-05-03T16:59:00", "quiet_hours"),
+        ("TX", None, "America/Chicago", "2026-05-03T17:00:00", "due"),
+        ("Alabama", None, "America/Chicago", "2026-05-03T17:00:00", "quiet_hours"),
+        ("Florida", None, "America/Chicago", "2026-05-03T14:00:00", "due"),
+        # Rhode Island ends at 18, and where the state is unknown it may be there
+        (None, None, "America/Chicago", "2026-05-04T22:59:00", "due"),
+        (None, None, "America/Chicago", "2026-05-04T23:00:00", "quiet_hours"),
+        ("Oregon", None, "America/Chicago", "2026-05-04T23:00:00", "due"),
+        # a clock of no country is one of any; a number counts beside the clock
+        (None, None, "UTC", "2026-05-04T18:00:00", "quiet_hours"),
+        (None, None, "Europe/Berlin", "2026-05-04T16:00:00", "due"),
+        (None, "+14015550100", "Europe/Berlin", "2026-05-04T16:00:00", "quiet_hours"),
+    ],
+)
+def test_a_text_keeps_the_hours_of_the_law_where_the_person_may_be(
+    town: Town, region: str | None, phone: str | None, zone: str, at: str, reason: str
+) -> None:
+    moment = datetime.fromisoformat(at)
+    found(town, "word", ["sms"])
+    town.move_in("ann")
+    update(town, "profiles.profiles", "ann", timezone=zone, region=region, phone=phone)
+    town.want("ann", "word", moment - HOUR)
+    town.run(moment)
+    assert town.verdicts("ann")["step_1", "sms"][1] == reason
+
+
+def test_a_law_holds_from_its_first_day_until_before_its_last(town: Town) -> None:
+    law = "update seeds.legal_rules set valid_{} = date '2026-05-04' "
+    found(town, "word", ["sms"])
+    town.move_in("ann")
+    update(
+        town,
+        "profiles.profiles",
+        "ann",
+        timezone="America/New_York",
+        region="Rhode Island",
+    )
+    town.want("ann", "word", NOON)
+    evening = datetime.fromisoformat("2026-05-04T22:30:00")
+    for bound, reason in (("to", "due"), ("from", "quiet_hours")):
+        town.lab.change("update seeds.legal_rules set valid_from = null")
+        town.lab.change("update seeds.legal_rules set valid_to = null")
+        town.lab.change(law.format(bound) + "where jurisdiction = 'US-RI'")
+        town.lab.build(evening)
+        assert town.lab.read(
+            "select rule from decisions.quiet_hour_blocks"
+        ).is_empty() == (reason == "due")
+
+
 def test_a_shop_has_a_clock_for_who_has_none(town: Town) -> None:
     found(town, "word", ["sms"])
     for name, zone, country in (
@@ -934,6 +992,7 @@ def test_a_shop_has_a_clock_for_who_has_none(town: Town) -> None:
         town.move_in(name)
         update(town, "profiles.profiles", name, timezone=zone, country=country)
         town.want(name, "word", NOON)
+    update(town, "profiles.profiles", "known", region="New York")
     # 13:00 in UTC, which is the shop's; 21:00 in Perth, 9:00 in New York
     town.run(NOON + HOUR)
     verdicts = {

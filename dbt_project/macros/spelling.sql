@@ -43,6 +43,20 @@
     )
 {%- endmacro %}
 
+{# The names of countries, as they are compared. #}
+{% macro country_names() -%}
+    select
+        country,
+        {{ spelled('mark') }} as spelled
+    from {{ ref('countries') }}
+    where kind = 'name'
+    union all
+    select
+        meaning as country,
+        spelled
+    from {{ spellings('country') }}
+{%- endmacro %}
+
 {# One row per list of keys, found in a JSON column of a relation, of which some are
    spelled otherwise: for each of these the key that is meant and, as JSON pointers, the
    places that may hold it, the preferred one first. #}

@@ -39,6 +39,11 @@
     end
 {%- endmacro %}
 
+{# Whether a moment on some clock lies on a Sunday. #}
+{% macro is_sunday(local_moment) -%}
+    ({{ days_between("timestamp '1970-01-05 00:00:00'", local_moment) }}) % 7 = 6
+{%- endmacro %}
+
 {# The two-hour slot of the day, 0 from midnight to 11. #}
 {% macro day_slot(local_moment) -%}
     cast(floor(extract(hour from {{ local_moment }}) / 2) as integer)

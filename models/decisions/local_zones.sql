@@ -35,18 +35,7 @@ countries as (
 
 country_names as (
 
-    select
-        country,
-        {{ spelled('mark') }} as spelled
-    from countries
-    where kind = 'name'
-
-    union all
-
-    select
-        meaning as country,
-        spelled
-    from {{ spellings('country') }}
+    {{ country_names() }}
 
 ),
 

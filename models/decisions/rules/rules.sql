@@ -16,6 +16,12 @@ channel_rules as (
 
 ),
 
+legal_rules as (
+
+    select * from {{ ref('legal_rules') }}
+
+),
+
 used_channels as (
 
     select distinct channel from {{ ref('stg_journey_steps') }}
@@ -79,6 +85,19 @@ list_mistakes as (
         || ': needs_opt_in and counts_to_frequency_cap are true or false' as mistake
     from channel_rules
     where needs_opt_in is null or counts_to_frequency_cap is null
+
+    union all
+
+    select
+        'legal_rules.csv, ' || jurisdiction || ', ' || channel
+        || ': the rule is sending_hours or sunday_sending_hours, its value two hours '
+        || 'like 08-21' as mistake
+    from legal_rules
+    where
+        coalesce(rule not in ('sending_hours', 'sunday_sending_hours'), true)
+        or coalesce(value not like '__-__', true)
+        or try_cast(left(value, 2) as integer) is null
+        or try_cast(right(value, 2) as integer) is null
 
 ),
 
