@@ -18,14 +18,9 @@ from liquid.ast import Node
 from liquid.builtin.tags.for_tag import ForNode
 from liquid.exceptions import LiquidError
 
-from activations.blueprint import (
-    Journey,
-    Problem,
-    nearest,
-    needed_contents,
-    read_journeys,
-)
+from activations.blueprint import Journey, Problem, needed_contents, read_journeys
 from activations.ledger import Send
+from activations.parts import nearest
 from activations.render import (
     OWN_TRACKING,
     ContentError,

@@ -456,6 +456,6 @@ def test_every_channel_can_be_written_for():
     assert set(FIELDS) == {
         channel
         for journey in JOURNEYS
-        for step in journey.steps
-        for channel in step.channels
+        for placed in journey.messages
+        for channel in placed.step.channels
     }

@@ -12,6 +12,7 @@ from activations.blueprint import (
     Problem,
     journey_frames,
 )
+from activations.conditions import CONDITION_SCHEMA
 from orchestration.moment import record_built
 from orchestration.reconcile import assert_ledger_holds
 from orchestration.resources import Home
@@ -199,6 +200,11 @@ TABLES = (
         from_frame(STEP_SCHEMA),
     ),
     table(
+        "journey_conditions",
+        "One row per condition of a journey, way in which it holds, and test of that.",
+        from_frame(CONDITION_SCHEMA),
+    ),
+    table(
         "journey_problems",
         "One row per mistake in a journey or its content, which sets the journey aside "
         "until it is mended: where it stands and how to mend it.",
@@ -235,7 +241,7 @@ def land(
         journeys, problems = usable_journeys(home.settings)
         bring_journeys(
             connection,
-            *journey_frames(journeys),
+            journey_frames(journeys),
             pl.DataFrame(problems, schema=PROBLEM_SCHEMA),
         )
         for problem in problems:
