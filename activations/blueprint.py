@@ -858,13 +858,16 @@ PROBLEM_SCHEMA = pl.Schema(
 def journey_frames(journeys: Sequence[Journey]) -> dict[str, pl.DataFrame]:
     """Lay journeys out as tables: their rows, those of their steps and conditions.
 
-    A step has a row per channel; its `content_ids` hold one content id per phase, in the
-    order of the phases. A condition has a row per alternative and test.
+    A step has a row per channel; its `content_ids` hold one content id per phase, in
+    the order of the phases. A condition has a row per alternative and test.
     """
     rows = {
         "journeys": (map(_journey_row, journeys), JOURNEY_SCHEMA),
         "journey_steps": (chain(*map(_step_rows, journeys)), STEP_SCHEMA),
-        "journey_conditions": (chain(*map(_condition_rows, journeys)), CONDITION_SCHEMA),
+        "journey_conditions": (
+            chain(*map(_condition_rows, journeys)),
+            CONDITION_SCHEMA,
+        ),
     }
     return {
         table: pl.DataFrame(list(written), schema=schema)

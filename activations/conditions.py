@@ -114,7 +114,7 @@ class EventPattern(Part):
             "property_tests": [
                 {
                     "name": name,
-                    "comparison": comparison,
+                    "comparison": how,
                     "texts": texts,
                     "number": number,
                 }

@@ -495,9 +495,9 @@ collect_facts as (
     inner join profiles
         on
             conditions.kind = 'at'
-            and profiles.local_now >= conditions.at
-            and profiles.local_now
-            < {{ add_seconds('conditions.at', 'conditions.within_seconds') }}
+            and conditions.at <= profiles.local_now
+            and {{ add_seconds('conditions.at', 'conditions.within_seconds') }}
+            > profiles.local_now
 
     union all
 
