@@ -24,6 +24,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import ErrorDetails
 
 from activations.conditions import (
@@ -63,6 +64,7 @@ from activations.parts import (
     Part,
     Phase,
     Rate,
+    WrittenDuration,
     nearest,
     parse_duration,
 )
@@ -84,10 +86,13 @@ class Problem:
     line: int | None
     field: str
     reason: str
+    code: str = "malformed"
+    witness: str = ""
 
     def __str__(self) -> str:
         line = "" if self.line is None else f"{self.line}:"
-        return f"{self.file}:{line} {self.field}: {self.reason}"
+        witness = f" ({self.witness})" if self.witness else ""
+        return f"{self.file}:{line} {self.field}: {self.reason}{witness} [{self.code}]"
 
 
 class BlueprintError(ValueError):
@@ -96,6 +101,9 @@ class BlueprintError(ValueError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(dict.fromkeys(map(str, problems))))
         self.problems = tuple(problems)
+
+
+ReEligibility = Literal["never", "per_evidence"] | WrittenDuration
 
 
 def parse_re_eligibility(value: object) -> object:
@@ -348,7 +356,11 @@ class Journey(Part):
     holdout: Rate = 0.0
     entry: Entry
     exit: Exit
-    re_eligibility: Annotated[timedelta | None, BeforeValidator(parse_re_eligibility)]
+    open_tracking: bool = False
+    re_eligibility: Annotated[
+        timedelta | None,
+        BeforeValidator(parse_re_eligibility, json_schema_input_type=ReEligibility),
+    ]
     steps: Items = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -681,9 +693,10 @@ def never_due(journey: Journey) -> Iterator[tuple[Location, str]]:
         if due >= journey.exit.after:
             yield (
                 (*placed.location, "delay"),
-                f"the step is due {_duration(due)} after the entry at the earliest, "
+                f"the step is due {duration_text(due)} after the entry at the "
+                f"earliest, "
                 f"and exit.after ends the journey after "
-                f"{_duration(journey.exit.after)}; shorten the delay or lengthen "
+                f"{duration_text(journey.exit.after)}; shorten the delay or lengthen "
                 f"exit.after",
             )
         due_after.append((placed, due))
@@ -729,7 +742,7 @@ def _no_yaml(said: object) -> str:
     return f"cannot be read as YAML: {' '.join(str(said).split())}"
 
 
-def _duration(duration: timedelta) -> str:
+def duration_text(duration: timedelta) -> str:
     """A duration as authors write it."""
     for unit, name in (("d", "days"), ("h", "hours")):
         count = duration / timedelta(**{name: 1})
@@ -786,6 +799,21 @@ def load_journeys(folder: Path) -> list[Journey]:
     if problems:
         raise BlueprintError(problems)
     return journeys
+
+
+class AuthoredSchema(GenerateJsonSchema):
+    """JSON schema in which a duration is written as authors write it."""
+
+    def encode_default(self, dft: object) -> object:
+        """A default as it would be written."""
+        if isinstance(dft, timedelta):
+            return duration_text(dft)
+        return super().encode_default(dft)
+
+
+def journey_schema() -> dict[str, object]:
+    """What editors need to help authors: the JSON schema of a journey file."""
+    return Journey.model_json_schema(schema_generator=AuthoredSchema)
 
 
 def needed_contents(journeys: Sequence[Journey]) -> set[tuple[str, Channel]]:
@@ -851,6 +879,8 @@ PROBLEM_SCHEMA = pl.Schema(
         "line": pl.Int64(),
         "field": pl.String(),
         "reason": pl.String(),
+        "code": pl.String(),
+        "witness": pl.String(),
     }
 )
 

@@ -95,9 +95,13 @@ def parse_property(value: object) -> object:
     return value if isinstance(value, dict) else {"is": value}
 
 
-Properties = dict[
-    PropertyName, Annotated[PropertyTest, BeforeValidator(parse_property)]
+Asked = Annotated[
+    PropertyTest,
+    BeforeValidator(
+        parse_property, json_schema_input_type=Value | tuple[Value, ...] | PropertyTest
+    ),
 ]
+Properties = dict[PropertyName, Asked]
 
 
 class EventPattern(Part):
@@ -299,7 +303,11 @@ class AtMoment(Part):
 
     def row(self) -> Row:
         """What is asked, in the columns of the table of conditions."""
-        return {"kind": "at", "at": self.at, "within_seconds": seconds(self.within)}
+        return {
+            "kind": "at",
+            "begins_at": self.at,
+            "within_seconds": seconds(self.within),
+        }
 
 
 class MetMessage(Part):
@@ -520,6 +528,6 @@ CONDITION_SCHEMA = pl.Schema(
         "maximum_value": pl.Float64(),
         "is_yearly": pl.Boolean(),
         "shift_days": pl.Int64(),
-        "at": pl.Datetime("us"),
+        "begins_at": pl.Datetime("us"),
     }
 )

@@ -58,7 +58,11 @@ def refuse_yes(value: object) -> object:
     return value
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+WrittenDuration = Annotated[str, Field(pattern=r"^[0-9]+[mhd]$")]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration, json_schema_input_type=WrittenDuration),
+]
 FORMS = {
     r"^[a-z][a-z0-9_]*$": "a name is of a-z, 0-9 and _ and begins with a letter",
     r"^[A-Z0-9]+$": "a code is of A-Z and 0-9",

@@ -485,9 +485,9 @@ collect_facts as (
         {{ key | join(', ') }},
         conditions.kind,
         profiles.profile_id,
-        cast(conditions.at as varchar) as trigger_value,
+        cast(conditions.begins_at as varchar) as trigger_value,
         cast(null as varchar) as evidence_message_id,
-        {{ surrogate_key(['profiles.profile_id', 'conditions.at']) }} as entry_key,
+        {{ surrogate_key(['profiles.profile_id', 'conditions.begins_at']) }} as entry_key,
         run.as_of as triggered_at,
         cast(null as varchar) as product_id
     from conditions
@@ -495,8 +495,8 @@ collect_facts as (
     inner join profiles
         on
             conditions.kind = 'at'
-            and conditions.at <= profiles.local_now
-            and {{ add_seconds('conditions.at', 'conditions.within_seconds') }}
+            and conditions.begins_at <= profiles.local_now
+            and {{ add_seconds('conditions.begins_at', 'conditions.within_seconds') }}
             > profiles.local_now
 
     union all

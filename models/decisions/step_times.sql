@@ -76,7 +76,7 @@ follow_waits as (
         not has_wait or coalesce(
             awaited_at <= {{ add_seconds('due_at', 'timeout_seconds') }}, false
         ) or (
-            is_sent_on_timeout
+            coalesce(is_sent_on_timeout, false)
             and {{ add_seconds('due_at', 'timeout_seconds') }} <= run.as_of
         ) as is_awaited,
         {{ add_seconds('due_at', 'timeout_seconds') }} <= run.as_of as is_timed_out,

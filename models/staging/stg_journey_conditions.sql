@@ -30,7 +30,7 @@ name_fields as (
         maximum_value,
         is_yearly,
         shift_days,
-        at
+        begins_at
     from journey_conditions
 
 )

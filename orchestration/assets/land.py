@@ -117,6 +117,8 @@ JOURNEY_PROBLEMS = {
     "line": ("bigint", "The line; null: the file as a whole."),
     "field": ("varchar", "The field."),
     "reason": ("varchar", "What is wrong with it, and how to mend it."),
+    "code": ("varchar", "Which kind of mistake it is."),
+    "witness": ("varchar", "A made-up customer who meets with it."),
 }
 
 

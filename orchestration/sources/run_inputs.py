@@ -273,7 +273,10 @@ def usable_journeys(settings: Settings) -> tuple[list[Journey], list[Problem]]:
         currency=settings.base_currency or "USD",
         content=settings.content,
     )
-    return read_usable(settings.journeys, renderer)
+    audiences = pl.read_csv(settings.seed("audience_rules"), infer_schema=False)
+    return read_usable(
+        settings.journeys, renderer, set(audiences["audience"].drop_nulls())
+    )
 
 
 def bring_seeds(connection: Connection, settings: Settings) -> None:
