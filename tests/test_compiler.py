@@ -8,13 +8,15 @@ import jsonschema
 import pytest
 import yaml
 
-from activations.authoring import compiled_problems
+from activations.authoring import compiled_problems, read_usable
 from activations.blueprint import (
     Problem,
     journey_schema,
     load_journeys,
     read_journeys,
 )
+from activations.compiler import shared_mistakes
+from activations.render import Renderer
 from orchestration.settings import PROJECT
 
 JOURNEYS = PROJECT / "activations" / "journeys"
@@ -481,3 +483,17 @@ def test_the_schema_for_editors_refuses_what_check_refuses(changes: Any) -> None
     sound = yaml.safe_load("\n".join(f"{key}: {value}" for key, value in USUAL.items()))
     assert jsonschema.Draft202012Validator(schema()).is_valid(sound)
     assert not jsonschema.Draft202012Validator(schema()).is_valid(sound | changes)
+
+
+def test_the_examples_for_authors_can_be_put_to_use_as_they_are() -> None:
+    renderer = Renderer(shop_url="https://shop.example", currency="USD")
+    audiences = {"alpine_regulars"}
+    journeys, problems = read_usable(JOURNEYS / "examples", renderer, audiences)
+    assert problems == []
+    assert {journey.journey for journey in journeys} == {
+        *("browse_abandonment", "replenishment", "price_drop", "back_in_stock"),
+        *("birthday", "loan_comparison", "season_opening"),
+    }
+    # beside those that are in use
+    both = [*journeys, *load_journeys(JOURNEYS)]
+    assert list(shared_mistakes(both)) == []
