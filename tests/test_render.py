@@ -25,6 +25,7 @@ from activations.render import (
 
 AS_OF = datetime.fromisoformat("2026-06-01T09:00:00")
 JOURNEYS = load_journeys(CONTENT.parent / "journeys")
+EXAMPLES = load_journeys(PROJECT / "activations" / "journeys" / "examples")
 CONTENTS = sorted(
     (journey.journey, content_id, channel, journey.message_class)
     for journey in JOURNEYS
