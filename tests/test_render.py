@@ -25,10 +25,10 @@ from activations.render import (
 
 AS_OF = datetime.fromisoformat("2026-06-01T09:00:00")
 JOURNEYS = load_journeys(CONTENT.parent / "journeys")
-EXAMPLES = load_journeys(PROJECT / "activations" / "journeys" / "examples")
+EXAMPLES = load_journeys(CONTENT.parent / "journeys" / "examples")
 CONTENTS = sorted(
     (journey.journey, content_id, channel, journey.message_class)
-    for journey in JOURNEYS
+    for journey in [*JOURNEYS, *EXAMPLES]
     for content_id, channel in needed_contents([journey])
 )
 EVERYTHING = {
