@@ -487,7 +487,8 @@ collect_facts as (
         profiles.profile_id,
         cast(conditions.begins_at as varchar) as trigger_value,
         cast(null as varchar) as evidence_message_id,
-        {{ surrogate_key(['profiles.profile_id', 'conditions.begins_at']) }} as entry_key,
+        {{ surrogate_key(['profiles.profile_id', 'conditions.begins_at']) }}
+            as entry_key,
         run.as_of as triggered_at,
         cast(null as varchar) as product_id
     from conditions
