@@ -6,7 +6,7 @@ for, can be used; one that is not stops nobody but itself. It sends nothing.
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -19,13 +19,16 @@ from liquid.builtin.tags.for_tag import ForNode
 from liquid.exceptions import LiquidError
 
 from activations.blueprint import (
+    SUFFIXES,
     Journey,
     Problem,
-    nearest,
+    Source,
     needed_contents,
     read_journeys,
 )
+from activations.compiler import mistakes, shared_mistakes
 from activations.ledger import Send
+from activations.parts import nearest
 from activations.render import (
     OWN_TRACKING,
     ContentError,
@@ -63,22 +66,52 @@ FAR = re.compile(r"(?:https://|mailto:|tel:|\{\{|\{%)", re.IGNORECASE)
 
 
 def read_usable(
-    folder: Path, renderer: Renderer
+    folder: Path, renderer: Renderer, audiences: Collection[str]
 ) -> tuple[list[Journey], list[Problem]]:
     """The journeys that can be used, and what keeps the others from it.
+
+    `audiences` are the names of those that there are.
 
     Raises:
         BlueprintError: if there is no journey file at all.
     """
     journeys, problems = read_journeys(folder)
     spoilt = [
-        problem
-        for journey in journeys
-        for problem in content_problems(journey, renderer)
+        *compiled_problems(folder, journeys, audiences),
+        *(
+            problem
+            for journey in journeys
+            for problem in content_problems(journey, renderer)
+        ),
     ]
     set_aside = {problem.journey for problem in spoilt}
     usable = [journey for journey in journeys if journey.journey not in set_aside]
     return usable, [*problems, *spoilt]
+
+
+def compiled_problems(
+    folder: Path, journeys: Sequence[Journey], audiences: Collection[str]
+) -> Iterator[Problem]:
+    """What can never be, or must not, in journeys that are well-formed."""
+    found = [
+        (journey, mistake)
+        for journey in journeys
+        for mistake in mistakes(journey, audiences)
+    ]
+    for journey, mistake in [*found, *shared_mistakes(journeys)]:
+        (path,) = (
+            path
+            for path in folder.glob(f"{journey.journey}.*")
+            if path.suffix.lower() in SUFFIXES
+        )
+        source = Source(path)
+        source.read()
+        yield source.problem(
+            mistake.location,
+            mistake.reason,
+            code=mistake.code,
+            witness=mistake.witness,
+        )
 
 
 def content_problems(journey: Journey, renderer: Renderer) -> list[Problem]:
@@ -98,6 +131,7 @@ def content_problems(journey: Journey, renderer: Renderer) -> list[Problem]:
                 mistake.line,
                 mistake.field,
                 mistake.reason,
+                "content",
             )
             problems[problem] = None
     return list(problems)

@@ -9,51 +9,67 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from difflib import get_close_matches
+from functools import cached_property
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, Self
 
 import polars as pl
 import yaml
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
     ValidationError,
     model_validator,
 )
+from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import ErrorDetails
 
-Channel = Literal[
-    "email", "sms", "push", "in_app", "onsite", "paid_retargeting", "direct_mail"
-]
-Phase = Literal[
-    "reintroduction",
-    "value",
-    "social_proof",
-    "action",
-    "relationship",
-    "restoration",
-    "advocacy",
-]
-Intent = Literal[
-    "browsing",
-    "considering",
-    "price_checking",
-    "cart_abandoned",
-    "checkout_abandoned",
-    "converted",
-]
-ExitEvent = Literal["order", "misstep", "resolved"]
+from activations.conditions import (
+    CONDITION_SCHEMA,
+    KINDS,
+    Alternative,
+    AtMoment,
+    BackInStock,
+    Condition,
+    Drawn,
+    EventPattern,
+    HasIntent,
+    HasMisstep,
+    InPhase,
+    MetMessage,
+    OnArm,
+    OnDate,
+    PriceDrop,
+    PropertyTest,
+    RunsOut,
+    Without,
+    alternatives,
+    condition_rows,
+    joined,
+    seconds,
+    tests_of,
+)
+from activations.parts import (
+    CODE_FORM,
+    FORMS,
+    PHASES,
+    Channel,
+    Count,
+    Duration,
+    Intent,
+    Name,
+    Part,
+    Phase,
+    Rate,
+    WrittenDuration,
+    nearest,
+    parse_duration,
+)
 
-PHASES: tuple[Phase, ...] = get_args(Phase)
-UNITS = {"m": "minutes", "h": "hours", "d": "days"}
-# No table of moments holds much more, and no customer waits as long.
-LONGEST = timedelta(days=3653)
-MOST = 1_000_000
+ExitEvent = Literal["order", "misstep", "resolved", "cart_emptied", "audience_left"]
 MAX_BYTES = 1_000_000
 MAX_LEVELS = 32
 SUFFIXES = (".yml", ".yaml")
@@ -70,10 +86,13 @@ class Problem:
     line: int | None
     field: str
     reason: str
+    code: str = "malformed"
+    witness: str = ""
 
     def __str__(self) -> str:
         line = "" if self.line is None else f"{self.line}:"
-        return f"{self.file}:{line} {self.field}: {self.reason}"
+        witness = f" ({self.witness})" if self.witness else ""
+        return f"{self.file}:{line} {self.field}: {self.reason}{witness} [{self.code}]"
 
 
 class BlueprintError(ValueError):
@@ -84,41 +103,16 @@ class BlueprintError(ValueError):
         self.problems = tuple(problems)
 
 
-def parse_duration(value: object) -> object:
-    """Turn `30m`, `4h` or `2d` into a timedelta; leave anything else to pydantic."""
-    if not isinstance(value, str):
-        raise ValueError("write a duration as 30m, 4h or 2d")
-    written = re.fullmatch(r"(\d+)([mhd])", value)
-    if written is None:
-        raise ValueError(f"'{value}' is no duration; write 30m, 4h or 2d")
-    try:
-        duration = timedelta(**{UNITS[written[2]]: int(written[1])})
-    except OverflowError:
-        duration = timedelta.max
-    if duration > LONGEST:
-        raise ValueError(f"{value} is longer than ten years; write a shorter one")
-    return duration
+ReEligibility = Literal["never", "per_evidence"] | WrittenDuration
 
 
 def parse_re_eligibility(value: object) -> object:
-    """Turn `never` into None, anything else into a timedelta."""
+    """Turn `never` into None, `per_evidence` into no time, others into timedeltas."""
+    if value == "per_evidence":
+        return timedelta(0)
     return None if value == "never" else parse_duration(value)
 
 
-def refuse_yes(value: object) -> object:
-    """Keep YAML's `yes` and `on` from being taken for the number 1."""
-    if isinstance(value, bool):
-        raise ValueError("expected a number, not yes or no")
-    return value
-
-
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
-FORMS = {
-    r"^[a-z][a-z0-9_]*$": "a name is of a-z, 0-9 and _ and begins with a letter",
-    r"^[A-Z0-9]+$": "a code is of A-Z and 0-9",
-}
-NAME_FORM, CODE_FORM = FORMS
-Name = Annotated[str, Field(pattern=NAME_FORM)]
 ContentPhase = Literal[
     "default",
     "reintroduction",
@@ -136,15 +130,8 @@ Content = Annotated[
     Discriminator(lambda value: "by_phase" if isinstance(value, dict) else "by_name"),
 ]
 # What pydantic puts into a location that no author wrote.
-INSERTED = {"by_name", "by_phase", "[key]"}
-Count = Annotated[int, BeforeValidator(refuse_yes), Field(le=MOST)]
-Rate = Annotated[float, BeforeValidator(refuse_yes), Field(ge=0, le=1)]
-
-
-class Part(BaseModel):
-    """A piece of a journey; an unknown field is an error, never ignored."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+ITEMS = ("as_step", "as_branch", "as_experiment_split")
+INSERTED = {"by_name", "by_phase", "[key]", *ITEMS, *(f"as_{kind}" for kind in KINDS)}
 
 
 class Entry(Part):
@@ -153,28 +140,54 @@ class Entry(Part):
     intent: tuple[Intent, ...] = ()
     phase: tuple[Phase, ...] = ()
     misstep: Literal["open"] | None = None
+    when: Condition | None = None
     minimum_orders: Count = Field(default=0, ge=0)
     within: Duration | None = None
 
     @model_validator(mode="after")
     def _names_its_evidence(self) -> Self:
-        if not (self.intent or self.phase or self.misstep):
-            raise ValueError("name at least one of intent, phase or misstep")
+        if not (self.intent or self.phase or self.misstep or self.when):
+            raise ValueError("name at least one of intent, phase, misstep or when")
+        for alternative in self.alternatives:
+            if all(negated for _, negated in alternative):
+                raise ValueError(
+                    "nobody can begin by what is not so alone; name what must be so"
+                )
         return self
+
+    @property
+    def alternatives(self) -> list[Alternative]:
+        """All that must hold, as alternatives."""
+        return joined(
+            alternatives(self.when) if self.when else [()],
+            [((HasMisstep(misstep="open"), False),)] if self.misstep else [()],
+            [((HasIntent(intent=self.intent), False),)] if self.intent else [()],
+            [((InPhase(phase=self.phase), False),)] if self.phase else [()],
+        )
 
 
 class Exit(Part):
     """What ends an enrollment before its last step, and how long it may last."""
 
     when: tuple[ExitEvent, ...] = ("order",)
+    goals: tuple[EventPattern, ...] = ()
     after: Duration
 
 
-class WaitFor(Part):
-    """Hold a step until the person does something, at most until the timeout."""
+class WaitFor(EventPattern):
+    """Hold a step until the person does something, at most until the timeout.
 
-    event: Literal["session"]
+    The event `session` is a visit. After the timeout the step is left out, or sent.
+    """
+
     timeout: Duration
+    on_timeout: Literal["skip", "send"] = "skip"
+
+    @model_validator(mode="after")
+    def _visits_have_no_properties(self) -> Self:
+        if self.event == "session" and self.where:
+            raise ValueError("a session has no properties; take out where")
+        return self
 
 
 class SendTime(Part):
@@ -202,6 +215,7 @@ class Step(Part):
     delay: Duration = timedelta(0)
     delay_from: Literal["entry", "previous"] = "previous"
     wait_for: WaitFor | None = None
+    only_if: Condition | None = None
     send_time: SendTime | None = None
     content: Content
     incentive: Incentive | None = None
@@ -223,6 +237,114 @@ class Step(Part):
         return self.content.get(phase, self.content["default"])
 
 
+class Branch(Part):
+    """Steps for those of whom a condition holds when they are due, and for the others.
+
+    Who was sent a message of one side gets none of the other.
+    """
+
+    branch: Name
+    if_: Condition = Field(alias="if")
+    then: "Items"
+    else_: "Items" = Field(default=(), alias="else")
+
+
+class Arm(Part):
+    """One arm of an experiment: its share of the people and what they are sent."""
+
+    arm: Name
+    share: Annotated[Rate, Field(gt=0)]
+    steps: "Items" = ()
+
+
+class ExperimentSplit(Part):
+    """Arms that people are drawn for by chance, each person always for the same one."""
+
+    experiment_split: Name
+    arms: tuple[Arm, ...] = Field(min_length=2)
+
+    @model_validator(mode="after")
+    def _covers_everybody_once(self) -> Self:
+        if abs(sum(arm.share for arm in self.arms) - 1) > 1e-9:
+            raise ValueError("the shares of the arms must add up to 1")
+        if len({arm.arm for arm in self.arms}) < len(self.arms):
+            raise ValueError("two arms have one name")
+        return self
+
+
+def item_kind(value: object) -> str:
+    """The tag of what stands among steps: a branch, a split, else a step."""
+    kinds = {"branch": Branch, "experiment_split": ExperimentSplit}
+    if isinstance(value, Part):
+        return next(
+            (f"as_{kind}" for kind, part in kinds.items() if type(value) is part),
+            "as_step",
+        )
+    fields = value if isinstance(value, dict) else {}
+    return next((f"as_{kind}" for kind in kinds if kind in fields), "as_step")
+
+
+Item = Annotated[
+    Annotated[Step, Tag("as_step")]
+    | Annotated[Branch, Tag("as_branch")]
+    | Annotated[ExperimentSplit, Tag("as_experiment_split")],
+    Discriminator(item_kind),
+]
+Items = tuple[Item, ...]
+for part in (Branch, Arm, ExperimentSplit):
+    part.model_rebuild()
+
+
+@dataclass(frozen=True)
+class PlacedStep:
+    """A message of a journey, where it stands and of whom it asks what."""
+
+    step: Step
+    location: Location
+    arms: tuple[OnArm, ...]
+    condition: list[Alternative]
+
+
+def place_steps(
+    items: Items,
+    location: Location,
+    arms: tuple[OnArm, ...] = (),
+    outer: list[Alternative] | None = None,
+) -> Iterator[PlacedStep]:
+    """The messages among items, those of branches and arms one after the other."""
+    outer = [()] if outer is None else outer
+
+    def follow(
+        name: str, arm: str, held: list[Alternative], inner: Items, *field: int | str
+    ) -> Iterator[PlacedStep]:
+        on_arm = OnArm(branch=name, arm=arm)
+        held = joined(outer, [((on_arm, False),)], held)
+        yield from place_steps(inner, (*here, *field), (*arms, on_arm), held)
+
+    for index, item in enumerate(items):
+        here = (*location, index)
+        if isinstance(item, Branch):
+            name, holds = item.branch, alternatives(item.if_)
+            lacks = alternatives(item.if_, negated=True)
+            yield from follow(name, "then", holds, item.then, "then")
+            yield from follow(name, "else", lacks, item.else_, "else")
+        elif isinstance(item, ExperimentSplit):
+            name = item.experiment_split
+            ends = [0.0, *accumulate(arm.share for arm in item.arms)]
+            ends[-1] = 1.0
+            for number, (arm, (low, high)) in enumerate(
+                zip(item.arms, pairwise(ends), strict=True)
+            ):
+                drawn = Drawn(experiment=name, from_=low, until=high)
+                held: list[Alternative] = [((drawn, False),)]
+                yield from follow(
+                    name, arm.arm, held, arm.steps, "arms", number, "steps"
+                )
+        else:
+            own = alternatives(item.only_if) if item.only_if else [()]
+            yield PlacedStep(item, here, arms, joined(outer, own))
+
+
 class Journey(Part):
     """One message flow: who begins it, what they are sent and when it ends."""
 
@@ -234,8 +356,23 @@ class Journey(Part):
     holdout: Rate = 0.0
     entry: Entry
     exit: Exit
-    re_eligibility: Annotated[timedelta | None, BeforeValidator(parse_re_eligibility)]
-    steps: tuple[Step, ...] = Field(min_length=1)
+    open_tracking: bool = False
+    re_eligibility: Annotated[
+        timedelta | None,
+        BeforeValidator(parse_re_eligibility, json_schema_input_type=ReEligibility),
+    ]
+    steps: Items = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _can_be_followed(self) -> Self:
+        if not self.messages:
+            raise ValueError("no step sends a message; add one")
+        return self
+
+    @cached_property
+    def messages(self) -> tuple[PlacedStep, ...]:
+        """The messages of all branches, in the order in which they are tried."""
+        return tuple(place_steps(self.steps, ("steps",)))
 
     @property
     def definition_hash(self) -> str:
@@ -243,11 +380,21 @@ class Journey(Part):
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
-# The parts of a journey by the field that holds them.
+# The tests that come about at a moment, by which a journey begins.
+OF_ENTRY = (OnDate, RunsOut, PriceDrop, BackInStock, AtMoment)
+
+# The parts of a journey by the field or the tag that holds them.
 PARTS: dict[str, type[Part]] = {
     "entry": Entry,
     "exit": Exit,
-    "steps": Step,
+    "as_step": Step,
+    "as_branch": Branch,
+    "as_experiment_split": ExperimentSplit,
+    **{f"as_{kind}": part for kind, part in KINDS.items()},
+    "arms": Arm,
+    "goals": EventPattern,
+    "without": Without,
+    "where": PropertyTest,
     "wait_for": WaitFor,
     "send_time": SendTime,
     "incentive": Incentive,
@@ -421,44 +568,138 @@ def read_journey(path: Path) -> Journey:
 
 def contradictions(journey: Journey) -> Iterator[tuple[Location, str]]:
     """Where a journey's parts do not go together, and why."""
-    seen: set[str] = set()
-    for index, step in enumerate(journey.steps):
-        if step.step in seen:
-            yield ("steps", index, "step"), f"two steps are called {step.step}"
-        seen.add(step.step)
-    if journey.steps[0].escalation:
+    yield from named_twice(journey)
+    first = journey.messages[0]
+    if first.step.escalation:
         reason = "the first step has nothing to escalate from"
-        yield ("steps", 0, "escalation"), reason
+        yield (*first.location, "escalation"), reason
     # one enrollment at a time: who comes back has left before
     comes_back = journey.re_eligibility
-    if comes_back is not None and comes_back < journey.exit.after:
+    if comes_back and comes_back < journey.exit.after:
         reason = "re_eligibility must not be shorter than exit.after"
         yield ("re_eligibility",), reason
+    yield from misplaced_tests(journey)
     yield from never_due(journey)
+
+
+def named_twice(journey: Journey) -> Iterator[tuple[Location, str]]:
+    """Each name of a step, a branch or an experiment that another one bears too."""
+    seen: set[tuple[str, str]] = set()
+    for location, field, name in names_of(journey.steps, ("steps",)):
+        if (field, name) in seen:
+            kind = field.replace("_", " ")
+            yield (*location, field), f"two {PLURALS.get(kind, kind)} are called {name}"
+        seen.add((field, name))
+
+
+PLURALS = {
+    "step": "steps",
+    "branch": "branches",
+    "experiment split": "experiment splits",
+}
+
+
+def names_of(items: Items, location: Location) -> Iterator[tuple[Location, str, str]]:
+    """Each item that has a name: where it stands, the field and the name."""
+    for index, item in enumerate(items):
+        here = (*location, index)
+        if isinstance(item, Branch):
+            yield here, "branch", item.branch
+            yield from names_of(item.then, (*here, "then"))
+            yield from names_of(item.else_, (*here, "else"))
+        elif isinstance(item, ExperimentSplit):
+            yield here, "experiment_split", item.experiment_split
+            for number, arm in enumerate(item.arms):
+                yield from names_of(arm.steps, (*here, "arms", number, "steps"))
+        else:
+            yield here, "step", item.step
+
+
+def asked_of_steps(
+    items: Items, location: Location
+) -> Iterator[tuple[Location, Condition]]:
+    """Each condition among items: where it stands and what it asks."""
+    for index, item in enumerate(items):
+        here = (*location, index)
+        if isinstance(item, Branch):
+            yield (*here, "if"), item.if_
+            yield from asked_of_steps(item.then, (*here, "then"))
+            yield from asked_of_steps(item.else_, (*here, "else"))
+        elif isinstance(item, ExperimentSplit):
+            for number, arm in enumerate(item.arms):
+                yield from asked_of_steps(arm.steps, (*here, "arms", number, "steps"))
+        elif item.only_if:
+            yield (*here, "only_if"), item.only_if
+
+
+def misplaced_tests(journey: Journey) -> Iterator[tuple[Location, str]]:
+    """Each test that means nothing where it stands."""
+    if journey.entry.when:
+        for location, test in tests_of(journey.entry.when):
+            if isinstance(test, MetMessage):
+                reason = "no message has gone out before the entry; ask in a step"
+                yield ("entry", "when", *location, "message"), reason
+    order = [placed.step.step for placed in journey.messages]
+    for place, condition in asked_of_steps(journey.steps, ("steps",)):
+        # the messages that stand before this condition in the file
+        before = {
+            placed.step.step
+            for placed in journey.messages
+            if written_before(placed.location, place)
+        }
+        for location, test in tests_of(condition):
+            here = (*place, *location)
+            if isinstance(test, OF_ENTRY):
+                kind = next(name for name, part in KINDS.items() if type(test) is part)
+                yield (*here, kind), f"{kind} begins a journey; ask it in entry.when"
+            elif isinstance(test, MetMessage) and test.message not in before:
+                mend = (
+                    "it goes out later; name one before"
+                    if test.message in order
+                    else nearest(test.message, sorted(before) or ["none before"])
+                )
+                yield (*here, "message"), f"no step {test.message} before; {mend}"
+
+
+def written_before(location: Location, other: Location) -> bool:
+    """Whether one place among the steps comes before another in each of their lists."""
+    for mine, others in zip(location, other, strict=False):
+        if mine != others:
+            return isinstance(mine, int) and isinstance(others, int) and mine < others
+    return False
 
 
 def never_due(journey: Journey) -> Iterator[tuple[Location, str]]:
     """Each step that is due only after `exit.after` has ended the journey.
 
-    A step counts from the one before, or from the last that is no escalation: who
-    answered that one is asked no more by the escalations in between.
+    A step counts from the last before it that all get who get this one: an escalation,
+    or a step of another arm, is passed over by some.
     """
-    last_due = last_main_due = timedelta(0)
-    for index, step in enumerate(journey.steps):
-        before = last_due if step.escalation else last_main_due
+    due_after: list[tuple[PlacedStep, timedelta]] = []
+    for placed in journey.messages:
+        step = placed.step
+        before = [
+            due
+            for earlier, due in due_after
+            if placed.arms[: len(earlier.arms)] == earlier.arms
+            and (
+                (earlier is due_after[-1][0] and step.escalation)
+                or not (earlier.step.escalation or earlier.step.only_if)
+            )
+        ]
+        last = max(before, default=timedelta(0))
         from_entry = step.delay_from == "entry"
-        due = max(before, step.delay) if from_entry else before + step.delay
+        due = max(last, step.delay) if from_entry else last + step.delay
         if due >= journey.exit.after:
             yield (
-                ("steps", index, "delay"),
-                f"the step is due {_duration(due)} after the entry at the earliest, "
+                (*placed.location, "delay"),
+                f"the step is due {duration_text(due)} after the entry at the "
+                f"earliest, "
                 f"and exit.after ends the journey after "
-                f"{_duration(journey.exit.after)}; shorten the delay or lengthen "
+                f"{duration_text(journey.exit.after)}; shorten the delay or lengthen "
                 f"exit.after",
             )
-        last_due = due
-        if not step.escalation:
-            last_main_due = due
+        due_after.append((placed, due))
 
 
 def _explain(errors: Sequence[ErrorDetails], source: Source) -> Iterator[Problem]:
@@ -480,8 +721,9 @@ def _explain(errors: Sequence[ErrorDetails], source: Source) -> Iterator[Problem
 def _reason(location: Location, error: ErrorDetails) -> str:
     kind, wrong, context = error["type"], error["input"], error.get("ctx", {})
     if kind == "extra_forbidden":
-        holders = [part for part in location[:-1] if isinstance(part, str)]
-        fields = list(PARTS.get(holders[-1] if holders else "", Journey).model_fields)
+        holders = [part for part in error["loc"][:-1] if part in PARTS]
+        holder = PARTS[str(holders[-1])] if holders else Journey
+        fields = [info.alias or name for name, info in holder.model_fields.items()]
         return f"there is no such field; {nearest(location[-1], fields)}"
     if kind == "literal_error":
         allowed = re.findall(r"'([^']*)'", str(context["expected"]))
@@ -496,18 +738,11 @@ def printable(name: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in name)
 
 
-def nearest(word: object, words: Sequence[str]) -> str:
-    """The mend of a word that does not exist: the one that was meant, and all."""
-    close = get_close_matches(str(word), words, n=1, cutoff=0.65)
-    meant = f"did you mean {close[0]}? " if close else ""
-    return f"{meant}it is one of {', '.join(words)}"
-
-
 def _no_yaml(said: object) -> str:
     return f"cannot be read as YAML: {' '.join(str(said).split())}"
 
 
-def _duration(duration: timedelta) -> str:
+def duration_text(duration: timedelta) -> str:
     """A duration as authors write it."""
     for unit, name in (("d", "days"), ("h", "hours")):
         count = duration / timedelta(**{name: 1})
@@ -566,14 +801,29 @@ def load_journeys(folder: Path) -> list[Journey]:
     return journeys
 
 
+class AuthoredSchema(GenerateJsonSchema):
+    """JSON schema in which a duration is written as authors write it."""
+
+    def encode_default(self, dft: object) -> object:
+        """A default as it would be written."""
+        if isinstance(dft, timedelta):
+            return duration_text(dft)
+        return super().encode_default(dft)
+
+
+def journey_schema() -> dict[str, object]:
+    """What editors need to help authors: the JSON schema of a journey file."""
+    return Journey.model_json_schema(schema_generator=AuthoredSchema)
+
+
 def needed_contents(journeys: Sequence[Journey]) -> set[tuple[str, Channel]]:
     """Every (content_id, channel) that some step may ask for."""
     return {
-        (step.content_for(phase), channel)
+        (placed.step.content_for(phase), channel)
         for journey in journeys
-        for step in journey.steps
+        for placed in journey.messages
         for phase in PHASES
-        for channel in step.channels
+        for channel in placed.step.channels
     }
 
 
@@ -586,14 +836,13 @@ JOURNEY_SCHEMA = pl.Schema(
         "message_class": pl.String(),
         "priority": pl.Int64(),
         "holdout_rate": pl.Float64(),
-        "entry_intents": pl.List(pl.String),
-        "entry_phases": pl.List(pl.String),
-        "needs_open_misstep": pl.Boolean(),
         "minimum_order_count": pl.Int64(),
         "entry_within_seconds": pl.Int64(),
         "exits_on_order": pl.Boolean(),
         "exits_on_misstep": pl.Boolean(),
         "exits_on_resolved": pl.Boolean(),
+        "exits_on_cart_emptied": pl.Boolean(),
+        "exits_on_audience_left": pl.Boolean(),
         "expires_after_seconds": pl.Int64(),
         "re_eligible_after_seconds": pl.Int64(),
         "step_count": pl.Int64(),
@@ -613,6 +862,7 @@ STEP_SCHEMA = pl.Schema(
         "is_delayed_from_entry": pl.Boolean(),
         "wait_for": pl.String(),
         "wait_timeout_seconds": pl.Int64(),
+        "is_sent_on_timeout": pl.Boolean(),
         "send_time_seconds": pl.Int64(),
         "content_ids": pl.List(pl.String),
         "incentive_code": pl.String(),
@@ -629,21 +879,48 @@ PROBLEM_SCHEMA = pl.Schema(
         "line": pl.Int64(),
         "field": pl.String(),
         "reason": pl.String(),
+        "code": pl.String(),
+        "witness": pl.String(),
     }
 )
 
 
-def journey_frames(journeys: Sequence[Journey]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Lay journeys out as (one row per journey, one row per journey, step, channel).
+def journey_frames(journeys: Sequence[Journey]) -> dict[str, pl.DataFrame]:
+    """Lay journeys out as tables: their rows, those of their steps and conditions.
 
-    `content_ids` holds one content id per phase, in the order of the phases.
+    A step has a row per channel; its `content_ids` hold one content id per phase, in
+    the order of the phases. A condition has a row per alternative and test.
     """
-    return (
-        pl.DataFrame([_journey_row(j) for j in journeys], schema=JOURNEY_SCHEMA),
-        pl.DataFrame(
-            [row for j in journeys for row in _step_rows(j)], schema=STEP_SCHEMA
+    rows = {
+        "journeys": (map(_journey_row, journeys), JOURNEY_SCHEMA),
+        "journey_steps": (chain(*map(_step_rows, journeys)), STEP_SCHEMA),
+        "journey_conditions": (
+            chain(*map(_condition_rows, journeys)),
+            CONDITION_SCHEMA,
         ),
+    }
+    return {
+        table: pl.DataFrame(list(written), schema=schema)
+        for table, (written, schema) in rows.items()
+    }
+
+
+def _condition_rows(journey: Journey) -> Iterator[dict[str, object]]:
+    name = journey.journey
+    yield from condition_rows(
+        journey.entry.alternatives, journey=name, place="entry", step=None
     )
+    goals: list[Alternative] = [((goal, False),) for goal in journey.exit.goals]
+    yield from condition_rows(goals, journey=name, place="exit", step=None)
+    for placed in journey.messages:
+        step, waits_for = placed.step.step, placed.step.wait_for
+        if placed.condition != [()]:
+            yield from condition_rows(
+                placed.condition, journey=name, place="step", step=step
+            )
+        if waits_for and waits_for.event != "session":
+            awaited: list[Alternative] = [((waits_for, False),)]
+            yield from condition_rows(awaited, journey=name, place="wait", step=step)
 
 
 def _journey_row(journey: Journey) -> dict[str, object]:
@@ -655,17 +932,16 @@ def _journey_row(journey: Journey) -> dict[str, object]:
         "message_class": journey.message_class,
         "priority": journey.priority,
         "holdout_rate": journey.holdout,
-        "entry_intents": list(journey.entry.intent),
-        "entry_phases": list(journey.entry.phase),
-        "needs_open_misstep": journey.entry.misstep is not None,
         "minimum_order_count": journey.entry.minimum_orders,
-        "entry_within_seconds": _seconds(journey.entry.within),
+        "entry_within_seconds": seconds(journey.entry.within),
         "exits_on_order": "order" in journey.exit.when,
         "exits_on_misstep": "misstep" in journey.exit.when,
         "exits_on_resolved": "resolved" in journey.exit.when,
-        "expires_after_seconds": _seconds(journey.exit.after),
-        "re_eligible_after_seconds": _seconds(journey.re_eligibility),
-        "step_count": len(journey.steps),
+        "exits_on_cart_emptied": "cart_emptied" in journey.exit.when,
+        "exits_on_audience_left": "audience_left" in journey.exit.when,
+        "expires_after_seconds": seconds(journey.exit.after),
+        "re_eligible_after_seconds": seconds(journey.re_eligibility),
+        "step_count": len(journey.messages),
     }
 
 
@@ -679,32 +955,33 @@ def _step_rows(journey: Journey) -> list[dict[str, object]]:
             "channel_position": channel_position,
             "uses_next_best_channel": step.next_best_channel,
             "is_escalation": step.escalation,
-            "delay_seconds": _seconds(step.delay),
+            "delay_seconds": seconds(step.delay),
             "is_delayed_from_entry": step.delay_from == "entry",
             "wait_for": step.wait_for.event if step.wait_for else None,
             "wait_timeout_seconds": (
-                _seconds(step.wait_for.timeout) if step.wait_for else None
+                seconds(step.wait_for.timeout) if step.wait_for else None
+            ),
+            "is_sent_on_timeout": (
+                step.wait_for is not None and step.wait_for.on_timeout == "send"
             ),
             "send_time_seconds": (
-                _seconds(step.send_time.within) if step.send_time else None
+                seconds(step.send_time.within) if step.send_time else None
             ),
             "content_ids": [step.content_for(phase) for phase in PHASES],
             "incentive_code": step.incentive.code if step.incentive else None,
             "incentive_percent": step.incentive.percent if step.incentive else None,
             "incentive_valid_seconds": (
-                _seconds(step.incentive.valid_for) if step.incentive else None
+                seconds(step.incentive.valid_for) if step.incentive else None
             ),
             "incentive_maximum_propensity": (
                 step.incentive.maximum_purchase_propensity if step.incentive else None
             ),
         }
-        for step_position, step in enumerate(journey.steps, start=1)
+        for step_position, step in enumerate(
+            (placed.step for placed in journey.messages), start=1
+        )
         for channel_position, channel in enumerate(step.channels, start=1)
     ]
-
-
-def _seconds(duration: timedelta | None) -> int | None:
-    return None if duration is None else int(duration.total_seconds())
 
 
 def _field(location: Location) -> str:

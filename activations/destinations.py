@@ -8,8 +8,9 @@ from pathlib import Path
 
 import yaml
 
-from activations.blueprint import keys_twice, nearest, read_text
+from activations.blueprint import keys_twice, read_text
 from activations.channels import CHANNELS
+from activations.parts import nearest
 
 DESTINATIONS = Path(__file__).parent / "destinations.yml"
 NAMES = ("smtp", "file", "none")

@@ -319,11 +319,19 @@ def restore(
 
 
 @app.command()
-def check() -> None:
+def check(
+    *,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="print the JSON schema of a journey")
+    ] = False,
+) -> None:
     """Proofread journeys and their content; a run sets aside what has mistakes."""
-    from activations.blueprint import BlueprintError
+    from activations.blueprint import BlueprintError, journey_schema
     from orchestration.sources.run_inputs import usable_journeys
 
+    if schema:
+        typer.echo(json.dumps(journey_schema(), indent=2))
+        return
     try:
         journeys, problems = usable_journeys(Settings())
     except BlueprintError as error:

@@ -72,34 +72,38 @@ ENTERED = """
     order by entries.entered_at desc, entries.enrollment_id asc
 """
 
-CONDITIONS = """
+JOURNEYS = """
     select
         journeys.journey,
-        journeys.entry_intents,
-        journeys.entry_phases,
-        journeys.needs_open_misstep,
         journeys.minimum_order_count,
-        journeys.entry_within_seconds,
         journeys.re_eligible_after_seconds,
-        profiles.order_count,
-        coalesce(intents.intent, 'none') as intent,
-        case
-            when journeys.needs_open_misstep then missteps.opened_at
-            when cardinality(journeys.entry_intents) > 0 then intents.intent_at
-            else phases.entered_at
-        end as begun_at,
-        phases.phase_name as phase,
-        missteps.opened_at is not null as has_open_misstep
+        profiles.order_count
     from staging.stg_journeys as journeys
     inner join profiles.profiles as profiles on profiles.profile_id = $profile_id
-    left join profiles.intents as intents on profiles.profile_id = intents.profile_id
-    left join decisions.phases as phases on profiles.profile_id = phases.profile_id
-    left join (
-        select profile_id, min(opened_at) as opened_at from profiles.missteps
-        where is_open
-        group by profile_id
-    ) as missteps on profiles.profile_id = missteps.profile_id
     order by journeys.priority, journeys.journey
+"""
+
+# A way into a journey is open where each of its tests is passed, and no negated one.
+CONDITIONS = """
+    select
+        conditions.journey,
+        conditions.alternative,
+        conditions.is_negated,
+        conditions.kind,
+        coalesce(conditions.name, array_to_string(conditions.names, ' or ')) as name,
+        max(facts.triggered_at) as passed_at,
+        max(facts.trigger_value) as passed_by
+    from staging.stg_journey_conditions as conditions
+    left join decisions.condition_facts as facts
+        on
+            conditions.journey = facts.journey
+            and conditions.place = facts.place
+            and conditions.alternative = facts.alternative
+            and conditions.test = facts.test
+            and facts.profile_id = $profile_id
+    where conditions.place = 'entry' and conditions.kind <> 'without'
+    group by all, conditions.test
+    order by conditions.journey, conditions.alternative, conditions.test
 """
 
 # The verdict that holds is the last one on a step and channel.
@@ -198,21 +202,22 @@ def explain(
             for rule in rules
             if rule["decision_id"] == decision["decision_id"]
         ]
-    conditions = (
-        fetch_frame(connection, CONDITIONS, who).to_dicts() if moment >= newest else []
+    all_journeys, conditions = (
+        fetch_frame(connection, query, who).to_dicts() if moment >= newest else []
+        for query in (JOURNEYS, CONDITIONS)
     )
     return Answer(
         profile_id=found.item(),
         as_of=moment,
         identifiers=fetch_frame(connection, IDENTIFIERS, who).to_dicts(),
         phase=phases[0] if phases else None,
-        journeys=list(describe_journeys(entered, conditions, moment)),
+        journeys=list(describe_journeys(entered, all_journeys, conditions, moment)),
         decisions=decisions,
     )
 
 
 def describe_journeys(
-    entered: list[Row], conditions: list[Row], as_of: datetime
+    entered: list[Row], journeys: list[Row], conditions: list[Row], as_of: datetime
 ) -> Iterator[Row]:
     """Each entry with its state; each journey the person is not in, with why not."""
     last: dict[str, Row] = {}
@@ -223,33 +228,35 @@ def describe_journeys(
             "state": "active" if entry["exited_at"] is None else "exited",
             "why_not": None,
         }
-    for journey in conditions:
+    for journey in journeys:
         former = last.get(journey["journey"])
         if former is None or former["exited_at"] is not None:
+            asked = [row for row in conditions if row["journey"] == journey["journey"]]
             yield {
                 "journey": journey["journey"],
                 "state": "not entered" if former is None else "not entered again",
-                "why_not": "; ".join(obstacles(journey, former, as_of))
-                or "every condition holds: the next run decides",
+                "why_not": "; ".join(obstacles(journey, asked, former, as_of))
+                or "every condition holds, or did too long ago: the next run decides",
             }
 
 
-def obstacles(journey: Row, entry: Row | None, as_of: datetime) -> Iterator[str]:
-    """The conditions of a journey's entry that do not hold of a person."""
-    if journey["needs_open_misstep"] and not journey["has_open_misstep"]:
-        yield "no misstep is open"
-    for subject in ("intent", "phase"):
-        wanted = journey[f"entry_{subject}s"]
-        if wanted and journey[subject] not in wanted:
-            found = journey[subject] or "none"
-            yield f"the {subject} is {found}, not {' or '.join(wanted)}"
+def obstacles(
+    journey: Row, conditions: list[Row], entry: Row | None, as_of: datetime
+) -> Iterator[str]:
+    """What keeps a person from a journey: on the way in that lacks least, and at all."""
+    ways: dict[int, list[str]] = {}
+    for test in conditions:
+        lacking = ways.setdefault(test["alternative"], [])
+        what = " ".join(filter(None, (test["kind"], test["name"])))
+        if test["is_negated"] and test["passed_at"] is not None:
+            lacking.append(f"{test['passed_by']} since {minute(test['passed_at'])}")
+        elif not test["is_negated"] and test["passed_at"] is None:
+            lacking.append(f"no {what}")
+    yield from min(ways.values(), key=len, default=[])
     if journey["order_count"] < journey["minimum_order_count"]:
         yield f"{journey['order_count']} orders, not {journey['minimum_order_count']}"
-    within, begun_at = journey["entry_within_seconds"], journey["begun_at"]
-    if within and begun_at and begun_at + timedelta(seconds=within) <= as_of:
-        yield f"what begins it is of {minute(begun_at)}, too long ago"
     if entry is not None:
-        pause = timedelta(seconds=journey["re_eligible_after_seconds"])
+        pause = timedelta(seconds=journey["re_eligible_after_seconds"] or 0)
         if entry["entered_at"] + pause > as_of:
             yield f"again from {minute(entry['entered_at'] + pause)} on"
 

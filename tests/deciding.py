@@ -38,6 +38,10 @@ PARENTS = {
     "staging.stg_run": """
         as_of timestamp, is_newest boolean, base_currency varchar, time_zone varchar
     """,
+    "staging.stg_events": """
+        message_id varchar, type varchar, event varchar, occurred_at timestamp,
+        is_bot boolean, properties json, traits json
+    """,
     "staging.stg_destinations": "channel varchar, destination varchar",
     "staging.stg_message_events": """
         message_id varchar, occurred_at timestamp, effective_at timestamp,
@@ -136,7 +140,9 @@ PARENTS = {
         profile_id varchar, product_id varchar, product_name varchar,
         price decimal(18, 2), rank bigint
     """,
-    "ml.scores": "profile_id varchar, purchase_propensity double",
+    "ml.scores": """
+        profile_id varchar, purchase_propensity double, churn_propensity double
+    """,
     "ml.channel_scores": """
         profile_id varchar, channel varchar, channel_propensity double
     """,
@@ -224,7 +230,7 @@ class DecisionLab:
 def compile_models(folder: Path) -> None:
     """Make an empty lab warehouse, and compile the decision models."""
     path = folder / "warehouse.duckdb"
-    steps = journey_frames(load_journeys(PROJECT / "activations" / "journeys"))
+    frames = journey_frames(load_journeys(PROJECT / "activations" / "journeys"))
     with Warehouse(path).connect() as connection:
         for schema in {table.split(".")[0] for table in PARENTS} | {"seeds"}:
             connection.execute(f"create schema if not exists {schema}")
@@ -236,7 +242,7 @@ def compile_models(folder: Path) -> None:
             "insert into staging.stg_destinations values (?, 'file')",
             [[channel] for channel in CHANNELS],
         )
-        for table, frame in zip(("journeys", "journey_steps"), steps, strict=True):
+        for table, frame in frames.items():
             connection.register("frame", frame.to_arrow())
             connection.execute(
                 f"create table staging.stg_{table} as select * from frame"

@@ -52,7 +52,7 @@ def resolve(home: TestHome, as_of: datetime, layers: tuple[str, ...] = LAYERS) -
         begin_run(connection, as_of, settings)
         snapshot_sends(connection, sends)
         journeys = load_journeys(PROJECT / "activations" / "journeys")
-        bring_journeys(connection, *journey_frames(journeys))
+        bring_journeys(connection, journey_frames(journeys))
         full_refresh = invalidate_identity_state(connection)
     dbt(
         home,

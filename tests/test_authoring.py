@@ -60,7 +60,7 @@ def proofread(authored: Path) -> tuple[list[str], list[Problem]]:
     renderer = Renderer(
         shop_url="https://shop.example", currency="USD", content=authored / "content"
     )
-    journeys, problems = read_usable(authored / "journeys", renderer)
+    journeys, problems = read_usable(authored / "journeys", renderer, ())
     return [journey.journey for journey in journeys], problems
 
 

@@ -55,7 +55,8 @@ def test_shipped_journeys_are_valid_and_in_order_of_priority() -> None:
 
 def test_frames_have_one_row_per_journey_and_per_step_and_channel() -> None:
     journeys = load_journeys(JOURNEYS)
-    journey_rows, step_rows = journey_frames(journeys)
+    frames = journey_frames(journeys)
+    journey_rows, step_rows = frames["journeys"], frames["journey_steps"]
     assert journey_rows.schema == JOURNEY_SCHEMA
     assert step_rows.schema == STEP_SCHEMA
     assert journey_rows["journey"].is_unique().all()
@@ -65,7 +66,7 @@ def test_frames_have_one_row_per_journey_and_per_step_and_channel() -> None:
 
 def test_what_win_back_says_follows_the_phase() -> None:
     win_back = next(j for j in load_journeys(JOURNEYS) if j.journey == "win_back")
-    hello = win_back.steps[0]
+    hello = win_back.messages[0].step
     assert [hello.content_for(phase) for phase in PHASES[:4]] == [
         "win_back_reintroduction",
         "win_back_value",
@@ -76,10 +77,10 @@ def test_what_win_back_says_follows_the_phase() -> None:
 
 def test_a_step_waits_for_its_hour_only_where_it_says_so(tmp_path: Path) -> None:
     write(tmp_path, steps=[STEP | {"send_time": {"within": "36h"}}])
-    _, steps = journey_frames(load_journeys(tmp_path))
+    steps = journey_frames(load_journeys(tmp_path))["journey_steps"]
     assert steps["send_time_seconds"].to_list() == [36 * 3600]
     write(tmp_path, steps=[STEP])
-    _, steps = journey_frames(load_journeys(tmp_path))
+    steps = journey_frames(load_journeys(tmp_path))["journey_steps"]
     assert steps["send_time_seconds"].to_list() == [None]
 
 

@@ -25,9 +25,10 @@ from activations.render import (
 
 AS_OF = datetime.fromisoformat("2026-06-01T09:00:00")
 JOURNEYS = load_journeys(CONTENT.parent / "journeys")
+EXAMPLES = load_journeys(CONTENT.parent / "journeys" / "examples")
 CONTENTS = sorted(
     (journey.journey, content_id, channel, journey.message_class)
-    for journey in JOURNEYS
+    for journey in [*JOURNEYS, *EXAMPLES]
     for content_id, channel in needed_contents([journey])
 )
 EVERYTHING = {
@@ -456,6 +457,6 @@ def test_every_channel_can_be_written_for():
     assert set(FIELDS) == {
         channel
         for journey in JOURNEYS
-        for step in journey.steps
-        for channel in step.channels
+        for placed in journey.messages
+        for channel in placed.step.channels
     }

@@ -54,9 +54,6 @@ def found(
                 "message_class": message_class,
                 "priority": 50,
                 "holdout_rate": 0,
-                "entry_intents": [name],
-                "entry_phases": [],
-                "needs_open_misstep": False,
                 "minimum_order_count": 0,
                 "exits_on_order": True,
                 "exits_on_misstep": False,
@@ -65,6 +62,20 @@ def found(
                 "re_eligible_after_seconds": 30 * 86400,
                 "step_count": steps,
                 **journey,
+            }
+        ],
+    )
+    town.lab.put(
+        "staging.stg_journey_conditions",
+        [
+            {
+                "journey": name,
+                "place": "entry",
+                "alternative": 1,
+                "test": 1,
+                "is_negated": False,
+                "kind": "intent",
+                "names": [name],
             }
         ],
     )
@@ -100,7 +111,8 @@ def update(town: Town, table: str, name: str, **facts: Any) -> None:
 def rename(town: Town, **changes: tuple[str, str]) -> None:
     """Give journeys or steps another name, as an author would in the file."""
     for field, (old, new) in changes.items():
-        tables = ["journey_steps"] + (["journeys"] if field == "journey" else [])
+        others = ["journeys", "journey_conditions"] if field == "journey" else []
+        tables = ["journey_steps", *others]
         for table in tables:
             town.lab.connection.execute(
                 f"update staging.stg_{table} set {field} = ? where {field} = ?",
@@ -673,7 +685,7 @@ def test_a_renamed_journey_keeps_its_people_where_they_are(town: Town) -> None:
     assert town.run(NOON) == [("step_1", "push")]
     rename(town, journey=("word", "letter"))
     town.lab.change(
-        "update staging.stg_journeys set entry_intents = ['word'] "
+        "update staging.stg_journey_conditions set names = ['word'] "
         "where journey = 'letter'"
     )
     # still within the time in which nobody may begin again
@@ -696,7 +708,7 @@ def test_a_name_that_is_used_again_means_what_it_meant_to_those_of_then(
     assert town.run(NOON) == [("step_1", "push")]
     rename(town, journey=("word", "letter"))
     town.lab.change(
-        "update staging.stg_journeys set entry_intents = ['letter'] "
+        "update staging.stg_journey_conditions set names = ['letter'] "
         "where journey = 'letter'"
     )
     town.run(NOON + HOUR)

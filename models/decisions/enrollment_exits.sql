@@ -46,6 +46,36 @@ missteps as (
 
 ),
 
+goal_events as (
+
+    select * from {{ ref('condition_events') }}
+    where place = 'exit'
+
+),
+
+cart_items as (
+
+    select * from {{ ref('cart_items') }}
+
+),
+
+audience_members as (
+
+    select * from {{ ref('audience_members') }}
+
+),
+
+-- the audiences that a journey is for, not those that it leaves out
+entry_audiences as (
+
+    select
+        journey,
+        {{ unnest_items('names') }} as audience
+    from {{ ref('stg_journey_conditions') }}
+    where place = 'entry' and kind = 'audience' and not is_negated
+
+),
+
 recorded_exits as (
 
     {% if is_incremental() %}
@@ -86,6 +116,52 @@ collect_exits as (
         on
             progress.profile_id = orders.profile_id
             and progress.evidence_at < orders.ordered_at
+
+    union all
+
+    select
+        progress.enrollment_id,
+        'goal' as exit_reason,
+        goal_events.occurred_at as exited_at
+    from open_progress as progress
+    inner join goal_events
+        on
+            progress.journey = goal_events.journey
+            and progress.profile_id = goal_events.profile_id
+            and progress.evidence_at < goal_events.occurred_at
+
+    union all
+
+    select
+        progress.enrollment_id,
+        'cart_emptied' as exit_reason,
+        run.as_of as exited_at
+    from open_progress as progress
+    cross join run
+    inner join journeys
+        on progress.journey = journeys.journey and journeys.exits_on_cart_emptied
+    where
+        progress.profile_id not in (select cart_items.profile_id from cart_items)
+
+    union all
+
+    select
+        progress.enrollment_id,
+        'audience_left' as exit_reason,
+        run.as_of as exited_at
+    from open_progress as progress
+    cross join run
+    inner join journeys
+        on progress.journey = journeys.journey and journeys.exits_on_audience_left
+    where
+        not exists (
+            select 1 from audience_members
+            inner join entry_audiences
+                on audience_members.audience = entry_audiences.audience
+            where
+                entry_audiences.journey = progress.journey
+                and audience_members.profile_id = progress.profile_id
+        )
 
     union all
 

@@ -96,7 +96,7 @@ assign_groups as (
 
     select
         {{ surrogate_key([
-            'entry_matches.journey', 'entry_matches.evidence_message_id'
+            'entry_matches.journey', 'entry_matches.entry_key'
         ]) }} as enrollment_id,
         entry_matches.journey,
         entry_matches.journey_version,
@@ -138,7 +138,7 @@ assign_groups as (
                 lost_entries.profile_id = entry_matches.profile_id
                 and lost_entries.journey = entry_matches.journey
                 and lost_entries.enrollment_id <> {{ surrogate_key([
-                    'entry_matches.journey', 'entry_matches.evidence_message_id'
+                    'entry_matches.journey', 'entry_matches.entry_key'
                 ]) }}
                 and (
                     entry_matches.re_eligible_after_seconds is null

@@ -1,4 +1,5 @@
--- One row per journey and profile whose entry conditions all hold at this as_of.
+-- One row per journey, profile and evidence by which its entry conditions hold at this
+-- as_of: the newest evidence, but for journeys that begin anew with each.
 with
 
 run as (
@@ -9,21 +10,21 @@ run as (
 
 journeys as (
 
-    select
-        *,
-        case
-            when needs_open_misstep then 'misstep'
-            when cardinality(entry_intents) > 0 then 'intent'
-            else 'phase'
-        end as trigger_kind
-    from {{ ref('stg_journeys') }}
+    select * from {{ ref('stg_journeys') }}
 
 ),
 
-missteps as (
+conditions as (
 
-    select * from {{ ref('missteps') }}
-    where is_open
+    select * from {{ ref('stg_journey_conditions') }}
+    where place = 'entry' and kind <> 'without'
+
+),
+
+facts as (
+
+    select * from {{ ref('condition_facts') }}
+    where place = 'entry'
 
 ),
 
@@ -33,58 +34,69 @@ profiles as (
 
 ),
 
-phases as (
-
-    select * from {{ ref('phases') }}
-
-),
-
 intents as (
 
     select * from {{ ref('intents') }}
 
 ),
 
-oldest_missteps as (
+product_stats as (
 
-    select * from missteps
-    qualify row_number() over (
-        partition by profile_id order by opened_at asc, evidence_message_id asc
-    ) = 1
+    select * from {{ ref('product_stats') }}
 
 ),
 
--- an open misstep, the intent, the phase: each can begin a journey now
-triggers as (
+count_tests as (
 
     select
-        profile_id,
-        'misstep' as trigger_kind,
-        kind as trigger_value,
-        evidence_message_id,
-        opened_at as triggered_at
-    from oldest_missteps
+        journey,
+        alternative,
+        count(case when not is_negated then 1 end) as test_count
+    from conditions
+    group by journey, alternative
 
-    union all
+),
 
-    select
-        profile_id,
-        'intent' as trigger_kind,
-        intent as trigger_value,
-        evidence_message_id,
-        intent_at as triggered_at
-    from intents
-    where intent <> 'none'
-
-    union all
+mark_facts as (
 
     select
-        profile_id,
-        'phase' as trigger_kind,
-        phase_name as trigger_value,
-        evidence_message_id,
-        entered_at as triggered_at
-    from phases
+        facts.*,
+        conditions.is_negated,
+        -- what happened goes before what is so
+        case
+            when facts.kind in ('intent', 'misstep') then 2
+            when facts.kind in ('phase', 'audience', 'score') then 3
+            else 1
+        end as rank
+    from facts
+    inner join conditions
+        on
+            facts.journey = conditions.journey
+            and facts.alternative = conditions.alternative
+            and facts.test = conditions.test
+
+),
+
+meet_all_tests as (
+
+    select
+        mark_facts.journey,
+        mark_facts.alternative,
+        mark_facts.profile_id
+    from mark_facts
+    inner join count_tests
+        on
+            mark_facts.journey = count_tests.journey
+            and mark_facts.alternative = count_tests.alternative
+    group by
+        mark_facts.journey,
+        mark_facts.alternative,
+        mark_facts.profile_id,
+        count_tests.test_count
+    having
+        count(distinct case when not mark_facts.is_negated then mark_facts.test end)
+        = count_tests.test_count
+        and not bool_or(mark_facts.is_negated)
 
 ),
 
@@ -97,39 +109,66 @@ match_conditions as (
         journeys.message_class,
         journeys.holdout_rate,
         journeys.re_eligible_after_seconds,
-        triggers.profile_id,
-        triggers.trigger_value,
-        triggers.evidence_message_id,
-        triggers.triggered_at,
+        facts.profile_id,
+        facts.trigger_value,
+        facts.evidence_message_id,
+        facts.entry_key,
+        facts.triggered_at,
         profiles.identifier_type,
         profiles.identifier,
-        intents.product_id,
-        intents.product_name,
-        intents.category,
-        intents.price as product_price,
+        coalesce(facts.product_id, intents.product_id) as product_id,
+        case
+            when coalesce(facts.product_id = intents.product_id, true)
+                then intents.product_name
+            else product_stats.product_name
+        end as product_name,
+        case
+            when coalesce(facts.product_id = intents.product_id, true)
+                then intents.category
+            else product_stats.category
+        end as category,
+        case
+            when coalesce(facts.product_id = intents.product_id, true)
+                then intents.price
+        end as product_price,
         intents.cart_value_amount
-    from journeys
-    inner join triggers on journeys.trigger_kind = triggers.trigger_kind
-    inner join profiles on triggers.profile_id = profiles.profile_id
-    left join phases on triggers.profile_id = phases.profile_id
-    left join intents on triggers.profile_id = intents.profile_id
+    from meet_all_tests
+    inner join mark_facts as facts
+        on
+            meet_all_tests.journey = facts.journey
+            and meet_all_tests.alternative = facts.alternative
+            and meet_all_tests.profile_id = facts.profile_id
+    inner join journeys on meet_all_tests.journey = journeys.journey
+    inner join profiles on meet_all_tests.profile_id = profiles.profile_id
+    left join intents on meet_all_tests.profile_id = intents.profile_id
+    left join product_stats on facts.product_id = product_stats.product_id
     cross join run
     where
-        (
-            cardinality(journeys.entry_intents) = 0
-            or array_contains(journeys.entry_intents, intents.intent)
-        )
-        and (
-            cardinality(journeys.entry_phases) = 0
-            or array_contains(journeys.entry_phases, phases.phase_name)
-        )
-        and profiles.order_count >= journeys.minimum_order_count
+        profiles.order_count >= journeys.minimum_order_count
         and (
             journeys.entry_within_seconds is null
             or {{ add_seconds(
-                'triggers.triggered_at', 'journeys.entry_within_seconds'
+                'facts.triggered_at', 'journeys.entry_within_seconds'
             ) }} > run.as_of
         )
+    qualify
+        facts.rank = min(facts.rank) over (
+            partition by journeys.journey, facts.profile_id
+        )
+        and row_number() over (
+            partition by
+                journeys.journey,
+                facts.profile_id,
+                case
+                    when journeys.re_eligible_after_seconds = 0 then facts.entry_key
+                end
+            order by
+                facts.rank asc,
+                facts.triggered_at desc,
+                facts.entry_key asc,
+                facts.alternative asc,
+                facts.test asc
+        ) = 1
 
 )
 

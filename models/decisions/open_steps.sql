@@ -68,6 +68,19 @@ address_blocks as (
 
 ),
 
+step_conditions as (
+
+    select * from {{ ref('step_conditions') }}
+
+),
+
+condition_events as (
+
+    select * from {{ ref('condition_events') }}
+    where place = 'wait'
+
+),
+
 list_steps as (
 
     select
@@ -77,7 +90,17 @@ list_steps as (
         progress.evidence_message_id,
         progress.entered_at,
         progress.waits_since,
-        progress.next_session_at,
+        case
+            when steps.wait_for = 'session' then progress.next_session_at
+            else (
+                select min(condition_events.occurred_at) from condition_events
+                where
+                    condition_events.journey = steps.journey
+                    and condition_events.step = steps.step
+                    and condition_events.profile_id = progress.profile_id
+                    and condition_events.occurred_at > progress.waits_since
+            )
+        end as awaited_at,
         journeys.message_class,
         journeys.priority,
         progress.last_step_position < steps.step_position as is_ahead,
@@ -86,11 +109,16 @@ list_steps as (
     inner join enrollments on progress.enrollment_id = enrollments.enrollment_id
     inner join journeys on progress.journey = journeys.journey
     inner join steps on progress.journey = steps.journey
+    left join step_conditions
+        on
+            progress.enrollment_id = step_conditions.enrollment_id
+            and steps.step = step_conditions.step
     where
         (
             progress.last_step_position < steps.step_position
             -- who answered is not asked again, only told the next thing
             and not (steps.is_escalation and progress.is_engaged)
+            and coalesce(step_conditions.is_met, true)
         )
         or exists (
             select 1 from sends

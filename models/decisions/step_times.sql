@@ -21,8 +21,9 @@ describe_steps as (
         step,
         step_position,
         waits_since,
-        next_session_at,
+        awaited_at,
         wait_for is not null as has_wait,
+        is_sent_on_timeout,
         coalesce(wait_timeout_seconds, 0) as timeout_seconds,
         max(case when is_tried or is_closed then 0 else 1 end) = 1 as can_send,
         case when is_delayed_from_entry then 0 else delay_seconds end as delay_seconds,
@@ -73,7 +74,10 @@ follow_waits as (
     select
         find_due_times.*,
         not has_wait or coalesce(
-            next_session_at <= {{ add_seconds('due_at', 'timeout_seconds') }}, false
+            awaited_at <= {{ add_seconds('due_at', 'timeout_seconds') }}, false
+        ) or (
+            coalesce(is_sent_on_timeout, false)
+            and {{ add_seconds('due_at', 'timeout_seconds') }} <= run.as_of
         ) as is_awaited,
         {{ add_seconds('due_at', 'timeout_seconds') }} <= run.as_of as is_timed_out,
         due_at <= run.as_of as is_due

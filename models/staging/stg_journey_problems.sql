@@ -16,7 +16,9 @@ name_fields as (
         file,
         line,
         field,
-        reason
+        reason,
+        code,
+        witness
     from journey_problems
 
 )

@@ -21,6 +21,7 @@ name_fields as (
         is_delayed_from_entry,
         wait_for,
         wait_timeout_seconds,
+        is_sent_on_timeout,
         send_time_seconds,
         content_ids,
         incentive_code,

@@ -12,6 +12,7 @@ from activations.blueprint import (
     Problem,
     journey_frames,
 )
+from activations.conditions import CONDITION_SCHEMA
 from orchestration.columns import documented
 from orchestration.moment import record_built
 from orchestration.reconcile import assert_ledger_holds
@@ -120,6 +121,8 @@ JOURNEY_PROBLEMS = {
     "line": ("bigint", "The line; null: the file as a whole."),
     "field": ("varchar", "The field."),
     "reason": ("varchar", "What is wrong with it, and how to mend it."),
+    "code": ("varchar", "Which kind of mistake it is."),
+    "witness": ("varchar", "A made-up customer who meets with it."),
 }
 
 
@@ -193,6 +196,11 @@ TABLES = (
         from_frame(STEP_SCHEMA),
     ),
     table(
+        "journey_conditions",
+        "One row per condition of a journey, way in which it holds, and test of that.",
+        from_frame(CONDITION_SCHEMA),
+    ),
+    table(
         "journey_problems",
         "One row per mistake in a journey or its content, which sets the journey aside "
         "until it is mended: where it stands and how to mend it.",
@@ -229,7 +237,7 @@ def land(
         journeys, problems = usable_journeys(home.settings)
         bring_journeys(
             connection,
-            *journey_frames(journeys),
+            journey_frames(journeys),
             pl.DataFrame(problems, schema=PROBLEM_SCHEMA),
         )
         for problem in problems:

@@ -5,17 +5,18 @@ ledger or a file.
 """
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from pathlib import Path
 
 import polars as pl
 
 from activations.authoring import read_usable
-from activations.blueprint import PROBLEM_SCHEMA, Journey, Problem, nearest
+from activations.blueprint import PROBLEM_SCHEMA, Journey, Problem
 from activations.channels import CHANNELS
 from activations.destinations import read_destinations
 from activations.ledger import Ledger
+from activations.parts import nearest
 from activations.render import Renderer
 from orchestration.fingerprint import fingerprint
 from orchestration.settings import PROJECT, SEEDS, Settings, wall_clock
@@ -299,7 +300,10 @@ def usable_journeys(settings: Settings) -> tuple[list[Journey], list[Problem]]:
         currency=settings.base_currency or "USD",
         content=settings.content,
     )
-    return read_usable(settings.journeys, renderer)
+    audiences = pl.read_csv(settings.seed("audience_rules"), infer_schema=False)
+    return read_usable(
+        settings.journeys, renderer, set(audiences["audience"].drop_nulls())
+    )
 
 
 def bring_seeds(connection: Connection, settings: Settings) -> None:
@@ -349,16 +353,15 @@ def read_seed(path: Path) -> pl.DataFrame:
 
 def bring_journeys(
     connection: Connection,
-    journeys: pl.DataFrame,
-    steps: pl.DataFrame,
+    frames: Mapping[str, pl.DataFrame],
     problems: pl.DataFrame | None = None,
 ) -> None:
     """Replace the blueprint's tables by what the journey files say now.
 
     A journey with a problem is set aside: it is in no other table, and not gone either.
     """
-    replace_table(connection, "raw.journeys", journeys)
-    replace_table(connection, "raw.journey_steps", steps)
+    for table, frame in frames.items():
+        replace_table(connection, f"raw.{table}", frame)
     if problems is None:
         problems = pl.DataFrame(schema=PROBLEM_SCHEMA)
     replace_table(connection, "raw.journey_problems", problems)

@@ -1,0 +1,87 @@
+"""The small parts of authors' files: names, durations, numbers, phases."""
+
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+from difflib import get_close_matches
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+Channel = Literal[
+    "email", "sms", "push", "in_app", "onsite", "paid_retargeting", "direct_mail"
+]
+Phase = Literal[
+    "reintroduction",
+    "value",
+    "social_proof",
+    "action",
+    "relationship",
+    "restoration",
+    "advocacy",
+]
+Intent = Literal[
+    "browsing",
+    "considering",
+    "price_checking",
+    "cart_abandoned",
+    "checkout_abandoned",
+    "converted",
+]
+PHASES: tuple[Phase, ...] = get_args(Phase)
+UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+# No table of moments holds much more, and no customer waits as long.
+LONGEST = timedelta(days=3653)
+MOST = 1_000_000
+
+
+def parse_duration(value: object) -> object:
+    """Turn `30m`, `4h` or `2d` into a timedelta; leave anything else to pydantic."""
+    if not isinstance(value, str):
+        raise ValueError("write a duration as 30m, 4h or 2d")
+    written = re.fullmatch(r"(\d+)([mhd])", value)
+    if written is None:
+        raise ValueError(f"'{value}' is no duration; write 30m, 4h or 2d")
+    try:
+        duration = timedelta(**{UNITS[written[2]]: int(written[1])})
+    except OverflowError:
+        duration = timedelta.max
+    if duration > LONGEST:
+        raise ValueError(f"{value} is longer than ten years; write a shorter one")
+    return duration
+
+
+def refuse_yes(value: object) -> object:
+    """Keep YAML's `yes` and `on` from being taken for the number 1."""
+    if isinstance(value, bool):
+        raise ValueError("expected a number, not yes or no")
+    return value
+
+
+WrittenDuration = Annotated[str, Field(pattern=r"^[0-9]+[mhd]$")]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration, json_schema_input_type=WrittenDuration),
+]
+FORMS = {
+    r"^[a-z][a-z0-9_]*$": "a name is of a-z, 0-9 and _ and begins with a letter",
+    r"^[A-Z0-9]+$": "a code is of A-Z and 0-9",
+    r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$": "a property is of letters, digits, _ and dots",
+}
+NAME_FORM, CODE_FORM, PROPERTY_FORM = FORMS
+Name = Annotated[str, Field(pattern=NAME_FORM)]
+Count = Annotated[int, BeforeValidator(refuse_yes), Field(le=MOST)]
+Rate = Annotated[float, BeforeValidator(refuse_yes), Field(ge=0, le=1)]
+
+
+class Part(BaseModel):
+    """A piece of a journey; an unknown field is an error, never ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def nearest(word: object, words: Sequence[str]) -> str:
+    """The mend of a word that does not exist: the one that was meant, and all."""
+    close = get_close_matches(str(word), words, n=1, cutoff=0.65)
+    meant = f"did you mean {close[0]}? " if close else ""
+    return f"{meant}it is one of {', '.join(words)}"
