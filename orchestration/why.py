@@ -88,6 +88,7 @@ CONDITIONS = """
     select
         conditions.journey,
         conditions.alternative,
+        conditions.test,
         conditions.is_negated,
         conditions.kind,
         coalesce(conditions.name, array_to_string(conditions.names, ' or ')) as name,
@@ -102,7 +103,7 @@ CONDITIONS = """
             and conditions.test = facts.test
             and facts.profile_id = $profile_id
     where conditions.place = 'entry' and conditions.kind <> 'without'
-    group by all, conditions.test
+    group by all
     order by conditions.journey, conditions.alternative, conditions.test
 """
 
@@ -243,7 +244,7 @@ def describe_journeys(
 def obstacles(
     journey: Row, conditions: list[Row], entry: Row | None, as_of: datetime
 ) -> Iterator[str]:
-    """What keeps a person from a journey: on the way in that lacks least, and at all."""
+    """What keeps a person from a journey, on the way in that lacks least."""
     ways: dict[int, list[str]] = {}
     for test in conditions:
         lacking = ways.setdefault(test["alternative"], [])
