@@ -12,7 +12,12 @@ import pytest
 from orchestration.settings import PROJECT
 from tests.conftest import TestHome
 
-PAGES = ["README.md", "docs/analytics-engineer.md", "docs/operator.md"]
+PAGES = [
+    "README.md",
+    "docs/analytics-engineer.md",
+    "docs/marketer.md",
+    "docs/operator.md",
+]
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 
 

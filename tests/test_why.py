@@ -27,6 +27,13 @@ WHAT_STANDS = """
             and decisions.reason = rules.rule
     where rules.verdict <> 'passed'
 """
+WHAT_ELSE_STANDS = """
+    select rules.counterfactual
+    from decisions.rule_verdicts as rules
+    inner join decisions.rule_verdicts as others
+        on rules.decision_id = others.decision_id and rules.rule <> others.rule
+    where rules.verdict <> 'passed' and others.verdict <> 'passed'
+"""
 # these choose between messages; neither can be taken out
 CHOICES = ("another_channel", "arbitration")
 
@@ -61,6 +68,8 @@ def test_without_the_rule_that_decided_the_reason_is_what_was_said(
     known = stands.filter(stands["counterfactual"].is_not_null())
     for (rule,), rows in known.group_by("reason", maintain_order=True):
         if rule in CHOICES:
+            others = lab.read(f"{WHAT_ELSE_STANDS} and rules.rule = '{rule}'")
+            assert "due" not in set(others["counterfactual"])
             continue
         # of two messages that the rule sets free, one would go before the other
         addresses = rows.join(address_of, on=["profile_id", "channel"], how="left")

@@ -214,7 +214,7 @@ weigh_rules as (
                     {{ stated_rule('another_channel') }},
                     {{ stated_rule('arbitration') }}
                 )
-                then 'due'
+                then coalesce(next_hit, 'due')
             when
                 verdict = 'suppressed'
                 and has_other_channels
