@@ -23,17 +23,16 @@ LARGE_LANGUAGES = ("de", "en", "es", "fr", "it", "nl", "pt")
 
 
 def countries() -> str:
-    """The seed: each country that has a time zone, its names and calling code."""
+    """The seed: each country that has a time zone, its calling code and names."""
     with (SEEDS / "time_zones.csv").open() as file:
         known = sorted({row["country"] for row in csv.DictReader(file)} - {""})
     page = io.StringIO()
     rows = csv.writer(page, lineterminator="\n")
-    rows.writerow(["country", "kind", "mark"])
+    rows.writerow(["country", "calling_code", "names"])
     for country in known:
-        for name in sorted({compared(name): name for name in names(country)}.values()):
-            rows.writerow([country, "name", name])
-        if code := country_code_for_region(country):
-            rows.writerow([country, "calling_code", code])
+        called = sorted({compared(name): name for name in names(country)}.values())
+        code = country_code_for_region(country) or ""
+        rows.writerow([country, code, "|".join(called)])
     return page.getvalue()
 
 

@@ -13,7 +13,9 @@ def marks() -> dict[tuple[str, str], set[str]]:
     found = defaultdict(set)
     with SEED.open() as file:
         for row in csv.DictReader(file):
-            found[row["kind"], compared(row["mark"])].add(row["country"])
+            found["calling_code", row["calling_code"]].add(row["country"])
+            for name in row["names"].split("|"):
+                found["name", compared(name)].add(row["country"])
     with (SEEDS / "spellings.csv").open() as file:
         for row in csv.DictReader(file):
             if row["field"] == "country":

@@ -47,9 +47,13 @@
 {% macro country_names() -%}
     select
         country,
-        {{ spelled('mark') }} as spelled
-    from {{ ref('countries') }}
-    where kind = 'name'
+        {{ spelled('name') }} as spelled
+    from (
+        select
+            country,
+            {{ unnest_items(split_bars('names')) }} as name
+        from {{ ref('countries') }}
+    ) as names
     union all
     select
         meaning as country,

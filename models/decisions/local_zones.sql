@@ -67,10 +67,7 @@ list_zones as (
         time_zones.time_zone,
         3 as preference
     from profiles
-    inner join countries
-        on
-            countries.kind = 'calling_code'
-            and profiles.phone like '+' || countries.mark || '%'
+    inner join countries on profiles.phone like '+' || countries.calling_code || '%'
     inner join time_zones on countries.country = time_zones.country
 
     union all

@@ -106,10 +106,7 @@ list_countries as (
         profiles.profile_id,
         countries.country
     from profiles
-    inner join countries
-        on
-            countries.kind = 'calling_code'
-            and profiles.phone like '+' || countries.mark || '%'
+    inner join countries on profiles.phone like '+' || countries.calling_code || '%'
 
 ),
 
