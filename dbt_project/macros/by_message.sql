@@ -16,12 +16,8 @@
         {%- if taken_in %}
         create or replace temp table {{ added }} as {{ compiled_code }};
         {{ key_checks(added) }}
-        delete from {{ target }} where
-            {%- if this.identifier == 'stg_events' %}
-            message_id in (select message_id from {{ added }});
-            {%- else %}
-            {{ is_of_new_message() }};
-            {%- endif %}
+        delete from {{ target }}
+        where message_id in (select message_id from {{ added }});
         insert into {{ target }} select * from {{ added }};
         drop table {{ added }};
         {%- else %}

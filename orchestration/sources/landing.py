@@ -87,6 +87,7 @@ TURNS = """
 HAPPENED_AT = """
     case
         when occurred_at < timestamp '1990-01-01' then received_at
+        when received_at < timestamp '1990-01-01' then occurred_at
         else least(occurred_at, received_at)
     end
 """
