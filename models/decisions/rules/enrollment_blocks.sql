@@ -48,6 +48,12 @@ removals as (
 
 ),
 
+step_conditions as (
+
+    select * from {{ ref('step_conditions') }}
+
+),
+
 find_set_aside as (
 
     select
@@ -59,7 +65,8 @@ find_set_aside as (
 
 ),
 
--- the person has left the journey, or had what comes later
+-- the person has left the journey, had what comes later, or does not meet any more what
+-- the step asks for
 find_moot as (
 
     select
@@ -76,6 +83,13 @@ find_moot as (
                 sends.enrollment_id = possible_sends.enrollment_id
                 and sends.send_id <> possible_sends.send_id
                 and sends.as_of >= possible_sends.decided_at
+        )
+        or exists (
+            select 1 from step_conditions
+            where
+                step_conditions.enrollment_id = possible_sends.enrollment_id
+                and step_conditions.step = possible_sends.step
+                and not step_conditions.is_met
         )
 
 ),
