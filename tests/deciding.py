@@ -39,8 +39,9 @@ PARENTS = {
         as_of timestamp, is_newest boolean, base_currency varchar, time_zone varchar
     """,
     "staging.stg_events": """
-        message_id varchar, type varchar, event varchar, occurred_at timestamp,
-        is_bot boolean, properties json, traits json
+        message_id varchar, type varchar, event varchar, kind varchar, action varchar,
+        implied_channel varchar, occurred_at timestamp, is_bot boolean,
+        properties json, traits json
     """,
     "staging.stg_destinations": "channel varchar, destination varchar",
     "staging.stg_message_events": """

@@ -166,6 +166,27 @@ def test_who_did_one_thing_and_not_the_other_in_time(village: Village) -> None:
     assert village.entered() == ["ann", "cem"]
 
 
+def test_an_event_is_known_by_every_name_that_tools_give_it(village: Village) -> None:
+    village.begin("""
+        entry:
+          when:
+            event: Product Viewed
+            within: 2d
+            without: {event: Order Completed, within: 2h}
+    """)
+    for name, event in (("ann", "Placed Order"), ("bob", "Viewed Cart")):
+        village.move_in(name)
+        village.do(name, "view_item", NOON - 3 * HOUR)
+        village.do(name, event, NOON - 2 * HOUR)
+    meanings = "seeds.semantic_events as known where known.event = stg_events.event"
+    village.lab.change(
+        f"update staging.stg_events set kind = (select kind from {meanings}), "
+        f"action = (select action from {meanings})"
+    )
+    village.run(NOON)
+    assert village.entered() == ["bob"]
+
+
 def test_a_goal_ends_the_journey_at_once(village: Village) -> None:
     village.begin("""
         entry: {when: {event: Loan Viewed}}
@@ -357,6 +378,27 @@ def test_a_branch_follows_what_an_earlier_message_met_and_stays(
         village.run(NOON + days * DAY)
     assert sent(village, "ann") == ["hello", "more", "bye"]
     assert sent(village, "bob") == ["hello", "again", "bye"]
+
+
+def test_what_waits_is_withdrawn_where_its_step_asks_for_something_else_by_then(
+    village: Village,
+) -> None:
+    village.begin(BRANCH)
+    for name in ("ann", "bob"):
+        village.move_in(name)
+        village.do(name, "Begun", NOON - HOUR)
+    village.run(NOON)
+    village.lab.build(NOON + DAY)
+    village.lab.send(NOON + DAY, state="pending")
+    react(village, "ann", "clicked", NOON + DAY + HOUR)
+    village.lab.build(NOON + DAY + 2 * HOUR)
+    reasons = village.lab.read("""
+        select send_list.profile_id, deliverable_sends.reason
+        from decisions.deliverable_sends
+        inner join decisions.send_list using (send_id)
+        where send_list.step = 'again'
+    """)
+    assert dict(reasons.iter_rows()) == {"ann": "no_longer_due", "bob": "due"}
 
 
 def test_an_open_is_read_only_of_who_agreed_to_that(village: Village) -> None:

@@ -11,9 +11,16 @@ conditions as (
 event_names as (
 
     select distinct
-        name,
-        {{ spelled('name') }} as spelled_name
+        conditions.name,
+        {{ spelled('conditions.name') }} as spelled_name,
+        meanings.kind,
+        meanings.action,
+        meanings.channel
     from conditions
+    left join {{ ref('semantic_events') }} as meanings
+        on
+            {{ spelled('conditions.name') }} = {{ spelled('meanings.event') }}
+            and meanings.kind <> 'other'
 
 ),
 
@@ -21,19 +28,31 @@ stated_names as (
 
     select distinct
         event,
-        {{ spelled('event') }} as spelled_event
+        {{ spelled('event') }} as spelled_event,
+        kind,
+        action,
+        implied_channel
     from {{ ref('stg_events') }}
     where type = 'track'
 
 ),
 
+-- the event of this name, however a tool calls it
 same_names as (
 
-    select
+    select distinct
         event_names.name,
         stated_names.event
     from event_names
-    inner join stated_names on event_names.spelled_name = stated_names.spelled_event
+    inner join stated_names
+        on
+            event_names.spelled_name = stated_names.spelled_event
+            or (
+                event_names.kind = stated_names.kind
+                and event_names.action = stated_names.action
+                and event_names.channel
+                is not distinct from stated_names.implied_channel
+            )
 
 ),
 

@@ -377,55 +377,33 @@ collect_facts as (
 
     union all
 
+    {%- for kind, relation, value, began_at, product in [
+        ('misstep', 'oldest_missteps', 'kind', 'opened_at', none),
+        ('intent', 'intents', 'intent', 'intent_at', 'product_id'),
+        ('phase', 'phases', 'phase_name', 'entered_at', none),
+    ] %}
     select
         {{ key | join(', ') }},
         conditions.kind,
-        oldest_missteps.profile_id,
-        oldest_missteps.kind as trigger_value,
-        oldest_missteps.evidence_message_id,
-        oldest_missteps.evidence_message_id as entry_key,
-        oldest_missteps.opened_at as triggered_at,
-        cast(null as varchar) as product_id
+        {{ relation }}.profile_id,
+        {{ relation }}.{{ value }} as trigger_value,
+        {{ relation }}.evidence_message_id,
+        {{ relation }}.evidence_message_id as entry_key,
+        {{ relation }}.{{ began_at }} as triggered_at,
+        {{ relation ~ '.' ~ product if product else 'cast(null as varchar)' }}
+            as product_id
     from conditions
-    inner join oldest_missteps on conditions.kind = 'misstep'
-
-    union all
-
-    select
-        {{ key | join(', ') }},
-        conditions.kind,
-        intents.profile_id,
-        intents.intent as trigger_value,
-        intents.evidence_message_id,
-        intents.evidence_message_id as entry_key,
-        intents.intent_at as triggered_at,
-        intents.product_id
-    from conditions
-    inner join intents
+    inner join {{ relation }}
         on
-            conditions.kind = 'intent'
-            and array_contains(conditions.names, intents.intent)
+            conditions.kind = '{{ kind }}'
+            and (
+                conditions.names is null
+                or array_contains(conditions.names, {{ relation }}.{{ value }})
+            )
 
     union all
-
-    select
-        {{ key | join(', ') }},
-        conditions.kind,
-        phases.profile_id,
-        phases.phase_name as trigger_value,
-        phases.evidence_message_id,
-        phases.evidence_message_id as entry_key,
-        phases.entered_at as triggered_at,
-        cast(null as varchar) as product_id
-    from conditions
-    inner join phases
-        on
-            conditions.kind = 'phase'
-            and array_contains(conditions.names, phases.phase_name)
-
-    union all
-
-    -- a standing of which no message tells when it began, nor a second time
+    {% endfor %}
+    -- no message shows since when somebody belongs to an audience, or has a score
     select
         {{ key | join(', ') }},
         conditions.kind,
