@@ -19,7 +19,7 @@ class Components:
         unite(self._parents, left, right)
 
     def labels(self) -> Int32s:
-        """Return each node's smallest fellow; the components are used up."""
+        """The smallest node of each node's component; no pair may be added after."""
         parents = self._parents
         in_parts(len(parents), partial(flatten, parents))
         return parents

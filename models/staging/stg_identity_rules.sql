@@ -1,5 +1,5 @@
 -- One row per decision by hand about identifiers, these as they are compared; an error
--- that tells what to mend where one cannot be read.
+-- that says what to mend where one cannot be read.
 with
 
 identity_rules as (

@@ -1,5 +1,5 @@
 -- One row per rule that can stand against a message, as the seed has it; an error that
--- tells what to mend where rules and seeds do not fit: no rule ends in silence.
+-- says what to mend where rules and seeds do not fit: no rule ends in silence.
 {%- set windows = ['expired', 'high_stakes', 'post_purchase', 'frequency_cap'] %}
 {%- set limits = ['global_control', 'another_channel', 'frequency_cap'] %}
 with
