@@ -77,3 +77,25 @@
 {% macro if_object(text) -%}
     case when left({{ text }}, 1) = '{' then try_cast({{ text }} as json) end
 {%- endmacro %}
+
+{# A JSON value; the object or list itself where it is written as text. #}
+{% macro unfolded(value) -%}
+    coalesce(
+        case
+            when left(json_extract_string({{ value }}, '$'), 1) in ('{', '[')
+                then try_cast(json_extract_string({{ value }}, '$') as json)
+        end,
+        {{ value }}
+    )
+{%- endmacro %}
+
+{# A JSON object and what the object under a key of it says, as far as it does not. #}
+{% macro with_lifted(column, key) -%}
+    case
+        when {{ column }} like '%"{{ key }}"%'
+            then json_merge_patch(
+                coalesce({{ json_object_at(column, '$.' ~ key) }}, '{}'), {{ column }}
+            )
+        else {{ column }}
+    end
+{%- endmacro %}

@@ -3,7 +3,7 @@
 -- state and its properties, where these are those of a consent or of no other model.
 {{ config(materialized='by_message') }}
 
-with
+with recursive
 
 events as (
 
@@ -163,7 +163,7 @@ keep_keys as (
 
 ),
 
-level_1 as (
+list_outermost as (
 
     select
         list_objects.message_id,
@@ -178,75 +178,60 @@ level_1 as (
 
 ),
 
-{%- for level in range(1, depth) %}
-
--- objects and lists, some of them written as text
-open_{{ level }} as (
+-- what these are and hold; objects and lists may be written as text
+list_held as (
 
     select
         message_id,
         place,
         path,
-        coalesce(
-            case
-                when left(json_extract_string(stated, '$'), 1) in ('{', '[')
-                    then try_cast(json_extract_string(stated, '$') as json)
-            end,
-            stated
-        ) as stated
-    from level_{{ level }}
-
-),
-
-level_{{ level + 1 }} as (
-
+        {{ unfolded('stated') }} as stated,
+        1 as level
+    from list_outermost
+    union all
     select
         message_id,
         place,
-        path || '.' || key as path,
-        stated
+        path || '.' || held[1] as path,
+        {{ unfolded('held[2]') }} as stated,
+        level + 1 as level
     from (
         select
             message_id,
             place,
             path,
-            unnest(json_keys(stated)) as key,
-            unnest(json_extract(stated, '$.*')) as stated
-        from open_{{ level }}
-        where json_type(stated) = 'OBJECT'
-        union all
-        select
-            message_id,
-            place,
-            path,
-            '#' || generate_subscripts(json_extract(stated, '$[*]'), 1) as key,
-            unnest(json_extract(stated, '$[*]')) as stated
-        from open_{{ level }}
-        where json_type(stated) = 'ARRAY'
+            level,
+            unnest(case json_type(stated)
+                when 'OBJECT'
+                    then list_zip(json_keys(stated), json_extract(stated, '$.*'))
+                when 'ARRAY'
+                    then list_zip(
+                        list_transform(
+                            generate_series(
+                                1, cast(json_array_length(stated) as bigint)
+                            ),
+                            lambda position: '#' || position
+                        ),
+                        json_extract(stated, '$[*]')
+                    )
+            end) as held
+        from list_held
+        where level < {{ depth }}
     ) as items
 
 ),
-{%- endfor %}
 
 list_stated_leaves as (
 
-    {%- for level in range(1, depth) %}
     select
         message_id,
         place,
         path,
         json_extract_string(stated, '$') as value
-    from open_{{ level }}
-    where json_type(stated) not in ('OBJECT', 'ARRAY', 'NULL')
-    union all
-    {%- endfor %}
-    select
-        message_id,
-        place,
-        path,
-        json_extract_string(stated, '$') as value
-    from level_{{ depth }}
-    where json_type(stated) <> 'NULL'
+    from list_held
+    where
+        json_type(stated) <> 'NULL'
+        and (json_type(stated) not in ('OBJECT', 'ARRAY') or level = {{ depth }})
 
 ),
 
