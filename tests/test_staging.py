@@ -93,6 +93,14 @@ def go_shopping(journal: Journal) -> None:
     # keys and names of other tools
     tell("hans", "purchase", transaction_id="H-1", value="41.50", currencyCode="USD")
     tell("hans", "Purchase ", **{"Transaction ID": "H-1", "VALUE": 41.5})
+    # as GA4's data layer nests them
+    tell(
+        "gaia",
+        "purchase",
+        currency="USD",
+        ecommerce={"transaction_id": "GA-1", "value": 20, "currency": "EUR"},
+    )
+    tell("gaia", "purchase", transaction_id="GA-2", value=30, ecommerce="yes")
     tell(
         "iris",
         "order_created",
@@ -159,6 +167,26 @@ def go_shopping(journal: Journal) -> None:
         items=[{"item_id": "lamp", "item_category": "Light", "price": "60"}],
     )
     tell("rolf", "remove_from_cart", items=[{"item_id": "lamp", "price": "60"}])
+    tell(
+        "rhea",
+        "view_cart",
+        ecommerce={"items": [{"item_id": "urn", "price": 9, "quantity": 3}]},
+    )
+    # machines that say what they are by their user agent alone
+    for user, agent in (
+        ("robo", "Mozilla/5.0 (compatible; Googlebot/2.1)"),
+        ("rune", "Mozilla/5.0 (X11; Linux x86_64) Firefox/128.0"),
+        ("shop", "axios/1.7"),
+    ):
+        context = {"userAgent": agent}
+        journal.write(START, type="page", user=user, name="Home", context=context)
+        journal.add(
+            START,
+            "Order Completed",
+            {"order_id": user, "revenue": 8},
+            user=user,
+            context=context,
+        )
     tell("rene", "Product Added", product_id="rug", category="Floor", price=5)
     tell("rene", "Cart Viewed", products=[{"product_id": "rug", "price": 5}])
     tell("ruth", "Checkout Started", products=[{"product_id": "bed", "price": 7}])
@@ -1199,6 +1227,7 @@ def reported(home: TestHome, kind: str) -> dict[str, tuple[Any, ...]]:
         ("fred", [("partially_refunded", "80.00", "80.00")]),
         ("gala", [("completed", "75.00", None)]),
         ("gert", [("completed", "75.00", None)]),
+        ("gaia", [("completed", "20.00", "20.00"), ("completed", "30.00", "30.00")]),
         ("hans", [("completed", "41.50", "41.50")]),
         ("iris", [("partially_refunded", "50.00", "50.00")]),
         ("jana", [("completed", "20.00", "20.00")]),
@@ -1376,6 +1405,7 @@ def test_cart_holds_the_products_that_its_page_lists(home: TestHome) -> None:
         (user, product, int(n), int(p)) for user, product, n, p in found.rows()
     ] == [
         ("rene", "rug", 1, 5),
+        ("rhea", "urn", 3, 9),
         ("rosa", "lamp", 2, 60),
         ("rudi", "pin", 999_999, 999_999_999_999),
         ("ruth", "bed", 1, 7),
@@ -1386,6 +1416,18 @@ def test_cart_holds_the_products_that_its_page_lists(home: TestHome) -> None:
         where map.identifier in ('rosa', 'rene') order by 1
     """)
     assert affinities.rows() == [("rene", "Floor"), ("rosa", "Light")]
+
+
+def test_a_machine_that_its_user_agent_names_is_no_visitor(home: TestHome) -> None:
+    found = home.read("""
+        select user_id, list(kind order by type) from staging.stg_events
+        where user_id in ('robo', 'rune', 'shop') group by user_id order by user_id
+    """)
+    assert found.rows() == [
+        ("robo", ["other", "order"]),
+        ("rune", ["page_view", "order"]),
+        ("shop", ["other", "order"]),
+    ]
 
 
 def test_send_id_that_is_not_ours_names_a_mailing(home: TestHome) -> None:

@@ -68,7 +68,12 @@ named_events as (
     inner join same_names on events.event = same_names.event
     inner join {{ ref('profile_events') }} as profile_events
         on events.message_id = profile_events.message_id
-    where events.type = 'track' and not coalesce(events.is_bot, false)
+    where
+        events.type = 'track'
+        and (
+            not coalesce(events.is_bot, false)
+            or events.kind not in ('message', 'other')
+        )
 
 ),
 

@@ -54,7 +54,8 @@ rank_click_ids as (
 read_context as (
 
     select
-        events.*,
+        events.* exclude (properties),
+        {{ with_lifted('events.properties', 'ecommerce') }} as properties,
         {{ json_texts('events.context', [
             '$.sessionId',
             '$.device.id',
@@ -110,7 +111,7 @@ new_arrivals as (
 
     select
         context,
-        properties,
+        {{ with_lifted('properties', 'ecommerce') }} as properties,
         traits
     from {{ source('raw', 'events') }}
     where {{ is_new_arrival() }}
@@ -139,6 +140,23 @@ trait_keys as (
 
 ),
 
+machine_agents as (
+
+    select {{ ordered_list('agents.user_agent', 'agents.user_agent asc') }} as names
+    from (
+        select distinct {{ json_text('context', '$.userAgent') }} as user_agent
+        from new_arrivals
+        where context like '%"userAgent"%'
+    ) as agents
+    where
+        exists (
+            select 1
+            from {{ ref('machine_user_agents') }} as machines
+            where lower(agents.user_agent) like lower(machines.user_agent_pattern)
+        )
+
+),
+
 -- some clients write the traits of an identify call into its context, or those of a
 -- track call beside it, or some here and some there
 gather_traits as (
@@ -161,7 +179,7 @@ gather_traits as (
 read_queries as (
 
     select
-        *,
+        gather_traits.*,
         case
             when type <> 'group' and context_traits is null then call_traits
             when type = 'group' or nullif(call_traits, '{}') is null
@@ -169,8 +187,9 @@ read_queries as (
             when type = 'identify' then json_merge_patch(context_traits, call_traits)
             else json_merge_patch(call_traits, context_traits)
         end as stated_traits,
+        coalesce(list_contains(machine_agents.names, fields[18]), false)
         {%- for place in [22, 23, 24] %}
-        {{ 'or ' if not loop.first }}{{ is_flagged('fields[' ~ place ~ ']') }}
+        or {{ is_flagged('fields[' ~ place ~ ']') }}
         {%- endfor %} as is_bot,
         nullif(
             regexp_extract(
@@ -185,6 +204,7 @@ read_queries as (
             ''
         ) as query
     from gather_traits
+    cross join machine_agents
 
 ),
 
