@@ -325,8 +325,9 @@ def check(
         bool, typer.Option("--schema", help="print the JSON schema of a journey")
     ] = False,
 ) -> None:
-    """Proofread journeys and their content; a run sets aside what has mistakes."""
+    """Proofread journeys, their content and destinations.yml, as a run does."""
     from activations.blueprint import BlueprintError, journey_schema
+    from activations.destinations import DestinationsError, read_destinations
     from orchestration.sources.run_inputs import usable_journeys
 
     if schema:
@@ -334,7 +335,8 @@ def check(
         return
     try:
         journeys, problems = usable_journeys(Settings())
-    except BlueprintError as error:
+        read_destinations()
+    except (BlueprintError, DestinationsError) as error:
         fail(error)
     for problem in problems:
         typer.echo(str(problem))

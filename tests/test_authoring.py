@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from activations.authoring import SAMPLE, read_usable
 from activations.blueprint import Problem
+from activations.destinations import read_destinations
 from activations.render import CONTENT, Renderer
 from orchestration.assets import land
 from orchestration.cli import app
@@ -277,11 +279,18 @@ def test_a_run_sets_a_bad_journey_aside_where_everybody_sees_it(
 
 
 def test_check_names_each_mistake_or_says_that_there_is_none(
-    home: TestHome, authored: Path, monkeypatch: pytest.MonkeyPatch
+    home: TestHome, authored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REKINDLE_HOME", str(home.settings.root))
     home.settings.config.symlink_to(authored)
     assert "2 journeys, no mistakes" in CliRunner().invoke(app, ["check"]).output
+    broken = tmp_path / "destinations.yml"
+    broken.write_text("email: pigeon")
+    with monkeypatch.context() as patch:
+        read = partial(read_destinations, broken)
+        patch.setattr("activations.destinations.read_destinations", read)
+        checked = CliRunner().invoke(app, ["check"])
+        assert "rekindle: destinations.yml: email: pigeon is none of" in checked.output
     (authored / "content" / "hello" / "welcome.push.liquid").unlink()
     checked = CliRunner().invoke(app, ["check"])
     assert checked.exit_code == 1
