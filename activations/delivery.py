@@ -7,7 +7,8 @@ In order, for one channel:
 2. what an earlier run left pending is withdrawn if it is no longer wanted or too old,
    and held if it must not go out now, as the decisions of this run say;
 3. the send list is enqueued, one row per `send_id`, before anything is sent;
-4. pending rows are claimed, rendered, handed over and settled, batch by batch.
+4. pending rows are claimed, rendered, handed over and settled, batch by batch; right
+   before, a guard keeps back whom the decisions may know too little of by now.
 
 The ledger is written before and after each handing over, so that a crash anywhere
 leaves a row that says how far it came. Whatever goes wrong with one message is the end
@@ -15,7 +16,7 @@ of that message, or its wait; never of another.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
@@ -42,6 +43,10 @@ class RetryPolicy:
     passes_per_run: int = 3
     most_attempts: int = 9
     pause_seconds: float = 2.0
+
+
+Guard = Callable[[Collection[str]], Mapping[str, str]]
+"""Which of some sends, by `send_id`, must not be claimed now, each with the reason."""
 
 
 class ImbalanceError(Exception):
@@ -74,6 +79,7 @@ def activate(
     held: Mapping[str, str] = MappingProxyType({}),
     unwanted: Mapping[str, str] = MappingProxyType({}),
     renderer: Renderer,
+    guard: Guard,
     as_of: datetime,
     policy: RetryPolicy = RetryPolicy(),
     sleep: Callable[[float], None] = time.sleep,
@@ -104,6 +110,7 @@ def activate(
         as_of=as_of,
         policy=policy,
         held=hold(ledger, channel, held, renderer),
+        guard=guard,
         sleep=sleep,
     )
 
@@ -192,6 +199,7 @@ def deliver(
     *,
     as_of: datetime,
     policy: RetryPolicy,
+    guard: Guard,
     held: frozenset[str] = frozenset(),
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
@@ -205,7 +213,13 @@ def deliver(
         if turn:
             sleep(policy.pause_seconds * 2 ** (turn - 1))
         for send_ids in in_batches(waiting, destination.batch_size):
-            claimed = ledger.claim(send_ids, destination=destination.name)
+            stopped = guard(send_ids)
+            ledger.hold(stopped)
+            held = held.union(stopped)
+            claimed = ledger.claim(
+                [send_id for send_id in send_ids if send_id not in stopped],
+                destination=destination.name,
+            )
             try:
                 outcomes = send_batch(claimed, destination, renderer)
             except DestinationDownError as error:

@@ -20,8 +20,10 @@ from activations.destinations import (
 from activations.ledger import COPY_SCHEMA, Ledger
 from orchestration.assets import activate
 from orchestration.assets.activate import COLUMNS
+from orchestration.sources import landing
 from orchestration.warehouse import Warehouse, replace_table
 from tests.conftest import HomeAt, TestHome
+from tests.test_guard import Street
 
 FIRST = datetime.fromisoformat("2026-06-01T09:00:00")
 SECOND = FIRST + timedelta(hours=6)
@@ -147,6 +149,7 @@ class World:
             earlier = ledger.rows_before(as_of)
         self.rows["raw.sends"] = earlier.select(*TABLES["raw.sends"]).to_dicts()
         with Warehouse(self.home.settings.warehouse).connect() as connection:
+            connection.execute(landing.TABLES)
             for name, schema in TABLES.items():
                 frame = pl.DataFrame(self.rows[name], schema=schema)
                 replace_table(connection, name, frame)
@@ -287,6 +290,24 @@ def test_a_send_whose_run_died_goes_out_only_if_decided_again(world):
     world.run(SECOND)
     assert world.outbox() == ["ada-email"]
     assert world.states()["bob-email"] == ("suppressed", "run_did_not_finish")
+
+
+def test_who_bought_since_waits_for_the_next_run_and_that_is_recorded(world):
+    for name in ("ada", "bob"):
+        world.decide(name, "email")
+    street = Street(world.home, ["ada", "bob"])
+    street.land(street.line("ada", "Order Completed"))
+    world.run()
+    assert world.outbox() == ["bob-email"]
+    assert world.states() == {
+        "ada-email": ("pending", "guard: Order Completed has landed since"),
+        "bob-email": ("sent", None),
+    }
+    stops = world.home.read("""
+        select send_id, channel, event, as_of, stopped_at >= landed_at as is_in_order
+        from activations.guard_stops
+    """)
+    assert stops.rows() == [("ada-email", "email", "Order Completed", FIRST, True)]
 
 
 def let_wait(world: World) -> None:

@@ -161,7 +161,12 @@ def run(
         channel=channel,
         destination=destination,
         as_of=as_of,
-        **{"renderer": RENDERER, "policy": NO_PAUSE, **options},
+        **{
+            "renderer": RENDERER,
+            "policy": NO_PAUSE,
+            "guard": lambda send_ids: {},
+            **options,
+        },
     )
     return states(ledger)
 

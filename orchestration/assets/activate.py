@@ -22,8 +22,9 @@ from orchestration.charts import bar_chart, markdown_table
 from orchestration.columns import documented
 from orchestration.resources import Home
 from orchestration.settings import Settings
+from orchestration.sources.guard import Guard
 from orchestration.sources.run_inputs import destinations_in_use
-from orchestration.warehouse import fetch_frame, replace_table
+from orchestration.warehouse import Connection, fetch_frame, replace_table
 
 OWNERS = ["lifecycle@example.com"]
 
@@ -184,6 +185,18 @@ DOUBTFUL = """
     where evidence_at is null or evidence_at <= $doubt
 """
 
+GUARD_STOPS = """
+    create table if not exists activations.guard_stops (
+        send_id varchar,
+        channel varchar,
+        message_id varchar,
+        event varchar,
+        landed_at timestamp,
+        stopped_at timestamp,
+        as_of timestamp
+    )
+"""
+
 COLUMNS = {
     "send_id": ("varchar", "Hash of enrollment, step and channel."),
     "enrollment_id": ("varchar", "The person's run through the journey."),
@@ -257,6 +270,16 @@ def tally(rows: pl.DataFrame) -> dict[str, Any]:
     }
 
 
+def record_stops(connection: Connection, stops: pl.DataFrame) -> None:
+    """Add what the guard kept back, and when it landed and was seen."""
+    connection.execute(GUARD_STOPS)
+    connection.register("stops", stops.to_arrow())
+    connection.execute(
+        "insert into activations.guard_stops by name select * from stops"
+    )
+    connection.unregister("stops")
+
+
 def record_doubtful(
     home: Home, ledger: Ledger, send_list: pl.DataFrame, as_of: datetime
 ) -> None:
@@ -308,6 +331,14 @@ def channel_asset(channel: str) -> dg.AssetsDefinition:
             run = fetch_frame(connection, RUN).row(0, named=True)
             balances = fetch_frame(connection, BALANCES)
             send_list = fetch_frame(connection, SEND_LIST, {"channel": channel})
+        guard = Guard(
+            home.warehouse,
+            settings.landing,
+            send_list.select(
+                *("send_id", "enrollment_id", "profile_id", "identifier", "address")
+            ),
+            since=None if home.as_of else run["as_of"],
+        )
         with home.ledger() as ledger:
             if run["is_newest"]:
                 assert_balanced(balances)
@@ -327,6 +358,7 @@ def channel_asset(channel: str) -> dg.AssetsDefinition:
                             currency=run["base_currency"],
                             content=settings.content,
                         ),
+                        guard=guard,
                         as_of=run["as_of"],
                     )
             else:
@@ -334,6 +366,12 @@ def channel_asset(channel: str) -> dg.AssetsDefinition:
             rows = ledger.run_rows(run["as_of"], channel)
         with home.warehouse.connect() as connection:
             replace_table(connection, f"activations.{channel}", rows)
+            record_stops(
+                connection,
+                guard.stops().with_columns(
+                    channel=pl.lit(channel), as_of=pl.lit(run["as_of"], pl.Datetime)
+                ),
+            )
         home.record(context)
         unsent = rows.filter(pl.col("state") != "sent")
         if not unsent.is_empty():
