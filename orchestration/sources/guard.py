@@ -7,7 +7,7 @@ known by then. A message is about a person if it holds any of their identifiers,
 of somebody who another such message says is them.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import polars as pl
 
 from orchestration.settings import wall_clock
 from orchestration.sources.folder import FoundFile, find_files
-from orchestration.sources.landing import TABLES, land
+from orchestration.sources.landing import TABLES, is_known, known_paths, land
 from orchestration.warehouse import Connection, Warehouse, fetch_frame
 
 STOPS_SCHEMA: Mapping[str, pl.DataType | type[pl.DataType]] = {
@@ -195,7 +195,7 @@ class Guard:
         """
         listing = [file for file in find_files(self._landing) if not file.problem]
         if listing != self._listing:
-            self._look()
+            self._look(listing)
             self._listing = listing
         stopped = self._stops.keys() & set(send_ids)
         self._stopped |= stopped
@@ -209,35 +209,40 @@ class Guard:
         rows = [self._stops[send_id] for send_id in sorted(self._stopped)]
         return pl.DataFrame(rows, schema=STOPS_SCHEMA)
 
-    def _look(self) -> None:
+    def _look(self, listing: Iterable[FoundFile]) -> None:
         """Hold all that landed since against the sends; a stop that was found stays."""
         now = wall_clock()
-        with (
-            self._warehouse.connect(read_only=True) as tables,
-            Warehouse(Path(":memory:")).connect() as news,
-        ):
-            news.execute(TABLES)
-            for table, query in READ.items():
-                copy(news, table, fetch_frame(tables, query))
-            land(news, self._landing, now)
-            self._forget_what_was_read(tables, news)
-            if self._since:
-                bounds = {"since": self._since, "now": now}
-                copy(news, "raw.events", fetch_frame(tables, LATECOMERS, bounds))
-            news.execute(NEWS)
-            if news.execute("select count(*) from news").fetchall() == [(0,)]:
+        bounds = {"since": self._since or now, "now": now}
+        with self._warehouse.connect(read_only=True) as tables:
+            latecomers = fetch_frame(tables, LATECOMERS, bounds)
+            paths = known_paths(tables)
+            if latecomers.is_empty() and all(is_known(file, paths) for file in listing):
                 return
-            tables.register("sends", self._sends.to_arrow())
-            news.register("identifiers", fetch_frame(tables, IDENTIFIERS).to_arrow())
-            news.register("meanings", fetch_frame(tables, MEANINGS).to_arrow())
-            for table, owner, texts in (
-                ("watched_keys", "send_id", "select * from identifiers"),
-                ("news_keys", "line_id", TEXTS),
-            ):
-                keys = KEYS.format(owner=owner, texts=texts)
-                news.execute(f"create temp table {table} as {keys}")
-            for stop in fetch_frame(news, STOPS).to_dicts():
-                self._stops.setdefault(stop["send_id"], {**stop, "stopped_at": now})
+            with Warehouse(Path(":memory:")).connect() as news:
+                self._read(tables, news, latecomers)
+                for stop in fetch_frame(news, STOPS).to_dicts():
+                    self._stops.setdefault(stop["send_id"], {**stop, "stopped_at": now})
+
+    def _read(
+        self, tables: Connection, news: Connection, latecomers: pl.DataFrame
+    ) -> None:
+        """Bring news, whom they are about and whom the sends are to, into `news`."""
+        news.execute(TABLES)
+        for table, query in READ.items():
+            copy(news, table, fetch_frame(tables, query))
+        land(news, self._landing, wall_clock())
+        self._forget_what_was_read(tables, news)
+        copy(news, "raw.events", latecomers)
+        tables.register("sends", self._sends.to_arrow())
+        news.register("identifiers", fetch_frame(tables, IDENTIFIERS).to_arrow())
+        news.register("meanings", fetch_frame(tables, MEANINGS).to_arrow())
+        news.execute(NEWS)
+        for table, owner, texts in (
+            ("watched_keys", "send_id", "select * from identifiers"),
+            ("news_keys", "line_id", TEXTS),
+        ):
+            keys = KEYS.format(owner=owner, texts=texts)
+            news.execute(f"create temp table {table} as {keys}")
 
     def _forget_what_was_read(self, tables: Connection, news: Connection) -> None:
         """A file that grew is read whole; what it held before is no news."""

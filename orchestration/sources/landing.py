@@ -8,7 +8,7 @@ object to is read again on its own, line by line. Which lines are good is decide
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -156,8 +156,7 @@ def land(connection: Connection, landing: Path, landed_at: datetime) -> Landed:
     found = [
         file
         for file in listing
-        if file.path not in problems
-        and (file.byte_count, file.modified_ns) != paths.get(file.path, NO_PATH)[1:]
+        if file.path not in problems and not is_known(file, paths)
     ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         prefixes = [paths.get(file.path, NO_PATH)[1] for file in found]
@@ -219,6 +218,11 @@ def known_paths(connection: Connection) -> dict[str, tuple[str, int, int]]:
         "select path, file_id, byte_count, modified_ns from raw.landing_paths"
     ).fetchall()
     return {path: (file_id, size, changed) for path, file_id, size, changed in rows}
+
+
+def is_known(file: FoundFile, paths: Mapping[str, tuple[str, int, int]]) -> bool:
+    """Whether a file lies where one of its size and time of change was read."""
+    return (file.byte_count, file.modified_ns) == paths.get(file.path, NO_PATH)[1:]
 
 
 def pick_new_files(
