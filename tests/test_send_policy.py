@@ -462,8 +462,16 @@ def test_what_waits_has_reached_nobody_yet(town: Town) -> None:
         ),
         (
             "update seeds.decision_rules set limit_value = null "
-            "where rule = 'frequency_cap'",
-            "decision_rules.csv, frequency_cap: limit_value is missing",
+            "where rule = 'global_control'",
+            "decision_rules.csv, global_control: limit_value is missing",
+        ),
+        (
+            "insert into seeds.frequency_caps values ('fax', null, 24, 2)",
+            "frequency_caps.csv, fax: the channel is one of channel_rules.csv",
+        ),
+        (
+            "insert into seeds.frequency_caps values (null, null, 24, null)",
+            "frequency_caps.csv, all channels: the channel is one of",
         ),
         (
             "delete from seeds.channel_rules where channel = 'sms'",
@@ -1093,3 +1101,74 @@ def test_two_messages_of_one_campaign_are_two(town: Town) -> None:
     contacts: pl.DataFrame = town.lab.read("from decisions.recent_contacts")
     assert contacts.height == 2
     assert town.verdicts("ann")["push_reminder", "push"] == ("held", "frequency_cap")
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_no_window_holds_more_messages_than_a_cap_allows(town: Town, seed: int) -> None:
+    """Caps by channel, by class and of one message, which is a gap between two."""
+    chance = random.Random(seed)
+    caps = [
+        (None, "marketing", 24, 3),
+        (None, "marketing", 1.5, 1),
+        ("sms", None, 60, 1),
+        (None, "transactional", 12, 1),
+    ]
+    town.lab.change("delete from seeds.frequency_caps")
+    for cap in caps:
+        town.lab.connection.execute(
+            "insert into seeds.frequency_caps values (?, ?, ?, ?)", cap
+        )
+    words = {
+        "mail": (["email"], "marketing"),
+        "text": (["sms"], "marketing"),
+        "push": (["push"], "marketing"),
+        "receipt": (["email"], "transactional"),
+        "code": (["sms"], "transactional"),
+    }
+    for word, (channels, message_class) in words.items():
+        found(town, word, channels, message_class, steps=4)
+    people = [f"p{number}" for number in range(6)]
+    foreign = []
+    for name in people:
+        town.move_in(name, channels=CHANNELS, consents=CHANNELS)
+        for number in range(4):
+            at = NOON + chance.uniform(-30, 0) * HOUR
+            message_class = chance.choice(["marketing", "transactional"])
+            foreign.append((name, "email", message_class, at))
+            town.meet_message(
+                name,
+                "delivered",
+                at,
+                email_id=f"{name}-{number}",
+                message_class=message_class,
+            )
+    now = NOON
+    for name in people:
+        for word in words:
+            town.want(name, word, NOON - chance.uniform(1, 20) * HOUR)
+    while now < NOON + 2 * DAY:
+        town.run(now)
+        now += chance.choice([0.4, 1, 1.6, 3, 6, 11]) * HOUR
+    sent = town.lab.read(
+        "select profile_id, channel, message_class, as_of from decisions.send_list"
+    ).rows()
+    assert len(sent) > 15
+    held = town.lab.read(
+        "select distinct reason from decisions.decisions where verdict = 'held'"
+    )
+    assert "frequency_cap" in held["reason"]
+    for channel, message_class, hours, limit in caps:
+        for name, its_channel, its_class, at in sent:
+            if channel not in (None, its_channel):
+                continue
+            if message_class not in (None, its_class):
+                continue
+            window = [
+                1
+                for other, other_channel, other_class, then in [*sent, *foreign]
+                if other == name
+                and channel in (None, other_channel)
+                and message_class in (None, other_class)
+                and at - hours * HOUR < then <= at
+            ]
+            assert len(window) <= limit, (channel, message_class, hours, name, at)

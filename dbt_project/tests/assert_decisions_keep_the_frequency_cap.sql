@@ -1,4 +1,4 @@
--- Nobody gets a marketing message in this run who had as many as the cap allows.
+-- Nobody gets a message in this run who had as many as a cap allows.
 {{ config(meta={'dagster': {'ref': {'name': 'send_list'}}}) }}
 
 with
@@ -9,23 +9,30 @@ run as (
 
 ),
 
-capped as (
+full_caps as (
 
     select
         profile_id,
-        count(*) as contact_count
+        cap_channel,
+        cap_class
     from {{ ref('recent_contacts') }}
-    group by profile_id
+    group by
+        profile_id,
+        cap_channel,
+        cap_class,
+        window_hours,
+        limit_value
+    having count(distinct contact_id) >= limit_value
 
 )
 
-select
-    send_list.send_id,
-    capped.contact_count
+select send_list.send_id
 from {{ ref('send_list') }} as send_list
 inner join run on send_list.as_of = run.as_of
-inner join capped on send_list.profile_id = capped.profile_id
-where
-    send_list.message_class = 'marketing'
-    and send_list.decision_id is not null
-    and capped.contact_count >= {{ decision_rule('frequency_cap', 'limit_value') }}
+inner join full_caps
+    on
+        send_list.profile_id = full_caps.profile_id
+        and send_list.channel = coalesce(full_caps.cap_channel, send_list.channel)
+        and send_list.message_class
+        = coalesce(full_caps.cap_class, send_list.message_class)
+where send_list.decision_id is not null

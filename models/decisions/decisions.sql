@@ -89,16 +89,41 @@ find_busy as (
 
 ),
 
+list_knobs as (
+
+    select
+        rule_order as place,
+        concat_ws(
+            ' ',
+            rule,
+            verdict,
+            for_marketing,
+            for_transactional,
+            coalesce(cast(window_hours as varchar), ''),
+            coalesce(cast(limit_value as varchar), '')
+        ) as knobs
+    from rules
+    union all
+    select
+        0 as place,
+        concat_ws(
+            ' ',
+            'cap',
+            coalesce(channel, 'all'),
+            coalesce(message_class, 'all'),
+            window_hours,
+            limit_value
+        ) as knobs
+    from {{ ref('frequency_caps') }}
+
+),
+
 fingerprint_rules as (
 
     select
-        md5(cast({{ ordered_list(
-            "rule || ' ' || verdict || ' ' || for_marketing || ' ' || for_transactional"
-            ~ " || ' ' || coalesce(cast(window_hours as varchar), '')"
-            ~ " || ' ' || coalesce(cast(limit_value as varchar), '')",
-            'rule_order asc'
-        ) }} as varchar)) as rules_hash
-    from rules
+        md5(cast({{ ordered_list('knobs', 'place asc, knobs asc') }} as varchar))
+            as rules_hash
+    from list_knobs
 
 ),
 

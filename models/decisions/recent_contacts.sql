@@ -1,6 +1,6 @@
--- One row per marketing message that reached out to a profile within the window of the
--- frequency cap: our own sends and those of other tools. What waits to be delivered has
--- reached nobody yet, and is judged before it does.
+-- One row per message that reached out to a profile and frequency cap that counts it
+-- still: our own sends and those of other tools. What waits to be delivered has reached
+-- nobody yet, and is judged before it does.
 with
 
 run as (
@@ -12,7 +12,7 @@ run as (
 sends as (
 
     select * from {{ ref('stg_sends') }}
-    where state in ('inflight', 'sent', 'unknown') and message_class = 'marketing'
+    where state in ('inflight', 'sent', 'unknown')
 
 ),
 
@@ -28,7 +28,6 @@ message_events as (
     where
         interaction in ('sent', 'delivered')
         and send_id is null
-        and message_class = 'marketing'
 
 ),
 
@@ -41,7 +40,12 @@ profile_events as (
 channel_rules as (
 
     select * from {{ ref('channel_rules') }}
-    where counts_to_frequency_cap
+
+),
+
+frequency_caps as (
+
+    select * from {{ ref('frequency_caps') }}
 
 ),
 
@@ -51,6 +55,7 @@ name_messages as (
     select
         profile_events.profile_id,
         message_events.channel,
+        message_events.message_class,
         message_events.occurred_at,
         coalesce(
             message_events.email_id,
@@ -66,6 +71,7 @@ name_messages as (
         partition by
             profile_events.profile_id,
             message_events.channel,
+            message_events.message_class,
             message_events.campaign_id,
             message_events.campaign_name,
             message_events.interaction
@@ -79,6 +85,7 @@ collect_contacts as (
     select
         enrollments.profile_id,
         sends.channel,
+        sends.message_class,
         sends.send_id as contact_id,
         sends.as_of as contacted_at
     from sends
@@ -89,28 +96,53 @@ collect_contacts as (
     select
         profile_id,
         channel,
+        message_class,
         contact_id,
         occurred_at as contacted_at
     from name_messages
 
 ),
 
-keep_window as (
+distinct_contacts as (
 
     select
-        collect_contacts.profile_id,
-        collect_contacts.channel,
-        collect_contacts.contact_id,
-        max(collect_contacts.contacted_at) as contacted_at
+        profile_id,
+        channel,
+        message_class,
+        contact_id,
+        max(contacted_at) as contacted_at
     from collect_contacts
-    inner join channel_rules on collect_contacts.channel = channel_rules.channel
+    group by 1, 2, 3, 4
+
+),
+
+-- a cap of no channel counts those whose messages interrupt
+keep_windows as (
+
+    select
+        contacts.profile_id,
+        caps.channel as cap_channel,
+        caps.message_class as cap_class,
+        caps.window_hours,
+        caps.limit_value,
+        contacts.channel,
+        contacts.contact_id,
+        contacts.contacted_at
+    from distinct_contacts as contacts
+    inner join channel_rules on contacts.channel = channel_rules.channel
+    inner join frequency_caps as caps
+        on
+            contacts.channel = coalesce(
+                caps.channel,
+                if(channel_rules.counts_to_frequency_cap, contacts.channel, null)
+            )
+            and contacts.message_class
+            = coalesce(caps.message_class, contacts.message_class)
     cross join run
     where
-        collect_contacts.contacted_at > {{ add_seconds(
-            'run.as_of', '-3600 * ' ~ decision_rule('frequency_cap', 'window_hours')
-        ) }}
-    group by 1, 2, 3
+        contacts.contacted_at
+        > {{ add_seconds('run.as_of', '-3600 * caps.window_hours') }}
 
 )
 
-select * from keep_window
+select * from keep_windows

@@ -1,7 +1,7 @@
 -- One row per rule that can stand against a message, as the seed has it; an error that
 -- says what to mend where rules and seeds do not fit: no rule ends in silence.
-{%- set windows = ['expired', 'high_stakes', 'post_purchase', 'frequency_cap'] %}
-{%- set limits = ['global_control', 'another_channel', 'frequency_cap'] %}
+{%- set windows = ['expired', 'high_stakes', 'post_purchase'] %}
+{%- set limits = ['global_control', 'another_channel'] %}
 with
 
 decision_rules as (
@@ -13,6 +13,12 @@ decision_rules as (
 channel_rules as (
 
     select * from {{ ref('channel_rules') }}
+
+),
+
+frequency_caps as (
+
+    select * from {{ ref('frequency_caps') }}
 
 ),
 
@@ -85,6 +91,20 @@ list_mistakes as (
         || ': needs_opt_in and counts_to_frequency_cap are true or false' as mistake
     from channel_rules
     where needs_opt_in is null or counts_to_frequency_cap is null
+
+    union all
+
+    select
+        'frequency_caps.csv, ' || coalesce(channel, 'all channels')
+        || ': the channel is one of channel_rules.csv or empty, the message_class '
+        || 'marketing, transactional or empty, window_hours and limit_value are more '
+        || 'than nothing' as mistake
+    from frequency_caps
+    where
+        coalesce(window_hours <= 0, true)
+        or coalesce(limit_value < 1, true)
+        or message_class not in ('marketing', 'transactional')
+        or channel not in (select channel_rules.channel from channel_rules)
 
     union all
 
