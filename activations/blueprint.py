@@ -352,6 +352,7 @@ class Journey(Part):
     description: str = Field(min_length=1)
     version: Count = Field(ge=1)
     message_class: Literal["marketing", "transactional"]
+    purpose: Annotated[str, Field(min_length=1)] | None = None
     priority: Count = Field(ge=1)
     holdout: Rate = 0.0
     entry: Entry
@@ -834,6 +835,7 @@ JOURNEY_SCHEMA = pl.Schema(
         "definition_hash": pl.String(),
         "description": pl.String(),
         "message_class": pl.String(),
+        "purpose": pl.String(),
         "priority": pl.Int64(),
         "holdout_rate": pl.Float64(),
         "minimum_order_count": pl.Int64(),
@@ -930,6 +932,7 @@ def _journey_row(journey: Journey) -> dict[str, object]:
         "definition_hash": journey.definition_hash,
         "description": " ".join(journey.description.split()),
         "message_class": journey.message_class,
+        "purpose": journey.purpose,
         "priority": journey.priority,
         "holdout_rate": journey.holdout,
         "minimum_order_count": journey.entry.minimum_orders,

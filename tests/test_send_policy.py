@@ -1172,3 +1172,87 @@ def test_no_window_holds_more_messages_than_a_cap_allows(town: Town, seed: int) 
                 and at - hours * HOUR < then <= at
             ]
             assert len(window) <= limit, (channel, message_class, hours, name, at)
+
+
+def consent(town: Town, name: str, channel: str, purpose: str, status: str) -> None:
+    """A permission, or a no."""
+    town.lab.put(
+        "profiles.consents",
+        [
+            {
+                "profile_id": name,
+                "channel": channel,
+                "purpose": purpose,
+                "status": status,
+                "message_id": f"{name}-{channel}-{purpose}",
+                "updated_at": NOON - 2 * HOUR,
+            }
+        ],
+    )
+
+
+def test_a_no_to_one_topic_stops_its_journeys_alone(town: Town) -> None:
+    found(town, "letter", ["email"], purpose="Newsletter")
+    found(town, "word", ["email"])
+    people = {
+        "ann": ("marketing:newsletter", "denied"),
+        "bob": ("newsletter", "denied"),
+        "cem": ("marketing:drops", "denied"),
+        # said yes to this alone
+        "dee": ("newsletter", "granted"),
+    }
+    for name, (purpose, status) in people.items():
+        consents = [] if status == "granted" else CHANNELS
+        town.move_in(name, channels=CHANNELS, consents=consents)
+        consent(town, name, "email", purpose, status)
+    verdicts = {}
+    for word in ("letter", "word"):
+        for name in people:
+            town.want(name, word, NOON - HOUR)
+    town.run(NOON)
+    verdicts = {
+        (name, journey): (verdict, reason)
+        for name, journey, verdict, reason in town.lab.read("""
+            select profile_id, journey, verdict, reason from decisions.decisions
+        """).rows()
+    }
+    due, late = ("send", "due"), ("held", "arbitration")
+    assert verdicts == {
+        ("ann", "word"): due,
+        ("bob", "word"): due,
+        ("cem", "letter"): due,
+        ("cem", "word"): late,
+        ("dee", "letter"): due,
+        ("ann", "letter"): ("suppressed", "consent_denied"),
+        ("bob", "letter"): ("suppressed", "consent_denied"),
+        ("dee", "word"): ("suppressed", "consent_missing"),
+    }
+
+
+def test_who_complained_is_written_to_only_where_they_said_yes(town: Town) -> None:
+    found(town, "sorry", ["in_app"], "transactional")
+    found(town, "text", ["sms"], "transactional")
+    for name, word, channel, status in (
+        ("ann", "sorry", None, None),
+        ("bob", "sorry", "in_app", "granted"),
+        ("cem", "text", "sms", "granted"),
+        ("dee", "text", None, None),
+        ("eve", "text", None, None),
+    ):
+        town.move_in(name, channels=CHANNELS, consents=[])
+        if channel:
+            consent(town, name, channel, "marketing", status)
+        if name != "eve":
+            town.meet_message(name, "complained", NOON - DAY, channel="email")
+        town.want(name, word, NOON - HOUR)
+    town.run(NOON)
+    verdicts = town.lab.read(
+        "select profile_id, verdict, reason from decisions.decisions order by all"
+    ).rows()
+    assert verdicts == [
+        ("ann", "suppressed", "consent_missing"),
+        ("bob", "send", "due"),
+        ("cem", "send", "due"),
+        ("dee", "suppressed", "consent_missing"),
+        ("eve", "send", "due"),
+    ]

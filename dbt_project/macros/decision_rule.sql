@@ -51,3 +51,8 @@
             where sends.state = 'pending'
         )
 {%- endmacro %}
+
+{# Whether a row of `consent_blocks` is about messages of a journey's purpose. #}
+{% macro is_of_purpose(purpose) -%}
+    consent_blocks.purpose in ('*', coalesce({{ purpose }}, ''))
+{%- endmacro %}

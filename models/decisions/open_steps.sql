@@ -102,6 +102,7 @@ list_steps as (
             )
         end as awaited_at,
         journeys.message_class,
+        journeys.purpose,
         journeys.priority,
         progress.last_step_position < steps.step_position as is_ahead,
         steps.*
@@ -158,6 +159,7 @@ find_closed as (
             list_steps.profile_id = consent_blocks.profile_id
             and list_steps.channel = consent_blocks.channel
             and list_steps.message_class = consent_blocks.message_class
+            and {{ is_of_purpose('list_steps.purpose') }}
 
     union all
 

@@ -16,6 +16,12 @@ possible_sends as (
 
 ),
 
+journeys as (
+
+    select * from {{ ref('stg_journeys') }}
+
+),
+
 rules as (
 
     select * from {{ ref('rules') }}
@@ -71,11 +77,13 @@ collect_hits as (
         consent_blocks.evidence_message_id,
         cast(null as varchar) as reason_detail
     from possible_sends
+    left join journeys on possible_sends.journey = journeys.journey
     inner join consent_blocks
         on
             possible_sends.profile_id = consent_blocks.profile_id
             and possible_sends.channel = consent_blocks.channel
             and possible_sends.message_class = consent_blocks.message_class
+            and {{ is_of_purpose('journeys.purpose') }}
 
     union all
 

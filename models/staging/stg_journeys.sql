@@ -15,6 +15,7 @@ name_fields as (
         definition_hash,
         description,
         message_class,
+        purpose,
         priority,
         holdout_rate,
         minimum_order_count,
