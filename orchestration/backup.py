@@ -29,7 +29,7 @@ UNFINISHED = ".unfinished"
 PARTIAL = ".rekindle.part"
 LEDGER_PARTIAL = "ledger.part"
 FORMAT = 1
-EXCLUDED = {"dbt", "published", "past", "dagster", "run.lock", "restoring"}
+EXCLUDED = {"dbt", "published", "past", "dry_run", "dagster", "run.lock", "restoring"}
 # Logs of our own files, copies of them half written, and what was set aside.
 LEFTOVER = re.compile(
     r"(ledger[.]sqlite|warehouse[.]duckdb)[.-].*|warehouse[.]tmp|ledger[.]part.*"

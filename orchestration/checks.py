@@ -39,7 +39,8 @@ def every_value_is_understood(home: Home) -> dg.AssetCheckResult:
 def send_list_equals_ledger(home: Home) -> dg.AssetCheckResult:
     """Every send ever listed is in the ledger, and nothing else is.
 
-    The dbt test of that name, run here without the seconds that dbt takes to start.
+    The dbt test of that name, run here without the seconds that dbt takes to start. What
+    a dry run lists goes into no ledger.
     """
     query = Template(SEND_LIST_EQUALS_LEDGER.read_text()).render(
         config=lambda **_settings: "",
@@ -49,5 +50,6 @@ def send_list_equals_ledger(home: Home) -> dg.AssetCheckResult:
     with home.warehouse.connect(read_only=True) as connection:
         unequal = fetch_frame(connection, query)
     return dg.AssetCheckResult(
-        passed=unequal.is_empty(), metadata={"unequal_count": unequal.height}
+        passed=home.dry_run or unequal.is_empty(),
+        metadata={"unequal_count": unequal.height},
     )

@@ -105,6 +105,26 @@ def run(
         print_summary(Console(), summary)
 
 
+@app.command("dry-run")
+def dry_run(as_of: AsOf = None, *, as_json: AsJson = False) -> None:
+    """Decide as a run would, and send nothing; print what would go out."""
+    from rich.console import Console
+
+    from orchestration.run import RunFailedError, run_loop
+    from orchestration.summary import print_summary, summarise
+
+    settings = Settings()
+    try:
+        run_id = run_loop(settings, parse_as_of(as_of), dry_run=True)
+        summary = summarise(settings, run_id)
+    except RunFailedError as error:
+        fail(error)
+    if as_json:
+        print_json(summary.as_dict())
+    else:
+        print_summary(Console(), summary)
+
+
 @app.command()
 def demo(
     days: Annotated[

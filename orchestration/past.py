@@ -1,7 +1,7 @@
 """A warehouse of its own for a moment that the main one has left behind.
 
 The main warehouse goes forward only. What a run for an older moment needs of it is
-copied; it writes to nothing else of the home.
+copied; it writes to nothing else of the home. So does a dry run.
 """
 
 import os
@@ -44,7 +44,7 @@ NOT_COPIED = {"raw.built_tables", "raw.loaded_seeds"}
 
 
 class PastError(Exception):
-    """A run for a moment of the past was asked for that cannot be one."""
+    """A run beside the main warehouse was asked for that cannot be one."""
 
 
 def newest_as_of(warehouse: Warehouse) -> datetime | None:
@@ -91,6 +91,8 @@ def begin_past(settings: Settings, as_of: datetime) -> Warehouse:
     shutil.rmtree(settings.past_work, ignore_errors=True)
     warehouse = Warehouse.of(settings, settings.past_work / settings.warehouse.name)
     with warehouse.connect() as connection:
+        if not settings.warehouse.exists():
+            return warehouse
         connection.execute(
             f"attach '{quoted(settings.warehouse)}' as current (read_only)"
         )

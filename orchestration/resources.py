@@ -30,7 +30,7 @@ from orchestration.moment import (
     record_built,
     refuse_mixture,
 )
-from orchestration.past import begin_past, is_past
+from orchestration.past import PastError, begin_past, is_past
 from orchestration.recovery import fail_dead_runs, home_lock, show_at_work
 from orchestration.settings import Settings, wall_clock
 from orchestration.warehouse import Warehouse
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 
-PAST = "past"
-"""The tag of a run that built a warehouse of the past: the file."""
+ASIDE = "aside"
+"""The tag of a run that built a warehouse of its own: the file."""
 
 
 class Home(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -57,8 +57,12 @@ class Home(dg.ConfigurableResource):  # type: ignore[type-arg]
         default=False,
         description="Look from a moment to come; runs before it then send nothing.",
     )
+    dry_run: bool = Field(
+        default=False,
+        description="Decide, and send nothing: the tables go into a file of their own.",
+    )
     _moment: datetime = PrivateAttr()
-    _is_past: bool = PrivateAttr(default=False)
+    _is_aside: bool = PrivateAttr(default=False)
 
     @property
     def moment(self) -> datetime:
@@ -71,22 +75,27 @@ class Home(dg.ConfigurableResource):  # type: ignore[type-arg]
         return Settings()
 
     @property
-    def is_past(self) -> bool:
-        """Whether the run builds a warehouse of the past, and writes nothing else."""
-        return self._is_past
+    def is_aside(self) -> bool:
+        """Whether the run builds a warehouse of its own, and writes nothing else.
+
+        A dry run does, and one for a moment of the past.
+        """
+        return self._is_aside
 
     @property
     def warehouse(self) -> Warehouse:
         """The warehouse that the run builds."""
         settings = self.settings
-        if not self.is_past:
+        if not self.is_aside:
             return Warehouse.of(settings)
         return Warehouse.of(settings, settings.past_work / settings.warehouse.name)
 
     @property
     def published(self) -> Path:
         """Where the warehouse goes that the run has built."""
-        if self.is_past:
+        if self.dry_run:
+            return self.settings.dry_run
+        if self.is_aside:
             return self.settings.past_warehouse(self.moment)
         return self.settings.published
 
@@ -94,11 +103,11 @@ class Home(dg.ConfigurableResource):  # type: ignore[type-arg]
     def estimators(self) -> Path:
         """Where the run finds and leaves estimators."""
         settings = self.settings
-        return (settings.past_work if self.is_past else settings.root) / "estimators"
+        return (settings.past_work if self.is_aside else settings.root) / "estimators"
 
     def ledger(self) -> AbstractContextManager[Ledger]:
-        """The ledger, opened; for a run of the past a copy that is gone afterwards."""
-        opened = opened_copy if self.is_past else Ledger
+        """The ledger, opened; for a run aside a copy that is gone afterwards."""
+        opened = opened_copy if self.is_aside else Ledger
         return opened(self.settings.ledger)
 
     @contextmanager
@@ -116,8 +125,8 @@ class Home(dg.ConfigurableResource):  # type: ignore[type-arg]
             prune_runs(instance, wall_clock() - kept)
             self._moment = self.begin(run)
             tags = {"as_of": f"{self.moment.isoformat()}Z"}
-            if self.is_past:
-                tags[PAST] = str(self.published)
+            if self.is_aside:
+                tags[ASIDE] = str(self.published)
                 begin_past(settings, self.moment)
             instance.add_run_tags(run.run_id, tags)
             try:
@@ -146,7 +155,9 @@ class Home(dg.ConfigurableResource):  # type: ignore[type-arg]
             built = built_assets(run, graph)
             refuse_mixture(self.warehouse, graph, built, as_of)
             is_whole = built == graph.materializable_asset_keys
-        self._is_past = is_past(
+        if self.dry_run and not is_whole:
+            raise PastError("a dry run is built whole; start the job `loop`")
+        self._is_aside = self.dry_run or is_past(
             self.settings, as_of, is_stated=bool(self.as_of), is_whole=is_whole
         )
         return as_of

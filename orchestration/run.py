@@ -76,7 +76,11 @@ def refuse_unwritable(root: Path) -> None:
 
 
 def run_loop(
-    settings: Settings, as_of: datetime | None = None, *, allow_future: bool = False
+    settings: Settings,
+    as_of: datetime | None = None,
+    *,
+    allow_future: bool = False,
+    dry_run: bool = False,
 ) -> str:
     """Run the loop once and record it in the home's Dagster instance; returns its id.
 
@@ -99,11 +103,9 @@ def run_loop(
     from orchestration.definitions import defs
 
     loop = defs.resolve_job_def("loop")
-    home = (
-        {"config": {"as_of": as_of.isoformat(), "allow_future": allow_future}}
-        if as_of
-        else {}
-    )
+    config: dict[str, object] = {"dry_run": dry_run}
+    if as_of:
+        config |= {"as_of": as_of.isoformat(), "allow_future": allow_future}
     log = settings.dagster_home / "run.log"
     with (
         naming_a_full_disk(settings.root),
@@ -112,7 +114,10 @@ def run_loop(
     ):
         run = instance.create_run_for_job(
             loop,
-            run_config={"resources": {"home": home}, "loggers": {"progress": {}}},
+            run_config={
+                "resources": {"home": {"config": config}},
+                "loggers": {"progress": {}},
+            },
             remote_job_origin=job_origin(loop.name),
         )
         result = execute_run(InMemoryJob(loop), run, instance)

@@ -377,8 +377,13 @@ class Settings(BaseSettings):
         return self.past / f"{as_of:%Y%m%dT%H%M%S%fZ}" / self.warehouse.name
 
     @property
+    def dry_run(self) -> Path:
+        """The warehouse that the newest dry run left."""
+        return self.root / "dry_run" / self.warehouse.name
+
+    @property
     def past_work(self) -> Path:
-        """Where a warehouse of the past is built, until it is whole."""
+        """Where a warehouse beside the main one is built, until it is whole."""
         return self.past / ".building"
 
     @property

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from rich.console import Console
 
-from orchestration.resources import PAST
+from orchestration.resources import ASIDE
 from orchestration.settings import Settings
 from orchestration.sources.receipts import RECEIPTS
 from orchestration.terminal import print_frame
@@ -70,6 +70,22 @@ SENT = """
     order by channel asc, state asc, reason asc nulls first
 """
 
+LISTED = """
+    select journey, step, channel, count(*) as messages
+    from (
+        select journey, step, channel
+        from decisions.send_list
+        inner join raw.current_run on send_list.as_of = current_run.as_of
+        union all
+        select journey, step, channel
+        from decisions.send_list
+        semi join (from decisions.deliverable_sends where is_deliverable)
+            using (send_id)
+    )
+    group by all
+    order by all
+"""
+
 UNSENT = """
     select decisions.verdict, decisions.reason, count(*) as messages
     from decisions.candidates
@@ -103,10 +119,12 @@ class Summary:
     warehouse: Path
     as_of: datetime
     is_newest: bool
+    is_dry: bool
     seconds: float
     landed: pl.DataFrame
     rejected: pl.DataFrame
     moved: pl.DataFrame
+    listed: pl.DataFrame
     sent: pl.DataFrame
     unsent: pl.DataFrame
     warnings: list[Warned]
@@ -117,11 +135,13 @@ class Summary:
             "run_id": self.run_id,
             "as_of": f"{self.as_of.isoformat()}Z",
             "is_newest": self.is_newest,
+            "is_dry": self.is_dry,
             "warehouse": str(self.warehouse),
             "seconds": round(self.seconds, 1),
             "landed": self.landed.to_dicts()[0],
             "rejected": self.rejected.to_dicts(),
             "moved": self.moved.to_dicts(),
+            "listed": self.listed.to_dicts(),
             "sent": self.sent.to_dicts(),
             "unsent": self.unsent.to_dicts(),
             "warnings": [vars(warned) for warned in self.warnings],
@@ -141,8 +161,8 @@ def summarise(settings: Settings, run_id: str) -> Summary:
     if record is None or record.start_time is None or record.end_time is None:
         raise LookupError(f"Dagster knows no end of run {run_id}")
     began_at = datetime.fromtimestamp(int(record.start_time), UTC).replace(tzinfo=None)
-    past = record.dagster_run.tags.get(PAST)
-    warehouse = Path(past) if past else settings.published
+    aside = record.dagster_run.tags.get(ASIDE)
+    warehouse = Path(aside) if aside else settings.published
     with Warehouse(warehouse).connect(read_only=True) as connection:
         run = fetch_frame(connection, RUN).row(0, named=True)
         return Summary(
@@ -150,6 +170,7 @@ def summarise(settings: Settings, run_id: str) -> Summary:
             warehouse=warehouse,
             as_of=run["as_of"],
             is_newest=run["is_newest"],
+            is_dry=warehouse == settings.dry_run,
             seconds=record.end_time - record.start_time,
             landed=fetch_frame(
                 connection,
@@ -158,6 +179,7 @@ def summarise(settings: Settings, run_id: str) -> Summary:
             ),
             rejected=fetch_frame(connection, REJECTED, {"began_at": began_at}),
             moved=fetch_frame(connection, MOVED),
+            listed=fetch_frame(connection, LISTED),
             sent=fetch_frame(connection, SENT),
             unsent=fetch_frame(connection, UNSENT),
             warnings=warnings,
@@ -202,7 +224,9 @@ def print_summary(console: Console, summary: Summary) -> None:
     if summary.is_newest:
         for title, frame in (
             ("Who moved phase", summary.moved),
-            ("What went out", summary.sent),
+            ("What would go out", summary.listed)
+            if summary.is_dry
+            else ("What went out", summary.sent),
             ("What did not, and why", summary.unsent),
         ):
             if frame.is_empty():
@@ -214,6 +238,8 @@ def print_summary(console: Console, summary: Summary) -> None:
             "A newer run exists: nothing was decided, nothing sent. The tables as of "
             f"then: {summary.warehouse}"
         )
+    if summary.is_dry:
+        say(f"Nothing was sent or kept. The tables: {summary.warehouse}")
     for reason, count in summary.rejected.iter_rows():
         say(f"Warning: raw.rejected_events: {reason}: lines rejected: {count:,}")
     for warning in summary.warnings:

@@ -163,10 +163,12 @@ def test_assets_selected_in_the_ui_are_built_for_the_moment_of_their_tables(
     with dg.DagsterInstance.ephemeral() as instance:
 
         def attempt(
-            *selected: list[str], as_of: datetime | None = None
+            *selected: list[str], as_of: datetime | None = None, dry_run: bool = False
         ) -> tuple[str | None, str | None]:
             """The moment that Dagster shows, and what was said against the run."""
-            stated = {"config": {"as_of": as_of.isoformat()}} if as_of else {}
+            stated = {"config": {"dry_run": dry_run}}
+            if as_of:
+                stated["config"]["as_of"] = as_of.isoformat()
             result = job.execute_in_process(
                 run_config={"resources": {"home": stated}},
                 asset_selection=[dg.AssetKey(path) for path in selected],
@@ -183,6 +185,8 @@ def test_assets_selected_in_the_ui_are_built_for_the_moment_of_their_tables(
         assert attempt(*SCORED, as_of=newest) == (shown, None)
         _, refused = attempt(*SCORED, as_of=newest + timedelta(hours=1))
         assert f"was built for {shown}" in str(refused)
+        _, refused = attempt(*SCORED, dry_run=True)
+        assert "a dry run is built whole" in str(refused)
         _, refused = attempt(["activations", "email"])
         assert "what goes out is judged by the hour" in str(refused)
     assert fingerprints(home.settings.warehouse) == before

@@ -45,7 +45,7 @@ def hashes(home: TestHome) -> dict[str, str]:
         for path in root.rglob("*")
         if path.is_file()
         and (name := path.relative_to(root).as_posix()).split("/")[0]
-        not in {"dagster", "dbt", "past", "run.lock"}
+        not in {"dagster", "dbt", "past", "dry_run", "run.lock"}
     }
 
 
@@ -121,3 +121,27 @@ def test_a_killed_run_of_the_past_leaves_the_finished_one_and_nothing_more(
     with home_lock(home.settings):
         left = [path for path in home.settings.past.rglob("*") if path.is_file()]
     assert left == [finished]
+
+
+def test_a_dry_run_lists_what_the_run_sends_and_leaves_the_home_alone(
+    looked_back: tuple[TestHome, dict[str, str], dict[str, str], Path, str],
+) -> None:
+    home, before, *_ = looked_back
+    newest = home.read("select max(as_of) from raw.runs").item()
+    as_of = (newest + timedelta(hours=6)).isoformat()
+    told = home.rekindle("dry-run", "--as-of", as_of).stdout
+    assert "What would go out" in told
+    assert "Nothing was sent or kept" in told
+    assert hashes(home) == before
+    listed = (
+        f"select send_id from decisions.send_list where as_of = '{as_of}' order by 1"
+    )
+    dry = Warehouse(home.settings.dry_run).read(listed)["send_id"].to_list()
+    assert dry
+    home.run(as_of)
+    assert home.read(listed)["send_id"].to_list() == dry
+
+
+def test_a_dry_run_needs_no_run_before_it(home: TestHome) -> None:
+    begin_past(home.settings, moment("2026-01-01"))
+    assert not home.settings.warehouse.exists()

@@ -219,7 +219,7 @@ def land(
         home.warehouse.connect() as connection,
         home.ledger() as ledger,
     ):
-        if home.is_past:
+        if home.is_aside:
             sends = ledger.rows_before(as_of)
         else:
             assert_ledger_holds(home.settings, ledger, connection)
