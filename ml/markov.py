@@ -1,20 +1,27 @@
-"""Which channels a conversion could not do without: removal effects of a Markov chain.
+"""Which channels a conversion could not do without: removal effects of Markov chains.
 
-Solves the absorbing chain exactly and in one go; it neither simulates paths nor
-splits the credit of single conversions, which is the work of `attribution.credits`.
+Solves the absorbing chains themselves; it neither simulates paths nor splits the credit
+of single conversions, which is the work of `attribution.credits`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, eye_array
+from scipy.sparse.linalg import splu
 
-START = "(start)"
-CONVERSION = "(conversion)"
-NULL = "(null)"
+ORDERS = (1, 2, 3, 4)
 
 # Beyond this many decimals a float is noise that differs from one machine to another.
 DECIMALS = 12
+
+# Past this many states a factorisation fills up, and following the crowd is cheaper.
+LARGEST_FACTORED_CHAIN = 2000
 
 SCHEMA = pl.Schema(
     {
@@ -25,73 +32,168 @@ SCHEMA = pl.Schema(
     }
 )
 
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
-def removal_effects(transitions: pl.DataFrame) -> pl.DataFrame:
+
+def removal_effects(
+    paths: pl.DataFrame, orders: Sequence[int] = ORDERS
+) -> pl.DataFrame:
     """The share of conversions lost when every path through a channel fails.
 
-    `transitions` counts steps (`from_state`, `to_state`, `transition_count`) of an
-    order-1 chain between `(start)`, the channels, `(conversion)` and `(null)`. One row
-    per channel comes back; `share` is its effect over the sum of all effects, null
-    when nothing converts.
+    `paths` holds a row per sequence of `channels` (a list, oldest first), how often it
+    ended in a conversion (`conversion_count`) and how often it led nowhere
+    (`non_conversion_count`). One row per order and channel comes back; `share` is its
+    effect over the sum of all effects, null when nothing converts.
 
-    Removing a channel sends all who would enter it to `(null)` (Anderl et al., 2016).
-    The conversions lost are those that pass through it at least once: with
-    N = (I - Q)^-1, the channel is ever visited with probability N[start, c] / N[c, c]
-    (Kemeny and Snell, Finite Markov Chains, 1960) and converts from there with h[c].
+    A chain of order k remembers the last k channels, or all of them while there are
+    fewer. Removing a channel sends all who would enter it to where nothing converts
+    (Anderl et al., 2016). From an order of the longest path on, the effect of a channel
+    is the share of conversions whose path touches it.
 
-    >>> steps = [("(start)", "email", 4), ("email", "(conversion)", 1),
-    ...          ("email", "(null)", 3)]
-    >>> columns = ["from_state", "to_state", "transition_count"]
-    >>> effects = removal_effects(pl.DataFrame(steps, schema=columns, orient="row"))
-    >>> effects.row(0)
+    >>> paths = pl.DataFrame({
+    ...     "channels": [["email"]],
+    ...     "conversion_count": [1],
+    ...     "non_conversion_count": [3],
+    ... })
+    >>> removal_effects(paths, orders=[1]).row(0)
     (1, 'email', 1.0, 1.0)
     """
-    channels = _channels(transitions)
+    paths = paths.filter(
+        pl.col("conversion_count") + pl.col("non_conversion_count") > 0
+    )
+    channels = sorted(paths["channels"].explode().drop_nulls().unique())
     if not channels:
         return pl.DataFrame(schema=SCHEMA)
-
-    states = [START, *channels]
-    between, to_conversion = _probabilities(transitions, states)
-    visits = np.linalg.inv(np.eye(len(states)) - between)
-    converts = visits @ to_conversion
-    ever_visited = visits[0, 1:] / np.diag(visits)[1:]
-    lost = ever_visited * converts[1:]
-
-    effects = np.zeros(len(channels)) if converts[0] == 0 else lost / converts[0]
-    effects = effects.clip(0, 1).round(DECIMALS)
-    total = effects.sum()
-    shares = [None if total == 0 else effect / total for effect in effects.tolist()]
-    return pl.DataFrame(
-        {
-            "markov_order": [1] * len(channels),
-            "channel": channels,
-            "removal_effect": effects,
-            "share": shares,
-        },
-        schema=SCHEMA,
-    ).with_columns(pl.col("share").round(DECIMALS))
+    grams = _count_grams(paths, channels, max(orders))
+    effects = [_effects_of_order(grams, len(channels), order) for order in orders]
+    return (
+        pl.DataFrame(
+            {
+                "markov_order": np.repeat(orders, len(channels)),
+                "channel": channels * len(orders),
+                "removal_effect": np.concatenate(effects).round(DECIMALS),
+            }
+        )
+        .with_columns(
+            total=pl.col("removal_effect").sum().over("markov_order").replace(0, None)
+        )
+        .with_columns(
+            share=(pl.col("removal_effect") / pl.col("total")).round(DECIMALS)
+        )
+        .select(SCHEMA.names())
+        .cast(SCHEMA)
+    )
 
 
-def _channels(transitions: pl.DataFrame) -> list[str]:
-    """The states between start and end, in the one order every run agrees on."""
-    states = {*transitions["from_state"], *transitions["to_state"]}
-    return sorted(states - {START, CONVERSION, NULL})
+@dataclass
+class Grams:
+    """How often the last channels of a path were followed by one more, or by its end.
+
+    The last channels are one number, a digit each, the newest the lowest; 0 stands
+    before the first. So the remainder of a division forgets the oldest of them.
+    """
+
+    base: int
+    steps: pl.DataFrame
+    ends: pl.DataFrame
+
+    def of_order(self, order: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Steps (`before`, `after`, `count`), ends (`before`, `converted`, `count`)."""
+        memory = self.base**order
+        steps = self.steps.group_by(gram=pl.col("gram") % (memory * self.base)).sum()
+        ends = self.ends.group_by(before=pl.col("gram") % memory).sum()
+        return steps.select(
+            before=pl.col("gram") // self.base,
+            after=pl.col("gram") % memory,
+            count="count",
+        ), ends.select("before", "converted", "count")
 
 
-def _probabilities(
-    transitions: pl.DataFrame, states: list[str]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Step probabilities between the passing states, and from each to conversion."""
-    index = {state: row for row, state in enumerate(states)}
-    columns = {**index, CONVERSION: len(states), NULL: len(states) + 1}
-    counts = np.zeros((len(states), len(columns)))
-    for from_state, to_state, count in transitions.select(
-        "from_state", "to_state", "transition_count"
-    ).iter_rows():
-        counts[index[from_state], columns[to_state]] += count
-    leaving = counts.sum(axis=1, keepdims=True)
-    if (leaving == 0).any():
-        stuck = [state for state, row in index.items() if leaving[row, 0] == 0]
-        raise ValueError(f"no step leads on from {', '.join(stuck)}")
-    probabilities = counts / leaving
-    return probabilities[:, : len(states)], probabilities[:, len(states)]
+def _count_grams(paths: pl.DataFrame, channels: list[str], memory: int) -> Grams:
+    """Every step of every path, with as many channels before it as are remembered."""
+    base = len(channels) + 1
+    if base ** (memory + 1) > np.iinfo(np.int64).max:
+        raise ValueError(
+            f"{len(channels)} channels are too many for a memory of {memory} of them"
+        )
+    converted = paths["conversion_count"].cast(pl.Int64).to_numpy()
+    count = converted + paths["non_conversion_count"].cast(pl.Int64).to_numpy()
+    lengths = paths["channels"].list.len().cast(pl.Int64).to_numpy()
+    newest = (
+        paths["channels"]
+        .filter(pl.Series(lengths > 0))
+        .explode()
+        .cast(pl.Enum(channels))
+        .to_physical()
+        .cast(pl.Int64)
+        .to_numpy()
+        + 1
+    )
+    ends_at = lengths.cumsum()
+    position = np.arange(len(newest)) - np.repeat(ends_at - lengths, lengths)
+
+    gram = newest.copy()
+    for back in range(1, memory + 1):
+        gram[back:] += np.where(position[back:] >= back, newest[:-back], 0) * base**back
+    last = np.where(lengths > 0, gram[np.maximum(ends_at - 1, 0)], 0)
+    return Grams(
+        base,
+        pl.DataFrame({"gram": gram, "count": np.repeat(count, lengths)})
+        .group_by("gram")
+        .sum(),
+        pl.DataFrame({"gram": last, "converted": converted, "count": count})
+        .group_by("gram")
+        .sum(),
+    )
+
+
+def _effects_of_order(grams: Grams, channel_count: int, order: int) -> Floats:
+    """Each channel's part of the conversions of one chain."""
+    steps, ends = grams.of_order(order)
+    # the state in which nothing was seen yet is 0, and comes first
+    states = np.union1d([0], np.union1d(steps["after"], ends["before"]))
+    before = np.searchsorted(states, steps["before"])
+    after = np.searchsorted(states, steps["after"])
+    ending = np.searchsorted(states, ends["before"])
+
+    size = len(states)
+    leaving = np.bincount(before, steps["count"], size) + np.bincount(
+        ending, ends["count"], size
+    )
+    between = csr_array(
+        (steps["count"].to_numpy() / leaving[before], (before, after)), (size, size)
+    )
+    to_conversion = np.bincount(ending, ends["converted"], size) / leaving
+    if not to_conversion.any():
+        return np.zeros(channel_count)
+
+    everybody = _conversion_rate(between, to_conversion, precision=1e-15)
+    newest = states % grams.base
+    left = [
+        _conversion_rate(
+            between[newest != channel][:, newest != channel],
+            to_conversion[newest != channel],
+            precision=1e-15 * everybody,
+        )
+        for channel in range(1, channel_count + 1)
+    ]
+    return (1 - np.array(left) / everybody).clip(0, 1)
+
+
+def _conversion_rate(
+    between: csr_array, to_conversion: Floats, precision: float
+) -> float:
+    """The chance to convert from the first state on."""
+    size = len(to_conversion)
+    if size <= LARGEST_FACTORED_CHAIN:
+        chain = (eye_array(size) - between).tocsc()
+        return float(splu(chain).solve(to_conversion)[0])
+    crowd, converted = np.zeros(size), 0.0
+    crowd[0] = 1.0
+    arriving = between.T.tocsr()
+    while crowd.sum() > precision:
+        # numpy's own sum, which does not depend on the number of threads
+        converted += float((crowd * to_conversion).sum())
+        crowd = arriving @ crowd
+    return converted

@@ -298,15 +298,16 @@ CHARTS = {
         value="revenue_amount",
     ),
     "attribution.removal_effects": Portrait(
-        title="Removal effect by channel",
+        title="Removal effect by channel and Markov order",
         query="""
             select channel, markov_order, round(removal_effect, 4) as removal_effect,
                 round(share, 4) as share
             from attribution.removal_effects
-            order by removal_effect desc, channel
+            order by channel, markov_order
         """,
         label="channel",
         value="removal_effect",
+        series="markov_order",
     ),
     "attribution.channel_performance": Portrait(
         title="Revenue by channel and attribution model",
