@@ -17,8 +17,15 @@ from scipy.sparse.linalg import splu
 
 ORDERS = (1, 2, 3, 4)
 
+# Stands in no channel's name.
+SEPARATOR = "␟"
+
 # Beyond this many decimals a float is noise that differs from one machine to another.
 DECIMALS = 12
+
+# Up to here, counting into every number there may be is faster than looking for those
+# there are.
+LARGEST_COUNTED_RANGE = 1 << 22
 
 # Past this many states a factorisation fills up, and following the crowd is cheaper.
 LARGEST_FACTORED_CHAIN = 2000
@@ -41,10 +48,10 @@ def removal_effects(
 ) -> pl.DataFrame:
     """The share of conversions lost when every path through a channel fails.
 
-    `paths` holds a row per sequence of `channels` (a list, oldest first), how often it
-    ended in a conversion (`conversion_count`) and how often it led nowhere
-    (`non_conversion_count`). One row per order and channel comes back; `share` is its
-    effect over the sum of all effects, null when nothing converts.
+    `paths` holds a row per `channel_sequence` (text, oldest first, `SEPARATOR` between
+    channels), how often it ended in a conversion (`conversion_count`) and how often it
+    led nowhere (`non_conversion_count`). One row per order and channel comes back;
+    `share` is its effect over the sum of all effects, null when nothing converts.
 
     A chain of order k remembers the last k channels, or all of them while there are
     fewer. Removing a channel sends all who would enter it to where nothing converts
@@ -52,20 +59,25 @@ def removal_effects(
     is the share of conversions whose path touches it.
 
     >>> paths = pl.DataFrame({
-    ...     "channels": [["email"]],
+    ...     "channel_sequence": ["email"],
     ...     "conversion_count": [1],
     ...     "non_conversion_count": [3],
     ... })
     >>> removal_effects(paths, orders=[1]).row(0)
     (1, 'email', 1.0, 1.0)
     """
-    paths = paths.filter(
-        pl.col("conversion_count") + pl.col("non_conversion_count") > 0
-    )
-    channels = sorted(paths["channels"].explode().drop_nulls().unique())
-    if not channels:
+    if paths.is_empty():
         return pl.DataFrame(schema=SCHEMA)
-    grams = _count_grams(paths, channels, max(orders))
+    touches = paths["channel_sequence"].str.split(SEPARATOR)
+    channels, numbers = _number_in_order(touches.explode())
+    grams = _count_grams(
+        touches.list.len().cast(pl.Int64).to_numpy(),
+        numbers,
+        paths["conversion_count"].cast(pl.Int64).to_numpy(),
+        paths["non_conversion_count"].cast(pl.Int64).to_numpy(),
+        base=len(channels) + 1,
+        memory=max(orders),
+    )
     effects = [_effects_of_order(grams, len(channels), order) for order in orders]
     return (
         pl.DataFrame(
@@ -84,6 +96,16 @@ def removal_effects(
         .select(SCHEMA.names())
         .cast(SCHEMA)
     )
+
+
+def _number_in_order(names: pl.Series) -> tuple[list[str], Integers]:
+    """The distinct names, sorted, and the place of each name among them, from 1."""
+    categories = names.cast(pl.Categorical)
+    distinct = categories.unique().cast(pl.String).sort()
+    codes = distinct.cast(pl.Categorical).to_physical().to_numpy()
+    place_of = np.zeros(int(codes.max()) + 1, np.int64)
+    place_of[codes] = np.arange(1, len(codes) + 1)
+    return distinct.to_list(), place_of[categories.to_physical().to_numpy()]
 
 
 @dataclass
@@ -110,41 +132,49 @@ class Grams:
         ), ends.select("before", "converted", "count")
 
 
-def _count_grams(paths: pl.DataFrame, channels: list[str], memory: int) -> Grams:
-    """Every step of every path, with as many channels before it as are remembered."""
-    base = len(channels) + 1
-    if base ** (memory + 1) > np.iinfo(np.int64).max:
-        raise ValueError(
-            f"{len(channels)} channels are too many for a memory of {memory} of them"
-        )
-    converted = paths["conversion_count"].cast(pl.Int64).to_numpy()
-    count = converted + paths["non_conversion_count"].cast(pl.Int64).to_numpy()
-    lengths = paths["channels"].list.len().cast(pl.Int64).to_numpy()
-    newest = (
-        paths["channels"]
-        .filter(pl.Series(lengths > 0))
-        .explode()
-        .cast(pl.Enum(channels))
-        .to_physical()
-        .cast(pl.Int64)
-        .to_numpy()
-        + 1
-    )
-    ends_at = lengths.cumsum()
-    position = np.arange(len(newest)) - np.repeat(ends_at - lengths, lengths)
+def _count_grams(
+    lengths: Integers,
+    channels: Integers,
+    converted: Integers,
+    lost: Integers,
+    *,
+    base: int,
+    memory: int,
+) -> Grams:
+    """Every step of every path, with as many channels before it as are remembered.
 
-    gram = newest.copy()
+    `channels` are the numbers of those of all paths, one after the other.
+    """
+    size = base ** (memory + 1)
+    if size > np.iinfo(np.int64).max:
+        raise ValueError(
+            f"{base - 1} channels are too many for a memory of {memory} of them"
+        )
+    ends_at = lengths.cumsum()
+    position = np.arange(len(channels)) - np.repeat(ends_at - lengths, lengths)
+    grams = channels.copy()
     for back in range(1, memory + 1):
-        gram[back:] += np.where(position[back:] >= back, newest[:-back], 0) * base**back
-    last = np.where(lengths > 0, gram[np.maximum(ends_at - 1, 0)], 0)
+        before = np.where(position[back:] >= back, channels[:-back], 0)
+        grams[back:] += before * base**back
+    count = converted + lost
     return Grams(
         base,
-        pl.DataFrame({"gram": gram, "count": np.repeat(count, lengths)})
-        .group_by("gram")
-        .sum(),
-        pl.DataFrame({"gram": last, "converted": converted, "count": count})
-        .group_by("gram")
-        .sum(),
+        _sum_by_gram(grams, size, count=np.repeat(count, lengths)),
+        _sum_by_gram(grams[ends_at - 1], size, converted=converted, count=count),
+    )
+
+
+def _sum_by_gram(gram: Integers, size: int, **numbers: Integers) -> pl.DataFrame:
+    """The sums of numbers for each gram, of which all are smaller than `size`."""
+    if size > LARGEST_COUNTED_RANGE:
+        return pl.DataFrame({"gram": gram, **numbers}).group_by("gram").sum()
+    sums = {
+        name: np.bincount(gram, values, size).astype(np.int64)
+        for name, values in numbers.items()
+    }
+    found = np.flatnonzero(sums["count"])
+    return pl.DataFrame(
+        {"gram": found, **{name: total[found] for name, total in sums.items()}}
     )
 
 

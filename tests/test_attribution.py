@@ -22,7 +22,7 @@ from mam.core import MAM
 from scipy.stats import ttest_ind
 
 from ml import markov
-from ml.markov import removal_effects
+from ml.markov import SEPARATOR, removal_effects
 from orchestration.warehouse import Warehouse, replace_table
 from tests.conftest import moment
 from tests.resolving import run_dbt
@@ -54,9 +54,9 @@ def counted(paths: Paths) -> pl.DataFrame:
     for channels, converts in paths:
         counts[tuple(channels)][not converts] += 1
     return pl.DataFrame(
-        [(list(channels), *count) for channels, count in counts.items()],
+        [(SEPARATOR.join(channels), *count) for channels, count in counts.items()],
         schema={
-            "channels": pl.List(pl.String),
+            "channel_sequence": pl.String,
             "conversion_count": pl.Int64,
             "non_conversion_count": pl.Int64,
         },
@@ -125,17 +125,17 @@ def test_removal_effects_of_order_one_equal_those_of_another_library(
     paths: Paths,
 ) -> None:
     frame = counted(paths).unpivot(
-        on=["conversion_count", "non_conversion_count"], index="channels"
+        on=["conversion_count", "non_conversion_count"], index="channel_sequence"
     )
     frame = frame.filter(pl.col("value") > 0).select(
-        pl.col("channels").list.join(" > "),
+        path=pl.col("channel_sequence").str.replace_all(SEPARATOR, " > "),
         converts=pl.col("variable") == "conversion_count",
         count="value",
     )
     found = MAM(
         frame,
         format_type="grouped_journey",
-        channels_colname="channels",
+        channels_colname="path",
         journey_with_conv_colname="converts",
         occurrences_colname="count",
     ).run_markov()

@@ -19,31 +19,13 @@ touch_weights as (
 
 ),
 
-add_up_weights as (
-
-    select
-        *,
-        cast(sum(weight) over path_so_far as bigint) as weight_so_far,
-        cast(sum(weight) over whole_path as bigint) as weight_total
-    from touch_weights
-    window
-        whole_path as (partition by conversion_id, attribution_model),
-        path_so_far as (
-            partition by conversion_id, attribution_model
-            order by position asc nulls last
-            rows between unbounded preceding and current row
-        )
-
-),
-
 bound_shares as (
 
     select
         *,
         cast(weight_so_far - weight as double) / weight_total as share_start,
         cast(weight_so_far as double) / weight_total as share_end
-    from add_up_weights
-    where weight > 0
+    from touch_weights
 
 ),
 

@@ -13,13 +13,13 @@ paths as (
 count_paths as (
 
     select
-        channels,
+        channel_sequence,
         count(case when path_kind = 'path_to_conversion' then 1 end)
             as conversion_count,
         count(case when path_kind = 'path_to_non_conversion' then 1 end)
             as non_conversion_count
     from paths
-    group by channels
+    group by channel_sequence
 
 )
 

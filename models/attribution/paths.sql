@@ -55,7 +55,8 @@ write_paths as (
         path_id,
         path_kind,
         min(profile_id) as profile_id,
-        {{ ordered_list('channel', 'position') }} as channels,
+        {{ joined_list(ordered_list('channel', 'position'), '␟') }}
+            as channel_sequence,
         {{ joined_list(
             ordered_list('case when is_change then channel end', 'position'), ' > '
         ) }} as path,

@@ -1,4 +1,5 @@
--- One row per conversion, touch and attribution model that gives the touch weight.
+-- One row per conversion, touch and attribution model that gives the touch weight, and
+-- where in the sum of the path the weight lies.
 {{ config(materialized='view') }}
 {#- Whole numbers, so that sums do not depend on the order of adding up. #}
 {%- set unit = 1000000000000 %}
@@ -84,25 +85,51 @@ weigh_touches as (
     select
         conversion_id,
         touchpoint_id,
-        position,
-        {{ unpivot(weights.items()) }} as rule
+        position
+        {%- for attribution_model, weight in weights.items() %},
+        cast(
+            case when touchpoint_id is null then 1 else round({{ weight }}) end
+            as bigint
+        ) as {{ attribution_model }}
+        {%- endfor %}
     from describe_touches
 
 ),
 
-name_weights as (
+add_up_weights as (
 
+    select
+        *
+        {%- for attribution_model in weights %},
+        sum({{ attribution_model }}) over whole_path as {{ attribution_model }}_total,
+        sum({{ attribution_model }}) over path_so_far as {{ attribution_model }}_so_far
+        {%- endfor %}
+    from weigh_touches
+    window
+        whole_path as (partition by conversion_id),
+        path_so_far as (
+            partition by conversion_id
+            order by position asc nulls last
+            rows between unbounded preceding and current row
+        )
+
+),
+
+list_weights as (
+
+    {%- for attribution_model in weights %}
     select
         conversion_id,
         touchpoint_id,
-        position,
-        rule.name as attribution_model,
-        cast(
-            case when touchpoint_id is null then 1 else round(rule.value) end as bigint
-        ) as weight
-    from weigh_touches
-    where touchpoint_id is null or rule.value > 0
+        '{{ attribution_model }}' as attribution_model,
+        {{ attribution_model }} as weight,
+        cast({{ attribution_model }}_so_far as bigint) as weight_so_far,
+        cast({{ attribution_model }}_total as bigint) as weight_total
+    from add_up_weights
+    where {{ attribution_model }} > 0
+    {{- ' union all' if not loop.last }}
+    {%- endfor %}
 
 )
 
-select * from name_weights
+select * from list_weights
