@@ -359,7 +359,8 @@ CHARTS = {
                 round(incremental_lift, 4) as incremental_lift,
                 round(lift_low, 4) as lift_low, round(lift_high, 4) as lift_high,
                 incremental_revenue_amount, attributed_revenue_amount,
-                waiting_count, unwritten_count, unknown_reason
+                round(minimal_detectable_lift, 4) as minimal_detectable_lift,
+                still_needed_count, waiting_count, unwritten_count, unknown_reason
             from attribution.lift order by journey
         """,
         label="journey",
@@ -374,7 +375,8 @@ CHARTS = {
                 round(mean_control, 4) as mean_control,
                 round(incremental_lift, 4) as incremental_lift,
                 round(lift_low, 4) as lift_low, round(lift_high, 4) as lift_high,
-                waiting_count, excluded_count, unknown_reason
+                round(minimal_detectable_lift, 4) as minimal_detectable_lift,
+                still_needed_count, waiting_count, excluded_count, unknown_reason
             from attribution.experiment_lift order by experiment, variation, metric
         """,
         label="arm",

@@ -256,7 +256,11 @@ SCHEMAS = {
         "lookback_days": pl.Int32,
         "base_currency": pl.String,
     },
-    "staging.stg_journeys": {"journey": pl.String, "message_class": pl.String},
+    "staging.stg_journeys": {
+        "journey": pl.String,
+        "message_class": pl.String,
+        "holdout_rate": pl.Float64,
+    },
     "staging.stg_experiments": {
         "message_id": pl.String,
         "occurred_at": pl.Datetime("us"),
@@ -580,6 +584,7 @@ def attribute(world: RandomWorld, warehouse: Warehouse) -> None:
         "build",
         *("--select", "message_threads", "path:models/attribution"),
         *("lookback_windows", "attribution_rules", "reach_rules", "experiments"),
+        *("experiment_shares", "decision_rules"),
         *("--indirect-selection", "cautious"),
         *("--exclude-resource-type", "unit_test"),
     )
