@@ -12,23 +12,24 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.sparse import csr_array, eye_array
-from scipy.sparse.linalg import splu
+from scipy.sparse import csr_array
 
 ORDERS = (1, 2, 3, 4)
 
-# Stands in no channel's name.
-SEPARATOR = "␟"
-
 # Beyond this many decimals a float is noise that differs from one machine to another.
 DECIMALS = 12
+
+LARGEST_NUMBER = int(np.iinfo(np.int64).max)
 
 # Up to here, counting into every number there may be is faster than looking for those
 # there are.
 LARGEST_COUNTED_RANGE = 1 << 22
 
-# Past this many states a factorisation fills up, and following the crowd is cheaper.
-LARGEST_FACTORED_CHAIN = 2000
+# Past this many states, following the crowd is cheaper than inverting the chain.
+LARGEST_INVERTED_CHAIN = 2000
+
+# As many steps, times channels, are followed in a few seconds.
+LARGEST_FOLLOWED_CROWD = 50_000_000
 
 SCHEMA = pl.Schema(
     {
@@ -40,72 +41,84 @@ SCHEMA = pl.Schema(
 )
 
 Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+Integers = NDArray[np.signedinteger]
 
 
 def removal_effects(
-    paths: pl.DataFrame, orders: Sequence[int] = ORDERS
+    paths: pl.DataFrame, letters: pl.DataFrame, orders: Sequence[int] = ORDERS
 ) -> pl.DataFrame:
     """The share of conversions lost when every path through a channel fails.
 
-    `paths` holds a row per `channel_sequence` (text, oldest first, `SEPARATOR` between
-    channels), how often it ended in a conversion (`conversion_count`) and how often it
-    led nowhere (`non_conversion_count`). One row per order and channel comes back;
-    `share` is its effect over the sum of all effects, null when nothing converts.
+    `paths` holds a row per `channel_sequence` (text, a letter per touch, oldest first),
+    how often it ended in a conversion (`conversion_count`) and how often it led nowhere
+    (`non_conversion_count`); `letters` which `letter` is which `channel`. One row per
+    order and channel comes back; `share` is its effect over the sum of all effects,
+    null when nothing converts.
 
     A chain of order k remembers the last k channels, or all of them while there are
     fewer. Removing a channel sends all who would enter it to where nothing converts
     (Anderl et al., 2016). From an order of the longest path on, the effect of a channel
-    is the share of conversions whose path touches it.
+    is the share of conversions whose path touches it. An order that would take minutes,
+    because there are hundreds of channels, is left out.
 
     >>> paths = pl.DataFrame({
-    ...     "channel_sequence": ["email"],
+    ...     "channel_sequence": ["a"],
     ...     "conversion_count": [1],
     ...     "non_conversion_count": [3],
     ... })
-    >>> removal_effects(paths, orders=[1]).row(0)
+    >>> letters = pl.DataFrame({"channel": ["email"], "letter": ["a"]})
+    >>> removal_effects(paths, letters, orders=[1]).row(0)
     (1, 'email', 1.0, 1.0)
     """
     if paths.is_empty():
         return pl.DataFrame(schema=SCHEMA)
-    touches = paths["channel_sequence"].str.split(SEPARATOR)
-    channels, numbers = _number_in_order(touches.explode())
+    letters = letters.sort("channel")
+    channels = letters["channel"].to_list()
+    base = len(channels) + 1
+    orders = [order for order in orders if base ** (order + 1) <= LARGEST_NUMBER]
     grams = _count_grams(
-        touches.list.len().cast(pl.Int64).to_numpy(),
-        numbers,
+        paths["channel_sequence"].str.len_chars().cast(pl.Int64).to_numpy(),
+        _number_letters(paths["channel_sequence"], letters["letter"]),
         paths["conversion_count"].cast(pl.Int64).to_numpy(),
         paths["non_conversion_count"].cast(pl.Int64).to_numpy(),
-        base=len(channels) + 1,
+        base=base,
         memory=max(orders),
     )
-    effects = [_effects_of_order(grams, len(channels), order) for order in orders]
-    return (
-        pl.DataFrame(
-            {
-                "markov_order": np.repeat(orders, len(channels)),
-                "channel": channels * len(orders),
-                "removal_effect": np.concatenate(effects).round(DECIMALS),
-            }
-        )
-        .with_columns(
-            total=pl.col("removal_effect").sum().over("markov_order").replace(0, None)
-        )
-        .with_columns(
-            share=(pl.col("removal_effect") / pl.col("total")).round(DECIMALS)
-        )
-        .select(SCHEMA.names())
-        .cast(SCHEMA)
+    found = {order: _effects_of_order(grams, order) for order in orders}
+    return pl.concat(
+        [
+            pl.DataFrame(schema=SCHEMA),
+            *(
+                _add_shares(order, channels, effects)
+                for order, effects in found.items()
+                if effects is not None
+            ),
+        ]
     )
 
 
-def _number_in_order(names: pl.Series) -> tuple[list[str], Integers]:
-    """The distinct names, sorted, and the place of each name among them, from 1."""
-    categories = names.cast(pl.Categorical)
-    distinct = categories.unique().cast(pl.String).sort()
-    codes = distinct.cast(pl.Categorical).to_physical().to_numpy()
-    place_of = np.zeros(int(codes.max()) + 1, np.int64)
+def _add_shares(order: int, channels: list[str], effects: Floats) -> pl.DataFrame:
+    """The rows of one order."""
+    effects = effects.round(DECIMALS)
+    total = effects.sum()
+    return pl.DataFrame(
+        {
+            "markov_order": [order] * len(channels),
+            "channel": channels,
+            "removal_effect": effects,
+            "share": [effect / total if total else None for effect in effects.tolist()],
+        },
+        schema=SCHEMA,
+    ).with_columns(pl.col("share").round(DECIMALS))
+
+
+def _number_letters(sequences: pl.Series, letters: pl.Series) -> Integers:
+    """The place of each letter of all sequences among the letters, from 1."""
+    codes = np.array([ord(letter) for letter in letters])
+    place_of = np.zeros(codes.max() + 1, np.int64)
     place_of[codes] = np.arange(1, len(codes) + 1)
-    return distinct.to_list(), place_of[categories.to_physical().to_numpy()]
+    text = sequences.str.join().item()
+    return place_of[np.frombuffer(text.encode("utf-32-le"), np.uint32)]
 
 
 @dataclass
@@ -146,16 +159,13 @@ def _count_grams(
     `channels` are the numbers of those of all paths, one after the other.
     """
     size = base ** (memory + 1)
-    if size > np.iinfo(np.int64).max:
-        raise ValueError(
-            f"{base - 1} channels are too many for a memory of {memory} of them"
-        )
     ends_at = lengths.cumsum()
-    position = np.arange(len(channels)) - np.repeat(ends_at - lengths, lengths)
-    grams = channels.copy()
+    grams = channels.astype(np.int32 if size <= np.iinfo(np.int32).max else np.int64)
+    before = grams.copy()
     for back in range(1, memory + 1):
-        before = np.where(position[back:] >= back, channels[:-back], 0)
-        grams[back:] += before * base**back
+        before[1:] = before[:-1]
+        before[ends_at - lengths] = 0
+        grams += before * base**back
     count = converted + lost
     return Grams(
         base,
@@ -178,8 +188,8 @@ def _sum_by_gram(gram: Integers, size: int, **numbers: Integers) -> pl.DataFrame
     )
 
 
-def _effects_of_order(grams: Grams, channel_count: int, order: int) -> Floats:
-    """Each channel's part of the conversions of one chain."""
+def _effects_of_order(grams: Grams, order: int) -> Floats | None:
+    """Each channel's part of the conversions of a chain; none where it is too large."""
     steps, ends = grams.of_order(order)
     # the state in which nothing was seen yet is 0, and comes first
     states = np.union1d([0], np.union1d(steps["after"], ends["before"]))
@@ -195,31 +205,54 @@ def _effects_of_order(grams: Grams, channel_count: int, order: int) -> Floats:
         (steps["count"].to_numpy() / leaving[before], (before, after)), (size, size)
     )
     to_conversion = np.bincount(ending, ends["converted"], size) / leaving
-    if not to_conversion.any():
-        return np.zeros(channel_count)
-
-    everybody = _conversion_rate(between, to_conversion, precision=1e-15)
     newest = states % grams.base
+    if not to_conversion.any():
+        return np.zeros(grams.base - 1)
+    if size <= LARGEST_INVERTED_CHAIN:
+        lost = _lose_by_inverse(between, to_conversion, newest, grams.base)
+    elif order == 1 or between.nnz * grams.base <= LARGEST_FOLLOWED_CROWD:
+        lost = _lose_by_following(between, to_conversion, newest, grams.base)
+    else:
+        return None
+    return lost.clip(0, 1)
+
+
+def _lose_by_inverse(
+    between: csr_array, to_conversion: Floats, newest: Integers, base: int
+) -> Floats:
+    """What is lost with each channel: the conversions that pass through it.
+
+    With N = (I - Q)^-1, the states A of a channel are first entered with the chances
+    N[start, A] N[A, A]^-1 (Kemeny and Snell, Finite Markov Chains, 1960).
+    """
+    visits = np.linalg.inv(np.eye(len(newest)) - between.toarray())
+    converts = visits @ to_conversion
+    lost = np.empty(base - 1)
+    for channel in range(1, base):
+        states = np.flatnonzero(newest == channel)
+        through = np.linalg.solve(visits[np.ix_(states, states)], converts[states])
+        lost[channel - 1] = visits[0, states] @ through
+    lost /= converts[0]
+    return lost
+
+
+def _lose_by_following(
+    between: csr_array, to_conversion: Floats, newest: Integers, base: int
+) -> Floats:
+    """The same, by following those who never enter the channel until they are gone."""
+    everybody = _follow(between, to_conversion, 1e-15)
     left = [
-        _conversion_rate(
-            between[newest != channel][:, newest != channel],
-            to_conversion[newest != channel],
-            precision=1e-15 * everybody,
-        )
-        for channel in range(1, channel_count + 1)
+        _follow(between[kept][:, kept], to_conversion[kept], 1e-15 * everybody)
+        for channel in range(1, base)
+        for kept in [np.flatnonzero(newest != channel)]
     ]
-    return (1 - np.array(left) / everybody).clip(0, 1)
+    lost: Floats = 1 - np.array(left) / everybody
+    return lost
 
 
-def _conversion_rate(
-    between: csr_array, to_conversion: Floats, precision: float
-) -> float:
+def _follow(between: csr_array, to_conversion: Floats, precision: float) -> float:
     """The chance to convert from the first state on."""
-    size = len(to_conversion)
-    if size <= LARGEST_FACTORED_CHAIN:
-        chain = (eye_array(size) - between).tocsc()
-        return float(splu(chain).solve(to_conversion)[0])
-    crowd, converted = np.zeros(size), 0.0
+    crowd, converted = np.zeros(len(to_conversion)), 0.0
     crowd[0] = 1.0
     arriving = between.T.tocsr()
     while crowd.sum() > precision:

@@ -78,8 +78,15 @@ def write_tables(
         create table attribution.paths as select
             cast(path as varchar) as path_id,
             if(converts, 'path_to_conversion', 'path_to_non_conversion') as path_kind,
-            array_to_string(channels, '␟') as channel_sequence
+            array_to_string(
+                list_transform(
+                    channels, lambda name: chr(97 + cast(right(name, 2) as integer))
+                ), ''
+            ) as channel_sequence
         from dealt;
+        create table attribution.channel_letters as select
+            'channel_' || right('0' || number, 2) as channel, chr(97 + number) as letter
+        from (select cast(range as integer) as number from range({len(CHANNELS)}));
         create table attribution.conversions as select
             cast(path as varchar) as conversion_id, 'p' || path as profile_id,
             timestamp '2024-06-01' as converted_at,
@@ -129,7 +136,8 @@ def create_models(connection: duckdb.DuckDBPyConnection, warehouse: Path) -> Non
 def find_effects(warehouse: Path, orders: list[int]) -> pl.DataFrame:
     with duckdb.connect(str(warehouse), read_only=True) as connection:
         paths = connection.sql("from attribution.path_counts").pl()
-    return removal_effects(paths, orders)
+        letters = connection.sql("from attribution.channel_letters").pl()
+    return removal_effects(paths, letters, orders)
 
 
 def attribute_by_all(warehouse: Path) -> pl.DataFrame:

@@ -206,7 +206,7 @@ def test_a_purchase_without_touch_and_a_touch_without_purchase_are_kept(
     assert credits(shop, "nothing_met", "shapley") == [("none", 1, 30)]
     paths = shop.read(
         """
-        select path_kind, channel_sequence from attribution.paths
+        select path_kind, path from attribution.paths
         inner join identity.identity_map using (profile_id)
         where identifier = 'nothing_bought'
         """

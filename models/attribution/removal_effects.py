@@ -6,4 +6,5 @@ from ml.markov import removal_effects
 def model(dbt, session):
     dbt.config(materialized="table")
     paths = dbt.ref("path_counts").pl()
-    return removal_effects(paths).to_arrow()
+    letters = dbt.ref("channel_letters").pl()
+    return removal_effects(paths, letters).to_arrow()
