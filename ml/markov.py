@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -41,7 +42,7 @@ SCHEMA = pl.Schema(
 )
 
 Floats = NDArray[np.float64]
-Integers = NDArray[np.signedinteger]
+Integers = NDArray[np.signedinteger[Any]]
 
 
 def removal_effects(
@@ -160,7 +161,8 @@ def _count_grams(
     """
     size = base ** (memory + 1)
     ends_at = lengths.cumsum()
-    grams = channels.astype(np.int32 if size <= np.iinfo(np.int32).max else np.int64)
+    is_small = size <= np.iinfo(np.int32).max
+    grams: Integers = channels.astype(np.int32) if is_small else channels.copy()
     before = grams.copy()
     for back in range(1, memory + 1):
         before[1:] = before[:-1]
