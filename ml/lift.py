@@ -127,9 +127,18 @@ def _compare(pairs: pl.DataFrame, metric: str, rules: LiftRules) -> pl.DataFrame
         low, high = lift - margin, lift + margin
         if metric != "spend":
             low, high = _newcombe(treated, control, rules.z_score)
-        always = error * _always_valid_factor(treated.count + control.count, rules)
-        detectable = error * (rules.z_score + norm.ppf(rules.power))
         everybody = treated.count + control.count
+        # arms in which all did alike show nothing of how they vary
+        always = np.where(error > 0, error, np.nan) * _always_valid_factor(
+            everybody, rules
+        )
+        always_low, always_high = (
+            np.minimum(lift - always, low),
+            np.maximum(lift + always, high),
+        )
+        detectable = _possible_error(treated, control, metric, rules.z_score) * (
+            rules.z_score + norm.ppf(rules.power)
+        )
         needed = np.ceil(everybody * (detectable / lift) ** 2) - everybody
         adjusted = [_nothing(lift)] * 3
         if metric == "spend":
@@ -140,8 +149,8 @@ def _compare(pairs: pl.DataFrame, metric: str, rules: LiftRules) -> pl.DataFrame
         "incremental_lift": lift,
         "lift_low": low,
         "lift_high": high,
-        "always_valid_low": lift - always,
-        "always_valid_high": lift + always,
+        "always_valid_low": always_low,
+        "always_valid_high": always_high,
         "adjusted_lift": adjusted[0],
         "adjusted_low": adjusted[1],
         "adjusted_high": adjusted[2],
@@ -204,6 +213,19 @@ def _side(pairs: pl.DataFrame, metric: str, suffix: str) -> Side:
 
 def _nothing(like: Floats) -> Floats:
     return np.full_like(like, np.nan)
+
+
+def _possible_error(treated: Side, control: Side, metric: str, z: float) -> Floats:
+    """The standard error to plan with; a share of 0 or 1 is taken for one near it."""
+    squares = [side.squared_error for side in (treated, control)]
+    if metric != "spend":
+        squares = [
+            share * (1 - share) / side.count
+            for side in (treated, control)
+            for share in [(side.mean * side.count + z * z / 2) / (side.count + z * z)]
+        ]
+    error = np.sqrt(squares[0] + squares[1])
+    return np.where(error > 0, error, np.nan)
 
 
 def _freedom(treated: Side, control: Side) -> Floats:

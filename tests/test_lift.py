@@ -265,3 +265,25 @@ def test_the_minimal_detectable_lift_is_proved_as_often_as_promised() -> None:
     moved = compare_arms(trial_arms(0.0, detectable, seeds=200, people=3000), RULES)
     proved = (moved.filter(pl.col("metric") == "spend")["lift_low"] > 0).mean()
     assert 0.72 <= proved <= 0.88
+
+
+def test_arms_in_which_nobody_bought_prove_nothing() -> None:
+    nobody = {"conversion_rate": 0.0}
+    row = read(
+        "conversion", arm("x", "a", 60, **nobody), arm("x", "control", 60, **nobody)
+    )
+    assert row["lift_low"] < -0.05 < 0.05 < row["lift_high"]
+    assert row["always_valid_low"] is None
+    # three in a hundred could still buy without any of sixty doing so
+    assert row["minimal_detectable_lift"] > 0.05
+    assert row["still_needed_count"] is None
+
+
+def test_an_interval_that_holds_at_every_look_holds_at_one() -> None:
+    row = read(
+        "visit",
+        arm("x", "a", 30, visit_rate=29 / 30),
+        arm("x", "control", 300, visit_rate=299 / 300, expected_share=10.0),
+    )
+    assert row["always_valid_low"] <= row["lift_low"]
+    assert row["always_valid_high"] >= row["lift_high"]
