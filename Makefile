@@ -6,7 +6,7 @@ UV := $(BIN)/uv
 # older DuckDBs, which have to open the published copy
 READERS := 1.2.2 1.4.4 1.5.0
 
-.PHONY: demo run ui real test check crash fuzz bench bench-identity evaluate \
+.PHONY: demo run ui real test check crash fuzz bench bench-attribution bench-identity evaluate \
 	evaluate-matching table-map countries fmt lint types lock readers sdk-clients
 
 demo: $(VENV)/run.stamp
@@ -34,6 +34,10 @@ crash: $(VENV)/dev.stamp
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench_scores
+
+# beside another library, in an environment of its own
+bench-attribution: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.bench_attribution
 
 bench-identity: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.bench_identity

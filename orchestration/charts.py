@@ -298,15 +298,16 @@ CHARTS = {
         value="revenue_amount",
     ),
     "attribution.removal_effects": Portrait(
-        title="Removal effect by channel",
+        title="Removal effect by channel and Markov order",
         query="""
             select channel, markov_order, round(removal_effect, 4) as removal_effect,
                 round(share, 4) as share
             from attribution.removal_effects
-            order by removal_effect desc, channel
+            order by channel, markov_order
         """,
         label="channel",
         value="removal_effect",
+        series="markov_order",
     ),
     "attribution.channel_performance": Portrait(
         title="Revenue by channel and attribution model",
@@ -358,7 +359,8 @@ CHARTS = {
                 round(incremental_lift, 4) as incremental_lift,
                 round(lift_low, 4) as lift_low, round(lift_high, 4) as lift_high,
                 incremental_revenue_amount, attributed_revenue_amount,
-                waiting_count, unwritten_count, unknown_reason
+                round(minimal_detectable_lift, 4) as minimal_detectable_lift,
+                still_needed_count, waiting_count, unwritten_count, unknown_reason
             from attribution.lift order by journey
         """,
         label="journey",
@@ -373,7 +375,8 @@ CHARTS = {
                 round(mean_control, 4) as mean_control,
                 round(incremental_lift, 4) as incremental_lift,
                 round(lift_low, 4) as lift_low, round(lift_high, 4) as lift_high,
-                waiting_count, excluded_count, unknown_reason
+                round(minimal_detectable_lift, 4) as minimal_detectable_lift,
+                still_needed_count, waiting_count, excluded_count, unknown_reason
             from attribution.experiment_lift order by experiment, variation, metric
         """,
         label="arm",

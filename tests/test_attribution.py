@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from itertools import pairwise
+from fractions import Fraction
+from itertools import pairwise, permutations
+from math import factorial
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -16,105 +18,215 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mam.core import MAM
 from scipy.stats import ttest_ind
 
-from ml.markov import CONVERSION, NULL, START, removal_effects
+from ml import markov
+from ml.markov import removal_effects
 from orchestration.warehouse import Warehouse, replace_table
 from tests.conftest import moment
 from tests.resolving import run_dbt
 
-RULE_MODELS = ("first_touch", "last_touch", "linear", "position_based", "time_decay")
+RULE_MODELS = (
+    *("first_touch", "last_touch", "linear", "position_based", "time_decay"),
+    "shapley",
+)
 LOOKBACK = timedelta(days=30)
 HALF_LIFE = timedelta(days=7)
 SECOND = timedelta(seconds=1)
 NEW_YEAR = moment("2024-01-01")
 
 
-def transitions(paths: list[tuple[list[str], bool]]) -> pl.DataFrame:
-    steps: Counter[tuple[str, str]] = Counter()
-    for channels, converts in paths:
-        steps.update(pairwise([START, *channels, CONVERSION if converts else NULL]))
+Paths = list[tuple[list[str], bool]]
+
+some_paths = st.lists(
+    st.tuples(
+        st.lists(st.sampled_from("abcdef"), min_size=1, max_size=9), st.booleans()
+    ),
+    min_size=1,
+    max_size=20,
+)
+
+
+def counted(paths: Paths) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The paths as `attribution.path_counts` holds them, and the letters in them."""
+    channels = sorted({channel for path, _ in paths for channel in path})
+    # letters of one, two, three and four bytes
+    letters = {name: chr(97 + 700 * n) for n, name in enumerate(channels)}
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for path, converts in paths:
+        counts["".join(letters[channel] for channel in path)][not converts] += 1
     return pl.DataFrame(
-        [(*step, count) for step, count in steps.items()],
+        [(sequence, *count) for sequence, count in counts.items()],
         schema={
-            "from_state": pl.String,
-            "to_state": pl.String,
-            "transition_count": pl.Int64,
+            "channel_sequence": pl.String,
+            "conversion_count": pl.Int64,
+            "non_conversion_count": pl.Int64,
         },
+        orient="row",
+    ), pl.DataFrame(
+        list(letters.items()),
+        schema={"channel": pl.String, "letter": pl.String},
         orient="row",
     )
 
 
-def conversion_rate(steps: pl.DataFrame, without: str | None = None) -> float:
-    """The chance to convert, by letting a crowd walk until nobody is left."""
-    leaving: dict[str, Counter[str]] = defaultdict(Counter)
-    for origin, target, count in steps.iter_rows():
-        leaving[origin][NULL if target == without else target] += count
-    crowd, converted = {START: 1.0}, 0.0
-    while sum(crowd.values()) > 1e-13:
-        moved: dict[str, float] = defaultdict(float)
-        for state, people in crowd.items():
-            total = sum(leaving[state].values())
-            for target, count in leaving[state].items():
-                moved[target] += people * count / total
-        moved.pop(NULL, None)
-        converted += moved.pop(CONVERSION, 0.0)
-        crowd = moved
-    return converted
+def effects_of(paths: Paths, order: int) -> dict[str, float]:
+    effects = removal_effects(*counted(paths), orders=[order])
+    return dict(effects.select("channel", "removal_effect").iter_rows())
+
+
+def conversion_rate(paths: Paths, order: int, without: str | None = None) -> float:
+    """The chance to convert, by solving for all states of what was seen last."""
+    leaving: dict[tuple[str, ...], Counter[Any]] = defaultdict(Counter)
+    for channels, converts in paths:
+        seen = [
+            tuple(channels[max(0, n - order) : n]) for n in range(len(channels) + 1)
+        ]
+        for before, after in pairwise([*seen, converts]):
+            is_lost = isinstance(after, tuple) and after[-1] == without
+            leaving[before][False if is_lost else after] += 1
+    index = {state: row for row, state in enumerate(leaving)}
+    chain, constants = np.eye(len(index)), np.zeros(len(index))
+    for before, row in index.items():
+        total = leaving[before].total()
+        for after, count in leaving[before].items():
+            if isinstance(after, tuple):
+                chain[row, index[after]] -= count / total
+            else:
+                constants[row] += after * count / total
+    return float(np.linalg.solve(chain, constants)[index[()]])
 
 
 def test_removal_effects_equal_the_published_example() -> None:
     # https://www.analyzecore.com/2016/08/03/attribution-model-r-part-1/
     paths = [(["C1", "C2", "C3"], True), (["C1"], False), (["C2", "C3"], False)]
-    effects = removal_effects(transitions(paths))
+    effects = removal_effects(*counted(paths), orders=[1])
     assert effects["channel"].to_list() == ["C1", "C2", "C3"]
     assert effects["removal_effect"].to_list() == pytest.approx([0.5, 1, 1])
     assert effects["share"].to_list() == pytest.approx([0.2, 0.4, 0.4])
 
 
-@given(
-    st.lists(
-        st.tuples(st.lists(st.sampled_from("abcdef"), min_size=1), st.booleans()),
-        min_size=1,
-        max_size=20,
-    )
-)
+@given(some_paths)
 @settings(deadline=None, max_examples=60)
-def test_removal_effects_equal_those_of_a_crowd_that_walks_the_chain(
-    paths: list[tuple[list[str], bool]],
+def test_removal_effects_equal_those_of_chains_without_the_channel(
+    paths: Paths,
 ) -> None:
-    steps = transitions(paths)
-    effects = removal_effects(steps)
-    everybody = conversion_rate(steps)
-    for channel, effect in effects.select("channel", "removal_effect").iter_rows():
+    effects = removal_effects(*counted(paths))
+    for order, channel, effect in effects.drop("share").iter_rows():
+        everybody = conversion_rate(paths, order)
         if everybody == 0:
             assert effect == 0
         else:
-            lost = 1 - conversion_rate(steps, without=channel) / everybody
-            assert effect == pytest.approx(lost, abs=1e-6)
-    shares = effects["share"].drop_nulls()
-    assert len(shares) in (0, len(effects))
-    assert len(shares) == 0 or sum(shares) == pytest.approx(1)
+            lost = 1 - conversion_rate(paths, order, without=channel) / everybody
+            assert effect == pytest.approx(lost, abs=1e-9)
+    for _, shares in effects.group_by("markov_order"):
+        known = shares["share"].drop_nulls()
+        assert len(known) in (0, len(shares))
+        assert len(known) == 0 or sum(known) == pytest.approx(1)
+
+
+@given(some_paths)
+@settings(deadline=None, max_examples=60)
+def test_removal_effects_of_order_one_equal_those_of_another_library(
+    paths: Paths,
+) -> None:
+    counts = Counter((" > ".join(path), converts) for path, converts in paths)
+    frame = pl.DataFrame(
+        [(*path, count) for path, count in counts.items()],
+        schema=["path", "converts", "count"],
+        orient="row",
+    )
+    found = MAM(
+        frame,
+        format_type="grouped_journey",
+        channels_colname="path",
+        journey_with_conv_colname="converts",
+        occurrences_colname="count",
+    ).run_markov()
+    theirs = found.metadata["removal_effect"]["removal_effect"].to_dict()
+    assert effects_of(paths, 1) == pytest.approx(theirs, abs=1e-9)
+
+
+@given(some_paths)
+@settings(deadline=None, max_examples=60)
+def test_a_memory_of_whole_paths_counts_the_conversions_that_touch_a_channel(
+    paths: Paths,
+) -> None:
+    converted = [set(channels) for channels, converts in paths if converts]
+    longest = max(len(channels) for channels, _ in paths)
+    for order in (longest, longest + 2):
+        for channel, effect in effects_of(paths, order).items():
+            touched = sum(channel in channels for channels in converted)
+            share = touched / len(converted) if converted else 0
+            assert effect == pytest.approx(share, abs=1e-12)
+
+
+@given(some_paths)
+@settings(deadline=None, max_examples=30)
+def test_following_the_crowd_equals_inverting_the_chain(paths: Paths) -> None:
+    inverted = removal_effects(*counted(paths))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(markov, "LARGEST_INVERTED_CHAIN", 0)
+        followed = removal_effects(*counted(paths))
+    assert followed["removal_effect"].to_list() == pytest.approx(
+        inverted["removal_effect"].to_list(), abs=1e-11
+    )
 
 
 @given(st.randoms())
-def test_removal_effects_do_not_depend_on_the_order_of_steps(
+def test_removal_effects_do_not_depend_on_the_order_of_paths(
     dice: random.Random,
 ) -> None:
     paths = [(["a", "b", "a"], True), (["b", "c"], False), (["c", "a", "c"], True)]
-    steps = transitions(paths)
-    order = list(range(len(steps)))
+    counts, letters = counted(paths)
+    order = list(range(len(counts)))
     dice.shuffle(order)
-    assert removal_effects(steps[order]).equals(removal_effects(steps))
+    shuffled = removal_effects(counts[order], letters[order])
+    assert shuffled.equals(removal_effects(counts, letters))
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_channels_that_always_never_or_alone_convert_are_no_singular_chain(
+    order: int,
+) -> None:
+    paths = [
+        (["always"], True),
+        (["always", "always"], True),
+        (["never", "always"], True),
+        (["never"], False),
+        (["isolated"], True),
+        (["loop"] * 500, False),
+    ]
+    assert effects_of(paths, order) == pytest.approx(
+        {
+            "always": 1 - conversion_rate(paths, order, "always") * 6 / 4,
+            "never": 1 / 4,
+            "isolated": 1 / 4,
+            "loop": 0,
+        }
+    )
+
+
+def test_where_no_path_converts_no_channel_has_an_effect_or_a_share() -> None:
+    effects = removal_effects(*counted([(["email", "sms"], False), (["sms"], False)]))
+    assert set(effects["removal_effect"]) == {0.0}
+    assert effects["share"].null_count() == len(effects) == 8
 
 
 def test_without_touches_there_are_no_removal_effects() -> None:
-    assert removal_effects(transitions([])).is_empty()
+    assert removal_effects(*counted([])).is_empty()
 
 
-def test_a_state_that_leads_nowhere_is_an_error() -> None:
-    with pytest.raises(ValueError, match="email"):
-        removal_effects(transitions([(["email"], True)])[:1])
+def test_a_memory_that_would_take_minutes_is_left_out() -> None:
+    paths = [([f"channel {number}"], True) for number in range(9)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(markov, "LARGEST_INVERTED_CHAIN", 0)
+        patch.setattr(markov, "LARGEST_FOLLOWED_CROWD", 0)
+        assert set(removal_effects(*counted(paths))["markov_order"]) == {1}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(markov, "LARGEST_NUMBER", 10**3)
+        assert set(removal_effects(*counted(paths))["markov_order"]) == {1, 2}
 
 
 @dataclass
@@ -155,7 +267,11 @@ SCHEMAS = {
         "lookback_days": pl.Int32,
         "base_currency": pl.String,
     },
-    "staging.stg_journeys": {"journey": pl.String, "message_class": pl.String},
+    "staging.stg_journeys": {
+        "journey": pl.String,
+        "message_class": pl.String,
+        "holdout_rate": pl.Float64,
+    },
     "staging.stg_experiments": {
         "message_id": pl.String,
         "occurred_at": pl.Datetime("us"),
@@ -479,6 +595,7 @@ def attribute(world: RandomWorld, warehouse: Warehouse) -> None:
         "build",
         *("--select", "message_threads", "path:models/attribution"),
         *("lookback_windows", "attribution_rules", "reach_rules", "experiments"),
+        *("experiment_shares", "decision_rules"),
         *("--indirect-selection", "cautious"),
         *("--exclude-resource-type", "unit_test"),
     )
@@ -532,6 +649,9 @@ def rule_weights(path: list[Touch], at: datetime) -> dict[str, list[float]]:
         "position_based": [1.0] if count == 1 else [0.4, *middle, 0.4],
         "time_decay": [
             0.5 ** ((at - touch.at) // SECOND * SECOND / HALF_LIFE) for touch in path
+        ],
+        "shapley": [
+            1 / sum(other.channel == touch.channel for other in path) for touch in path
         ],
     }
 
@@ -597,16 +717,13 @@ def test_credits_equal_the_textbook_rules_and_the_chain(
 ) -> None:
     paths = list(conversions(world))
     claimed = {touch.name for _, path in paths for touch in path}
-    steps = transitions(
-        [([touch.channel for touch in path], True) for _, path in paths if path]
-        + [(channels, False) for channels in led_nowhere(world, claimed)]
-    )
-    effects = removal_effects(steps)
+    walked = [([touch.channel for touch in path], True) for _, path in paths if path]
+    walked += [(channels, False) for channels in led_nowhere(world, claimed)]
     assert attributed.read(
-        "select * from attribution.removal_effects order by channel"
-    ).equals(effects)
+        "select * from attribution.removal_effects order by markov_order, channel"
+    ).equals(removal_effects(*counted(walked)))
 
-    effect_of = dict(effects.select("channel", "removal_effect").iter_rows())
+    effect_of = effects_of(walked, order=1)
     expected: dict[tuple[Any, ...], tuple[float, float | None]] = {}
     for order, path in paths:
         revenue = order["base_revenue_amount"]
@@ -645,6 +762,32 @@ def test_credits_equal_the_textbook_rules_and_the_chain(
         assert (revenue is None) == (amount is None)
         if amount is not None:
             assert float(revenue) == pytest.approx(amount, abs=0.0101)
+
+
+def test_shapley_equals_every_order_in_which_channels_could_come(
+    world: RandomWorld, attributed: Warehouse
+) -> None:
+    sets = [{touch.channel for touch in path} for _, path in conversions(world) if path]
+    channels = sorted(set().union(*sets))
+    worth: dict[str, Fraction] = defaultdict(Fraction)
+    for order in permutations(channels):
+        for place, channel in enumerate(order):
+            before = set(order[:place])
+            with_it = sum(found <= before | {channel} for found in sets)
+            worth[channel] += with_it - sum(found <= before for found in sets)
+    found = dict(
+        attributed.read(
+            """
+            select channel, conversion_count from attribution.channel_performance
+            where attribution_model = 'shapley' and channel <> 'none'
+            """
+        ).iter_rows()
+    )
+    assert len(channels) == 4
+    assert found.keys() == worth.keys()
+    for channel, count in found.items():
+        exact = worth[channel] / factorial(len(channels))
+        assert float(count) == pytest.approx(float(exact), abs=1e-9 * len(sets))
 
 
 def test_lift_equals_the_published_interval(attributed: Warehouse) -> None:

@@ -19,6 +19,7 @@ MODELS = {
     "position_based",
     "time_decay",
     "markov",
+    "shapley",
 }
 
 

@@ -17,6 +17,25 @@
     || '-' || substr(md5({{ text }}), 21, 12)
 {%- endmacro %}
 
+{# A letter for a number from 1: a, b, c and on through Unicode, past the code points
+   that are no letters. #}
+{% macro letter(number) -%}
+    {{ return(adapter.dispatch('letter')(number)) }}
+{%- endmacro %}
+
+{% macro default__letter(number) -%}
+    chr(cast(
+        96 + {{ number }} + case when {{ number }} < 55200 then 0 else 2048 end
+        as integer
+    ))
+{%- endmacro %}
+
+{% macro spark__letter(number) -%}
+    decode(unhex(lpad(hex(
+        96 + {{ number }} + case when {{ number }} < 55200 then 0 else 2048 end
+    ), 8, '0')), 'UTF-32')
+{%- endmacro %}
+
 {# A stable number in 0–1 from text, for assignment to groups. #}
 {% macro unit_interval(text) -%}
     {{ return(adapter.dispatch('unit_interval')(text)) }}

@@ -26,6 +26,12 @@ sum_credits as (
 
 ),
 
+list_models as (
+
+    select count(distinct attribution_model) as model_count from credits
+
+),
+
 count_models as (
 
     select
@@ -43,11 +49,12 @@ find_gaps as (
         conversions.conversion_id,
         count_models.model_count
     from conversions
+    cross join list_models
     full outer join count_models
         on conversions.conversion_id = count_models.conversion_id
     where
         conversions.conversion_id is null
-        or coalesce(count_models.model_count, 0) <> 6
+        or coalesce(count_models.model_count, 0) <> list_models.model_count
 
 )
 

@@ -2,10 +2,9 @@
 -- variation caused, or why nothing can be said of it.
 with
 
-lift_entries as (
+experiment_exposures as (
 
-    select * from {{ ref('lift_entries') }}
-    where trial_type = 'experiment'
+    select * from {{ ref('experiment_exposures') }}
 
 ),
 
@@ -16,15 +15,10 @@ lift_arms as (
 
 ),
 
-experiment_exposures as (
+lift_comparisons as (
 
-    select * from {{ ref('experiment_exposures') }}
-
-),
-
-attribution_rules as (
-
-    select * from {{ ref('attribution_rules') }}
+    select * from {{ ref('lift_comparisons') }}
+    where trial_type = 'experiment'
 
 ),
 
@@ -44,117 +38,73 @@ describe_experiments as (
 list_variations as (
 
     select distinct
-        trial as experiment,
-        arm as variation
-    from lift_entries
-    where not is_control and arm is not null
-
-),
-
-pair_arms as (
-
-    select
-        experiments.experiment,
-        experiments.control_variation,
-        experiments.waiting_count,
-        experiments.excluded_count,
-        list_variations.variation,
-        coalesce(treated.profile_count, 0) as treated_count,
-        coalesce(control.profile_count, 0) as control_count,
-        treated.visit_rate - control.visit_rate as visit_lift,
-        treated.conversion_rate - control.conversion_rate as conversion_lift,
-        treated.revenue_mean - control.revenue_mean as spend_lift,
-        {%- for rate in ['visit_rate', 'conversion_rate'] %}
-        treated.{{ rate }} as {{ rate }}_treated,
-        control.{{ rate }} as {{ rate }}_control,
-        {%- for end in ['low', 'high'] %}
-        {{ difference_end(rate, end) }} as {{ rate }}_{{ end }},
-        {%- endfor %}
-        {%- endfor %}
-        treated.revenue_mean as revenue_mean_treated,
-        control.revenue_mean as revenue_mean_control,
-        treated.revenue_variance / treated.profile_count as treated_error,
-        control.revenue_variance / control.profile_count as control_error,
-        cast(attribution_rules.lift_z_score as double) as z
-    from describe_experiments as experiments
-    cross join attribution_rules
-    left join list_variations
-        on experiments.experiment = list_variations.experiment
-    left join lift_arms as treated
-        on
-            list_variations.experiment = treated.trial
-            and list_variations.variation = treated.arm
-    left join lift_arms as control
-        on experiments.experiment = control.trial and control.is_control
-
-),
-
--- Welch's degrees of freedom (1947)
-count_freedom as (
-
-    select
-        *,
-        sqrt(treated_error + control_error) as standard_error,
-        power(treated_error + control_error, 2) / nullif(
-            power(treated_error, 2) / nullif(treated_count - 1, 0)
-            + power(control_error, 2) / nullif(control_count - 1, 0),
-            0
-        ) as freedom
-    from pair_arms
-
-),
-
--- Student's t for as much confidence as z stands for (Abramowitz and Stegun, 26.7.5)
-find_margins as (
-
-    select
-        *,
-        standard_error * (
-            z
-            + (power(z, 3) + z) / (4 * freedom)
-            + (5 * power(z, 5) + 16 * power(z, 3) + 3 * z) / (96 * power(freedom, 2))
-            + (3 * power(z, 7) + 19 * power(z, 5) + 17 * power(z, 3) - 15 * z)
-            / (384 * power(freedom, 3))
-        ) as spend_margin
-    from count_freedom
-
-),
-
-list_metrics as (
-
-    {%- for metric, mean in {
-        'visit': 'visit_rate', 'conversion': 'conversion_rate', 'spend': 'revenue_mean',
-    }.items() %}
-    select
         experiment,
-        variation,
-        '{{ metric }}' as metric,
-        control_variation,
-        treated_count,
-        control_count,
-        {{ mean }}_treated as mean_treated,
-        {{ mean }}_control as mean_control,
-        {{ metric }}_lift as incremental_lift,
-        {%- if metric == 'spend' %}
-        spend_lift - spend_margin as lift_low,
-        spend_lift + spend_margin as lift_high,
-        {%- else %}
-        {{ mean }}_low as lift_low,
-        {{ mean }}_high as lift_high,
-        {%- endif %}
-        waiting_count,
-        excluded_count,
-        case
-            when control_variation is null then 'no_control_named'
-            when treated_count > 0 and control_count > 0 then null
-            when waiting_count > 0 then 'horizon_open'
-            when treated_count = 0 then 'nobody_treated'
-            else 'no_control_group'
-        end as unknown_reason
-    from find_margins
+        variation
+    from experiment_exposures
+    where variation is distinct from control_variation and variation is not null
+
+),
+
+list_comparisons as (
+
+    {%- for metric in ['visit', 'conversion', 'spend'] %}
+    select
+        experiments.*,
+        variations.variation,
+        '{{ metric }}' as metric
+    from describe_experiments as experiments
+    left join list_variations as variations
+        on experiments.experiment = variations.experiment
     {{- ' union all' if not loop.last }}
     {%- endfor %}
 
+),
+
+read_comparisons as (
+
+    select
+        listed.experiment,
+        listed.variation,
+        listed.metric,
+        listed.control_variation,
+        coalesce(compared.treated_count, 0) as treated_count,
+        coalesce(control.profile_count, 0) as control_count,
+        compared.mean_treated,
+        case listed.metric
+            when 'visit' then control.visit_rate
+            when 'conversion' then control.conversion_rate
+            else control.revenue_mean
+        end as mean_control,
+        compared.incremental_lift,
+        compared.lift_low,
+        compared.lift_high,
+        compared.always_valid_low,
+        compared.always_valid_high,
+        compared.adjusted_lift,
+        compared.adjusted_low,
+        compared.adjusted_high,
+        compared.minimal_detectable_lift,
+        compared.still_needed_count,
+        listed.waiting_count,
+        listed.excluded_count,
+        compared.sample_ratio_p_value,
+        case
+            when listed.control_variation is null then 'no_control_named'
+            when compared.treated_count > 0 and control.profile_count > 0
+                then compared.unknown_reason
+            when listed.waiting_count > 0 then 'horizon_open'
+            when coalesce(compared.treated_count, 0) = 0 then 'nobody_treated'
+            else 'no_control_group'
+        end as unknown_reason
+    from list_comparisons as listed
+    left join lift_comparisons as compared
+        on
+            listed.experiment = compared.trial
+            and listed.variation = compared.arm
+            and listed.metric = compared.metric
+    left join lift_arms as control
+        on listed.experiment = control.trial and control.is_control
+
 )
 
-select * from list_metrics
+select * from read_comparisons

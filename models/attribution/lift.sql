@@ -16,6 +16,13 @@ lift_arms as (
 
 ),
 
+lift_comparisons as (
+
+    select * from {{ ref('lift_comparisons') }}
+    where trial_type = 'journey' and metric = 'conversion'
+
+),
+
 journeys as (
 
     select * from {{ ref('stg_journeys') }}
@@ -52,20 +59,24 @@ compare_arms as (
         coalesce(control.profile_count, 0) as control_count,
         treated.conversion_rate as conversion_rate_treated,
         control.conversion_rate as conversion_rate_control,
-        treated.conversion_rate - control.conversion_rate as incremental_lift,
-        {{ difference_end('conversion_rate', 'low') }} as lift_low,
-        {{ difference_end('conversion_rate', 'high') }} as lift_high,
-        cast(
-            treated.revenue_amount
-            - treated.profile_count * control.revenue_amount / control.profile_count
-            as decimal(18, 2)
-        ) as incremental_revenue_amount,
+        lift_comparisons.incremental_lift,
+        lift_comparisons.lift_low,
+        lift_comparisons.lift_high,
+        lift_comparisons.minimal_detectable_lift,
+        lift_comparisons.still_needed_count,
+        case
+            when lift_comparisons.incremental_lift is not null then cast(
+                treated.revenue_amount
+                - treated.profile_count * control.revenue_amount / control.profile_count
+                as decimal(18, 2)
+            )
+        end as incremental_revenue_amount,
         coalesce(treated.attributed_revenue_amount, 0) as attributed_revenue_amount,
         coalesce(count_left_out.waiting_count, 0) as waiting_count,
         coalesce(count_left_out.unwritten_count, 0) as unwritten_count,
+        lift_comparisons.sample_ratio_p_value,
         case
-            when treated.profile_count > 0 and control.profile_count > 0 then null
-            when treated.profile_count > 0 then 'no_control_group'
+            when treated.profile_count > 0 then lift_comparisons.unknown_reason
             when control.profile_count > 0 then 'nobody_treated'
             when count_left_out.waiting_count > 0 then 'horizon_open'
             when count_left_out.unwritten_count > 0 then 'nobody_written_to'
@@ -73,6 +84,7 @@ compare_arms as (
         end as unknown_reason
     from list_journeys
     left join count_left_out on list_journeys.journey = count_left_out.journey
+    left join lift_comparisons on list_journeys.journey = lift_comparisons.trial
     left join lift_arms as treated
         on list_journeys.journey = treated.trial and not treated.is_control
     left join lift_arms as control

@@ -13,6 +13,12 @@ paths_to_non_conversion as (
 
 ),
 
+channel_letters as (
+
+    select * from {{ ref('channel_letters') }}
+
+),
+
 unite_touches as (
 
     select
@@ -38,14 +44,16 @@ unite_touches as (
 mark_channel_changes as (
 
     select
-        *,
+        unite_touches.*,
+        channel_letters.letter,
         coalesce(
-            channel <> lag(channel) over (
+            unite_touches.channel <> lag(unite_touches.channel) over (
                 partition by path_kind, path_id order by position asc nulls last
             ),
             true
         ) as is_change
     from unite_touches
+    inner join channel_letters on unite_touches.channel = channel_letters.channel
 
 ),
 
@@ -55,6 +63,7 @@ write_paths as (
         path_id,
         path_kind,
         min(profile_id) as profile_id,
+        {{ joined_list(ordered_list('letter', 'position'), '') }} as channel_sequence,
         {{ joined_list(
             ordered_list('case when is_change then channel end', 'position'), ' > '
         ) }} as path,

@@ -39,7 +39,8 @@ number_touches as (
             partition by path_id
             order by touched_at asc nulls last, touchpoint_id asc nulls last
         ) as position,
-        count(*) over (partition by path_id) as touch_count
+        count(*) over (partition by path_id) as touch_count,
+        count(*) over (partition by path_id, channel) as channel_touch_count
     from find_touches_within_lookback
 
 )

@@ -1,9 +1,10 @@
-"""One row per channel: how much conversion would be lost without it."""
+"""One row per order of memory and channel: what would be lost without the channel."""
 
 from ml.markov import removal_effects
 
 
 def model(dbt, session):
     dbt.config(materialized="table")
-    transitions = dbt.ref("path_transitions").pl()
-    return removal_effects(transitions).to_arrow()
+    paths = dbt.ref("path_counts").pl()
+    letters = dbt.ref("channel_letters").pl()
+    return removal_effects(paths, letters).to_arrow()
