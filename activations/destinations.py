@@ -8,9 +8,9 @@ from pathlib import Path
 
 import yaml
 
-from activations.blueprint import keys_twice, read_text
 from activations.channels import CHANNELS
 from activations.parts import nearest
+from activations.reading import keys_twice, read_text
 
 DESTINATIONS = Path(__file__).parent / "destinations.yml"
 NAMES = ("smtp", "file", "none")

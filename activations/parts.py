@@ -29,6 +29,8 @@ Intent = Literal[
     "converted",
 ]
 PHASES: tuple[Phase, ...] = get_args(Phase)
+# Where something stands in a file: fields and, in lists, numbers.
+Location = tuple[int | str, ...]
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 # No table of moments holds much more, and no customer waits as long.
 LONGEST = timedelta(days=3653)
@@ -51,6 +53,15 @@ def parse_duration(value: object) -> object:
     return duration
 
 
+def duration_text(duration: timedelta) -> str:
+    """A duration as authors write it."""
+    for unit, name in (("d", "days"), ("h", "hours")):
+        count = duration / timedelta(**{name: 1})
+        if count == int(count):
+            return f"{int(count)}{unit}"
+    return f"{int(duration / timedelta(minutes=1))}m"
+
+
 def refuse_yes(value: object) -> object:
     """Keep YAML's `yes` and `on` from being taken for the number 1."""
     if isinstance(value, bool):
@@ -67,15 +78,16 @@ FORMS = {
     r"^[a-z][a-z0-9_]*$": "a name is of a-z, 0-9 and _ and begins with a letter",
     r"^[A-Z0-9]+$": "a code is of A-Z and 0-9",
     r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$": "a property is of letters, digits, _ and dots",
+    r"^[a-z][a-z0-9_]*:\s*\S.*$": "an identifier is written like user_id:123",
 }
-NAME_FORM, CODE_FORM, PROPERTY_FORM = FORMS
+NAME_FORM, CODE_FORM, PROPERTY_FORM, IDENTIFIER_FORM = FORMS
 Name = Annotated[str, Field(pattern=NAME_FORM)]
 Count = Annotated[int, BeforeValidator(refuse_yes), Field(le=MOST)]
 Rate = Annotated[float, BeforeValidator(refuse_yes), Field(ge=0, le=1)]
 
 
 class Part(BaseModel):
-    """A piece of a journey; an unknown field is an error, never ignored."""
+    """A piece of an author's file; an unknown field is an error, never ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

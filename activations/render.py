@@ -27,9 +27,9 @@ from liquid.template import BoundTemplate
 from liquid.undefined import is_undefined
 from markupsafe import Markup
 
-from activations.blueprint import compose, keys_twice, read_text
 from activations.ledger import Send
 from activations.parts import nearest
+from activations.reading import compose, keys_twice, read_text
 
 CONTENT = Path(__file__).parent / "content"
 NAME = re.compile(r"[a-z][a-z0-9_]*")

@@ -96,6 +96,8 @@ join_facts as (
         ids.identifier_type,
         ids.identifier,
         coalesce(traits.email, ids.email) as email,
+        nullif(split_part(coalesce(traits.email, ids.email), '@', 2), '')
+            as email_domain,
         coalesce(traits.phone, ids.phone) as phone,
         traits.first_name,
         traits.last_name,
@@ -122,6 +124,7 @@ join_facts as (
         coalesce(find_spans.first_seen_at, ids.first_seen_at) as first_seen_at,
         coalesce(find_spans.last_seen_at, ids.last_seen_at) as last_seen_at,
         habits.last_session_at,
+        rfm.rfm_segment,
         rfm.first_order_at,
         rfm.last_order_at,
         history.first_online_order_at,
