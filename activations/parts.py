@@ -35,7 +35,7 @@ UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 # No table of moments holds much more, and no customer waits as long.
 LONGEST = timedelta(days=3653)
 MOST = 1_000_000
-MOST_READ = 40
+READABLE_COUNT = 40
 
 
 def parse_duration(value: object) -> object:
@@ -99,7 +99,7 @@ def nearest(word: object, words: Sequence[str]) -> str:
     Of more words than anybody reads, only the one that was meant.
     """
     close = get_close_matches(str(word), words, n=1, cutoff=0.65)
-    if close and len(words) > MOST_READ:
+    if close and len(words) > READABLE_COUNT:
         return f"did you mean {close[0]}?"
     meant = f"did you mean {close[0]}? " if close else ""
     return f"{meant}it is one of {', '.join(words)}"
