@@ -24,6 +24,7 @@ from activations.conditions import Vocabulary
 from activations.ledger import Send
 from activations.parts import nearest
 from activations.reading import Problem, Source, authored_files
+from activations.registry import CHANNELS
 from activations.render import (
     OWN_TRACKING,
     ContentError,
@@ -158,10 +159,11 @@ def written_mistakes(renderer: Renderer, send: Send) -> Iterator[ContentError]:
     for field, text in template.fields.items():
         known = {**words, "link": ""} if field == "body" else words
         yield from text_mistakes(template.name, field, text, known)
-    if send.channel == "email":
+    form = CHANNELS[send.channel].message_form
+    if form == "email":
         yield from near_links(template.name, template.fields["body"])
-    if send.channel in ("email", "sms"):
-        frame, name = renderer.layout(send.channel), f"_layout.{send.channel}.liquid"
+    if form in ("email", "sms"):
+        frame, name = renderer.layout(form), f"_layout.{form}.liquid"
         known = {**words, **dict.fromkeys(IN_FRAME, "")}
         yield from text_mistakes(name, "body", frame, known)
 

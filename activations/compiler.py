@@ -40,6 +40,7 @@ from activations.conditions import (
     tests_of,
 )
 from activations.parts import Location, duration_text
+from activations.registry import CHANNELS
 
 # What a shop's own messages report of themselves: no journey begins by what it sends.
 OWN_EVENT = re.compile(r"(sent|delivered|shown|impression|received)$")
@@ -48,6 +49,8 @@ WANTING = {
     *("browsing", "considering", "price_checking"),
     *("cart_abandoned", "checkout_abandoned"),
 }
+# Where a message rings: a phone, or whatever a push goes to.
+INTERRUPTED = ("phone", "device_token")
 CART = {"cart_abandoned", "checkout_abandoned"}
 
 
@@ -240,14 +243,19 @@ def class_mistakes(journey: Journey) -> Iterator[Mistake]:
                 "journey marketing",
                 "Ada unsubscribed, and is sent an offer all the same",
             )
-        if not served and {"sms", "push"} & set(placed.step.channels):
+        interrupting = [
+            channel
+            for channel in placed.step.channels
+            if CHANNELS[channel].address_type in INTERRUPTED
+        ]
+        if not served and interrupting:
             yield Mistake(
                 "no-lawful-basis",
                 (*placed.location, "channels"),
                 "nothing that the person did or suffered calls for service here, and "
-                "sms or push without consent has no lawful basis; call the journey "
-                "marketing",
-                "Ada looked around, never agreed to SMS and is sent one",
+                f"{' or '.join(interrupting)} without consent has no lawful basis; "
+                "call the journey marketing",
+                f"Ada looked around, never agreed to {interrupting[0]} and is sent it",
             )
 
 

@@ -4,13 +4,16 @@ import re
 from collections.abc import Sequence
 from datetime import timedelta
 from difflib import get_close_matches
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-Channel = Literal[
-    "email", "sms", "push", "in_app", "onsite", "paid_retargeting", "direct_mail"
-]
+from activations.registry import CHANNELS
+
+if TYPE_CHECKING:
+    Channel = str
+else:
+    Channel = Literal[tuple(CHANNELS)]
 Phase = Literal[
     "reintroduction",
     "value",

@@ -478,7 +478,8 @@ def attribute(world: RandomWorld, warehouse: Warehouse) -> None:
         warehouse.path,
         "build",
         *("--select", "message_threads", "path:models/attribution"),
-        *("lookback_windows", "attribution_rules", "reach_rules", "experiments"),
+        *("channel_rules", "lookback_windows", "attribution_rules", "reach_rules"),
+        "experiments",
         *("--indirect-selection", "cautious"),
         *("--exclude-resource-type", "unit_test"),
     )

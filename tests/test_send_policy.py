@@ -320,7 +320,7 @@ def test_a_waiting_send_may_go_exactly_if_a_candidate_like_it_might(
     for name, (channel, what) in lives.items():
         for happen in what:
             happen(town, name, channel, later - HOUR / 2)
-    closed = dice.choice(CHANNELS)
+    closed = dice.choice(list(CHANNELS))
     town.lab.change(f"delete from staging.stg_destinations where channel = '{closed}'")
     town.lab.put("staging.stg_journey_problems", [{"journey": "word_3"}])
     for table in ("journeys", "journey_steps"):

@@ -1,40 +1,42 @@
 -- One row per conversion, touch and attribution model that gives the touch credit.
-{%- set attribution_models = [
-    'first_touch', 'last_touch', 'linear', 'position_based', 'time_decay', 'markov'
-] %}
-
 with
 
-cumulative_weights as (
+conversions as (
 
-    select * from {{ ref('cumulative_weights') }}
+    select * from {{ ref('conversions') }}
+
+),
+
+touchpoints as (
+
+    select * from {{ ref('touchpoints') }}
+
+),
+
+touch_weights as (
+
+    select * from {{ ref('touch_weights') }}
 
 ),
 
 bound_shares as (
 
-    {%- for attribution_model in attribution_models %}
     select
         conversion_id,
         touchpoint_id,
-        '{{ attribution_model }}' as attribution_model,
-        profile_id,
-        converted_at,
-        channel,
-        campaign,
-        journey,
-        step,
-        revenue_amount,
-        cast({{ attribution_model }}_so_far - {{ attribution_model }}_weight as double)
-        / {{ attribution_model }}_total as share_start,
-        cast({{ attribution_model }}_so_far as double)
-        / {{ attribution_model }}_total as share_end
-    from cumulative_weights
-    where {{ attribution_model }}_weight > 0
-    {%- if not loop.last %}
-    union all
-    {%- endif %}
-    {%- endfor %}
+        attribution_model,
+        cast(sum(weight) over path_so_far - weight as double)
+        / sum(weight) over whole_path as share_start,
+        cast(sum(weight) over path_so_far as double)
+        / sum(weight) over whole_path as share_end
+    from touch_weights
+    window
+        whole_path as (partition by conversion_id, attribution_model),
+        path_so_far as (
+            partition by conversion_id, attribution_model
+            order by position asc nulls last
+            rows between unbounded preceding and current row
+        )
 
 ),
 
@@ -42,24 +44,31 @@ bound_shares as (
 cut_credits as (
 
     select
-        conversion_id,
-        touchpoint_id,
-        attribution_model,
-        profile_id,
-        converted_at,
-        channel,
-        campaign,
-        journey,
-        step,
+        bound_shares.conversion_id,
+        bound_shares.touchpoint_id,
+        bound_shares.attribution_model,
+        conversions.profile_id,
+        conversions.converted_at,
+        coalesce(touchpoints.channel, 'none') as channel,
+        touchpoints.campaign,
+        touchpoints.journey,
+        touchpoints.step,
         cast(
-            cast(share_end as decimal(18, 9))
-            - cast(share_start as decimal(18, 9)) as decimal(18, 9)
+            cast(bound_shares.share_end as decimal(18, 9))
+            - cast(bound_shares.share_start as decimal(18, 9)) as decimal(18, 9)
         ) as credit,
         cast(
-            cast(revenue_amount * share_end as decimal(18, 2))
-            - cast(revenue_amount * share_start as decimal(18, 2)) as decimal(18, 2)
+            cast(
+                conversions.revenue_amount * bound_shares.share_end as decimal(18, 2)
+            )
+            - cast(
+                conversions.revenue_amount * bound_shares.share_start
+                as decimal(18, 2)
+            ) as decimal(18, 2)
         ) as revenue_amount
     from bound_shares
+    inner join conversions on bound_shares.conversion_id = conversions.conversion_id
+    left join touchpoints on bound_shares.touchpoint_id = touchpoints.touchpoint_id
 
 )
 
