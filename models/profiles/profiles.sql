@@ -1,3 +1,7 @@
+{%- set traits = [
+    'email', 'phone', 'first_name', 'last_name', 'gender', 'birthday', 'timezone',
+    'country', 'region', 'city', 'postal_code', 'street', 'preferred_channel', 'goal',
+] -%}
 -- One row per profile: a person, or a hub that stands for several.
 with
 
@@ -61,6 +65,19 @@ time_zones as (
         time_zone,
         lower(time_zone) as spelled
     from {{ ref('time_zones') }}
+
+),
+
+spread_traits as (
+
+    select
+        profile_id,
+        {%- for trait in traits %}
+        max(case when trait = '{{ trait }}' then value end) as {{ trait }}
+        {{- ',' if not loop.last }}
+        {%- endfor %}
+    from stated_traits
+    group by profile_id
 
 ),
 
@@ -146,7 +163,7 @@ join_facts as (
             as churn_cycle_days
     from profile_identifiers as ids
     cross join rules
-    left join stated_traits as traits on ids.profile_id = traits.profile_id
+    left join spread_traits as traits on ids.profile_id = traits.profile_id
     left join habits on ids.profile_id = habits.profile_id
     left join time_zones as stated_zones
         on lower(traits.timezone) = stated_zones.spelled
