@@ -26,28 +26,37 @@ sum_credits as (
 
 ),
 
-count_models as (
+attribution_models as (
+
+    select distinct attribution_model from {{ ref('touch_weights') }}
+
+),
+
+expect_credits as (
 
     select
-        conversion_id,
-        sum(case when credit = 1 and smallest_credit >= 0 then 1 else 0 end)
-            as model_count
-    from sum_credits
-    group by conversion_id
+        conversions.conversion_id,
+        attribution_models.attribution_model
+    from conversions
+    cross join attribution_models
 
 ),
 
 find_gaps as (
 
     select
-        conversions.conversion_id,
-        count_models.model_count
-    from conversions
-    full outer join count_models
-        on conversions.conversion_id = count_models.conversion_id
+        expect_credits.conversion_id,
+        expect_credits.attribution_model,
+        sum_credits.credit
+    from expect_credits
+    full outer join sum_credits
+        on
+            expect_credits.conversion_id = sum_credits.conversion_id
+            and expect_credits.attribution_model = sum_credits.attribution_model
     where
-        conversions.conversion_id is null
-        or coalesce(count_models.model_count, 0) <> 6
+        expect_credits.conversion_id is null
+        or coalesce(sum_credits.credit, 0) <> 1
+        or sum_credits.smallest_credit < 0
 
 )
 
