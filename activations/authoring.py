@@ -6,7 +6,7 @@ for, can be used; one that is not stops nobody but itself. It sends nothing.
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -18,17 +18,13 @@ from liquid.ast import Node
 from liquid.builtin.tags.for_tag import ForNode
 from liquid.exceptions import LiquidError
 
-from activations.blueprint import (
-    SUFFIXES,
-    Journey,
-    Problem,
-    Source,
-    needed_contents,
-    read_journeys,
-)
+from activations.blueprint import Journey, needed_contents, read_journeys
 from activations.compiler import mistakes, shared_mistakes
+from activations.conditions import Vocabulary
 from activations.ledger import Send
 from activations.parts import nearest
+from activations.reading import Problem, Source, authored_files
+from activations.registry import CHANNELS
 from activations.render import (
     OWN_TRACKING,
     ContentError,
@@ -66,43 +62,39 @@ FAR = re.compile(r"(?:https://|mailto:|tel:|\{\{|\{%)", re.IGNORECASE)
 
 
 def read_usable(
-    folder: Path, renderer: Renderer, audiences: Collection[str]
+    folder: Path, renderer: Renderer, vocabulary: Vocabulary
 ) -> tuple[list[Journey], list[Problem]]:
     """The journeys that can be used, and what keeps the others from it.
 
-    `audiences` are the names of those that there are.
-
     Raises:
-        BlueprintError: if there is no journey file at all.
+        AuthoredError: if there is no journey file at all.
     """
     journeys, problems = read_journeys(folder)
     spoilt = [
-        *compiled_problems(folder, journeys, audiences),
+        *compiled_problems(folder, journeys, vocabulary),
         *(
             problem
             for journey in journeys
             for problem in content_problems(journey, renderer)
         ),
     ]
-    set_aside = {problem.journey for problem in spoilt}
+    set_aside = {problem.name for problem in spoilt}
     usable = [journey for journey in journeys if journey.journey not in set_aside]
     return usable, [*problems, *spoilt]
 
 
 def compiled_problems(
-    folder: Path, journeys: Sequence[Journey], audiences: Collection[str]
+    folder: Path, journeys: Sequence[Journey], vocabulary: Vocabulary
 ) -> Iterator[Problem]:
     """What can never be, or must not, in journeys that are well-formed."""
     found = [
         (journey, mistake)
         for journey in journeys
-        for mistake in mistakes(journey, audiences)
+        for mistake in mistakes(journey, vocabulary)
     ]
     for journey, mistake in [*found, *shared_mistakes(journeys)]:
         (path,) = (
-            path
-            for path in folder.glob(f"{journey.journey}.*")
-            if path.suffix.lower() in SUFFIXES
+            path for path in authored_files(folder) if path.stem == journey.journey
         )
         source = Source(path)
         source.read()
@@ -167,10 +159,11 @@ def written_mistakes(renderer: Renderer, send: Send) -> Iterator[ContentError]:
     for field, text in template.fields.items():
         known = {**words, "link": ""} if field == "body" else words
         yield from text_mistakes(template.name, field, text, known)
-    if send.channel == "email":
+    form = CHANNELS[send.channel].message_form
+    if form == "email":
         yield from near_links(template.name, template.fields["body"])
-    if send.channel in ("email", "sms"):
-        frame, name = renderer.layout(send.channel), f"_layout.{send.channel}.liquid"
+    if form in ("email", "sms"):
+        frame, name = renderer.layout(form), f"_layout.{form}.liquid"
         known = {**words, **dict.fromkeys(IN_FRAME, "")}
         yield from text_mistakes(name, "body", frame, known)
 

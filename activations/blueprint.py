@@ -4,8 +4,6 @@ Knows nothing of who is due what: that is decided in SQL (`models/decisions`).
 """
 
 import hashlib
-import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,20 +13,18 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import polars as pl
-import yaml
 from pydantic import (
     BeforeValidator,
     Discriminator,
     Field,
     Tag,
-    ValidationError,
     model_validator,
 )
-from pydantic.json_schema import GenerateJsonSchema
-from pydantic_core import ErrorDetails
 
 from activations.conditions import (
+    CONDITION_PARTS,
     CONDITION_SCHEMA,
+    CONDITION_TAGS,
     KINDS,
     Alternative,
     AtMoment,
@@ -43,9 +39,7 @@ from activations.conditions import (
     OnArm,
     OnDate,
     PriceDrop,
-    PropertyTest,
     RunsOut,
-    Without,
     alternatives,
     condition_rows,
     joined,
@@ -54,53 +48,29 @@ from activations.conditions import (
 )
 from activations.parts import (
     CODE_FORM,
-    FORMS,
     PHASES,
     Channel,
     Count,
     Duration,
     Intent,
+    Location,
     Name,
     Part,
     Phase,
     Rate,
     WrittenDuration,
+    duration_text,
     nearest,
     parse_duration,
 )
+from activations.reading import (
+    AuthoredError,
+    Kind,
+    Problem,
+    authored_files,
+)
 
 ExitEvent = Literal["order", "misstep", "resolved", "cart_emptied", "audience_left"]
-MAX_BYTES = 1_000_000
-MAX_LEVELS = 32
-SUFFIXES = (".yml", ".yaml")
-
-Location = tuple[int | str, ...]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What keeps a journey from being used: where it stands and how to mend it."""
-
-    journey: str
-    file: str
-    line: int | None
-    field: str
-    reason: str
-    code: str = "malformed"
-    witness: str = ""
-
-    def __str__(self) -> str:
-        line = "" if self.line is None else f"{self.line}:"
-        witness = f" ({self.witness})" if self.witness else ""
-        return f"{self.file}:{line} {self.field}: {self.reason}{witness} [{self.code}]"
-
-
-class BlueprintError(ValueError):
-    """A journey file that cannot be used; the message names the file and the field."""
-
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        super().__init__("\n".join(dict.fromkeys(map(str, problems))))
-        self.problems = tuple(problems)
 
 
 ReEligibility = Literal["never", "per_evidence"] | WrittenDuration
@@ -129,9 +99,6 @@ Content = Annotated[
     | Annotated[dict[ContentPhase, Name], Tag("by_phase")],
     Discriminator(lambda value: "by_phase" if isinstance(value, dict) else "by_name"),
 ]
-# What pydantic puts into a location that no author wrote.
-ITEMS = ("as_step", "as_branch", "as_experiment_split")
-INSERTED = {"by_name", "by_phase", "[key]", *ITEMS, *(f"as_{kind}" for kind in KINDS)}
 
 
 class Entry(Part):
@@ -384,188 +351,6 @@ class Journey(Part):
 # The tests that come about at a moment, by which a journey begins.
 OF_ENTRY = (OnDate, RunsOut, PriceDrop, BackInStock, AtMoment)
 
-# The parts of a journey by the field or the tag that holds them.
-PARTS: dict[str, type[Part]] = {
-    "entry": Entry,
-    "exit": Exit,
-    "as_step": Step,
-    "as_branch": Branch,
-    "as_experiment_split": ExperimentSplit,
-    **{f"as_{kind}": part for kind, part in KINDS.items()},
-    "arms": Arm,
-    "goals": EventPattern,
-    "without": Without,
-    "where": PropertyTest,
-    "wait_for": WaitFor,
-    "send_time": SendTime,
-    "incentive": Incentive,
-}
-
-
-# What pydantic says of these would not help an author.
-MENDS = {
-    "missing": "is missing; add it",
-    "invalid_key": "expected a name; put a number, yes or no in quotes",
-    "string_type": "expected words; put a number, a date, yes or no in quotes",
-    "model_type": "expected fields, as `name: value`",
-    "dict_type": "expected fields, as `name: value`",
-    "tuple_type": "expected a list, as `[one, two]`",
-}
-
-
-class Source:
-    """A journey file as its author sees it: which line says what, and what twice."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._root: yaml.Node | None = None
-        self.name = printable(path.name)
-        self.journey = printable(path.stem)
-
-    def problem(self, location: Location, reason: str, **changes: str) -> Problem:
-        """A problem of what stands at `location`."""
-        return Problem(
-            **{"journey": self.journey, "file": self.name, **changes},
-            line=self._line(location),
-            field=_field(location),
-            reason=reason,
-        )
-
-    def read(self) -> object:
-        """What the file says.
-
-        Raises:
-            BlueprintError: if it is no YAML, or gives a key twice.
-        """
-        try:
-            text = read_text(self._path)
-            self._root = compose(text)
-            twice = list(keys_twice(self._root))
-            value = yaml.safe_load(text)
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            line = mark.line + 1 if mark else None
-            said = ", ".join(filter(None, (error.context, error.problem)))
-            problem = Problem(self.journey, self.name, line, "file", _no_yaml(said))
-            raise BlueprintError([problem]) from None
-        # a date that is none is a ValueError, as are bytes that are not UTF-8
-        except (yaml.YAMLError, ValueError, OSError) as error:
-            raise BlueprintError([self.problem((), _no_yaml(str(error)))]) from None
-        if twice:
-            raise BlueprintError(
-                [
-                    Problem(self.journey, self.name, line, _field(key), reason)
-                    for key, line, reason in twice
-                ]
-            )
-        return value
-
-    def _line(self, location: Location) -> int | None:
-        """The line of the deepest part of `location` that the file holds."""
-        node, line = self._root, None
-        for part in location:
-            if isinstance(node, yaml.MappingNode):
-                pairs = [pair for pair in node.value if pair[0].value == part]
-                if not pairs:
-                    break
-                line, node = pairs[0][0].start_mark.line + 1, pairs[0][1]
-            elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-                if part >= len(node.value):
-                    break
-                node = node.value[part]
-                line = node.start_mark.line + 1
-        return line
-
-
-def read_text(path: Path) -> str:
-    """What an author's file says, in whatever editor it was written.
-
-    Raises:
-        OSError: if it is no file, as a pipe that nobody will ever write to.
-        ValueError: if it is not UTF-8, or too large to be written by hand.
-    """
-    if path.exists() and not path.is_file():
-        raise OSError("it is no file")
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError("it is larger than 1 MB")
-    return path.read_text("utf-8-sig")
-
-
-def compose(text: str) -> yaml.Node | None:
-    """What an author's YAML holds, with the line of each part.
-
-    Raises:
-        yaml.YAMLError: if it is no YAML, or nested more than 32 levels deep, which
-            PyYAML composes for minutes before it gives up.
-    """
-    depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_LEVELS:
-            line = event.start_mark.line + 1 if event.start_mark else 0
-            raise yaml.YAMLError(f"nested too deeply in line {line}")
-    return yaml.compose(text, yaml.SafeLoader)
-
-
-def keys_twice(
-    root: yaml.Node | None,
-    location: Location = (),
-    seen: set[int] | None = None,
-) -> Iterator[tuple[Location, int, str]]:
-    """Each key that a mapping gives twice: YAML takes the last of them in silence."""
-    # what an alias repeats is looked at once: it may lead back to where it stands
-    seen = set() if seen is None else seen
-    if root is None or id(root) in seen:
-        return
-    seen.add(id(root))
-    if isinstance(root, yaml.SequenceNode):
-        for index, item in enumerate(root.value):
-            yield from keys_twice(item, (*location, index), seen)
-    elif isinstance(root, yaml.MappingNode):
-        first: dict[str, int] = {}
-        for key, value in root.value:
-            name, line = str(key.value), key.start_mark.line + 1
-            if name in first:
-                reason = f"stands here and in line {first[name]}; keep one"
-                yield (*location, name), line, reason
-            first.setdefault(name, line)
-            yield from keys_twice(value, (*location, name), seen)
-
-
-def read_journey(path: Path) -> Journey:
-    """Read one journey file.
-
-    Raises:
-        BlueprintError: naming file, line and field of each mistake, and its mend.
-    """
-    source = Source(path)
-    written = source.read()
-    if not isinstance(written, dict):
-        raise BlueprintError(
-            [source.problem((), "expected fields, as `journey: name`")]
-        )
-    try:
-        journey = Journey.model_validate(written)
-    except ValidationError as error:
-        raise BlueprintError(list(_explain(error.errors(), source))) from None
-    problems = [
-        source.problem(location, reason) for location, reason in contradictions(journey)
-    ]
-    if journey.journey != path.stem:
-        reason = (
-            f"is called {journey.journey}, so the file must be "
-            f"{journey.journey}{path.suffix}"
-        )
-        # either name may be the wrong one, and people may be in a journey of either
-        problems += [
-            source.problem(("journey",), reason, journey=name)
-            for name in (source.journey, journey.journey)
-        ]
-    if problems:
-        raise BlueprintError(problems)
-    return journey
-
 
 def contradictions(journey: Journey) -> Iterator[tuple[Location, str]]:
     """Where a journey's parts do not go together, and why."""
@@ -703,118 +488,54 @@ def never_due(journey: Journey) -> Iterator[tuple[Location, str]]:
         due_after.append((placed, due))
 
 
-def _explain(errors: Sequence[ErrorDetails], source: Source) -> Iterator[Problem]:
-    """Each mistake once, in the author's words."""
-    located = [
-        (tuple(part for part in error["loc"] if part not in INSERTED), error)
-        for error in errors
-    ]
-    for location, error in located:
-        is_own = all(
-            other == location or other[: len(location)] != location
-            for other, _ in located
-        )
-        # a list counts as too short when what it holds is wrong
-        if error["type"] != "too_short" or is_own:
-            yield source.problem(location, _reason(location, error))
-
-
-def _reason(location: Location, error: ErrorDetails) -> str:
-    kind, wrong, context = error["type"], error["input"], error.get("ctx", {})
-    if kind == "extra_forbidden":
-        holders = [part for part in error["loc"][:-1] if part in PARTS]
-        holder = PARTS[str(holders[-1])] if holders else Journey
-        fields = [info.alias or name for name, info in holder.model_fields.items()]
-        return f"there is no such field; {nearest(location[-1], fields)}"
-    if kind == "literal_error":
-        allowed = re.findall(r"'([^']*)'", str(context["expected"]))
-        return f"'{wrong}' is not allowed; {nearest(wrong, allowed)}"
-    if kind == "string_pattern_mismatch":
-        return f"'{wrong}' does not fit; {FORMS[context['pattern']]}"
-    return MENDS.get(kind) or error["msg"].removeprefix("Value error, ")
-
-
-def printable(name: str) -> str:
-    """A file's name as tables and terminals can hold it."""
-    return "".join(letter if letter.isprintable() else "?" for letter in name)
-
-
-def _no_yaml(said: object) -> str:
-    return f"cannot be read as YAML: {' '.join(str(said).split())}"
-
-
-def duration_text(duration: timedelta) -> str:
-    """A duration as authors write it."""
-    for unit, name in (("d", "days"), ("h", "hours")):
-        count = duration / timedelta(**{name: 1})
-        if count == int(count):
-            return f"{int(count)}{unit}"
-    return f"{int(duration / timedelta(minutes=1))}m"
+JOURNEYS = Kind(
+    field="journey",
+    model=Journey,
+    parts={
+        **CONDITION_PARTS,
+        "entry": Entry,
+        "exit": Exit,
+        "as_step": Step,
+        "as_branch": Branch,
+        "as_experiment_split": ExperimentSplit,
+        "arms": Arm,
+        "goals": EventPattern,
+        "wait_for": WaitFor,
+        "send_time": SendTime,
+        "incentive": Incentive,
+    },
+    tags=CONDITION_TAGS
+    | {"by_name", "by_phase", "as_step", "as_branch", "as_experiment_split"},
+    contradictions=contradictions,
+)
 
 
 def read_journeys(folder: Path) -> tuple[list[Journey], list[Problem]]:
     """The journeys of a folder in order of priority, and what keeps others from it.
 
-    A folder inside is not read: it is a place to put journeys away.
-
     Raises:
-        BlueprintError: if there is no journey file at all.
+        AuthoredError: if there is no journey file at all.
     """
-    paths = sorted(
-        path
-        for path in folder.glob("*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    )
-    if not paths:
+    if not authored_files(folder):
         none = Problem("", folder.name, None, "folder", "no journeys (*.yml) here")
-        raise BlueprintError([none])
-    journeys: list[Journey] = []
-    problems: list[Problem] = []
-    stems = Counter(path.stem for path in paths)
-    for path in paths:
-        if stems[path.stem] > 1:
-            source = Source(path)
-            others = [p.name for p in paths if p.stem == path.stem and p != path]
-            reason = f"{printable(others[0])} is the same journey; keep one file"
-            problems.append(source.problem((), reason))
-            continue
-        try:
-            journeys.append(read_journey(path))
-        except BlueprintError as error:
-            problems += error.problems
-    # a copy that still bears the name of a journey does not stop that journey
-    names = {journey.journey for journey in journeys}
-    return (
-        sorted(journeys, key=lambda journey: (journey.priority, journey.journey)),
-        [problem for problem in problems if problem.journey not in names],
+        raise AuthoredError([none])
+    journeys, problems = JOURNEYS.read_folder(folder)
+    in_order = sorted(
+        journeys.values(), key=lambda journey: (journey.priority, journey.journey)
     )
+    return in_order, problems
 
 
 def load_journeys(folder: Path) -> list[Journey]:
     """Every journey of a folder, in order of priority.
 
     Raises:
-        BlueprintError: if one of them cannot be used.
+        AuthoredError: if one of them cannot be used.
     """
     journeys, problems = read_journeys(folder)
     if problems:
-        raise BlueprintError(problems)
+        raise AuthoredError(problems)
     return journeys
-
-
-class AuthoredSchema(GenerateJsonSchema):
-    """JSON schema in which a duration is written as authors write it."""
-
-    def encode_default(self, dft: object) -> object:
-        """A default as it would be written."""
-        if isinstance(dft, timedelta):
-            return duration_text(dft)
-        return super().encode_default(dft)
-
-
-def journey_schema() -> dict[str, object]:
-    """What editors need to help authors: the JSON schema of a journey file."""
-    return Journey.model_json_schema(schema_generator=AuthoredSchema)
 
 
 def needed_contents(journeys: Sequence[Journey]) -> set[tuple[str, Channel]]:
@@ -887,6 +608,19 @@ PROBLEM_SCHEMA = pl.Schema(
 )
 
 
+def problem_frame(problems: Sequence[Problem]) -> pl.DataFrame:
+    """The mistakes of journeys as a table."""
+    columns = {"journey": "name"}
+    rows = [
+        {
+            column: getattr(problem, columns.get(column, column))
+            for column in PROBLEM_SCHEMA
+        }
+        for problem in problems
+    ]
+    return pl.DataFrame(rows, schema=PROBLEM_SCHEMA)
+
+
 def journey_frames(journeys: Sequence[Journey]) -> dict[str, pl.DataFrame]:
     """Lay journeys out as tables: their rows, those of their steps and conditions.
 
@@ -896,7 +630,7 @@ def journey_frames(journeys: Sequence[Journey]) -> dict[str, pl.DataFrame]:
     rows = {
         "journeys": (map(_journey_row, journeys), JOURNEY_SCHEMA),
         "journey_steps": (chain(*map(_step_rows, journeys)), STEP_SCHEMA),
-        "journey_conditions": (
+        "conditions": (
             chain(*map(_condition_rows, journeys)),
             CONDITION_SCHEMA,
         ),
@@ -985,14 +719,3 @@ def _step_rows(journey: Journey) -> list[dict[str, object]]:
         )
         for channel_position, channel in enumerate(step.channels, start=1)
     ]
-
-
-def _field(location: Location) -> str:
-    """Write a pydantic location as `steps[2].content`."""
-    written = ""
-    for part in location:
-        if isinstance(part, int):
-            written += f"[{part}]"
-        else:
-            written += f".{part}" if written else part
-    return written or "file"

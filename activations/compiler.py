@@ -5,7 +5,7 @@ meets with it. It reads journeys alone; content is read in `authoring`.
 """
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import combinations
@@ -15,10 +15,8 @@ from activations.blueprint import (
     ExperimentSplit,
     Items,
     Journey,
-    Location,
     PlacedStep,
     asked_of_steps,
-    duration_text,
 )
 from activations.conditions import (
     Alternative,
@@ -30,16 +28,19 @@ from activations.conditions import (
     HasIntent,
     HasMisstep,
     HasScore,
+    HasTrait,
     InAudience,
     InPhase,
     MetMessage,
     OnArm,
     PriceDrop,
     Test,
+    Vocabulary,
     alternatives,
     tests_of,
 )
-from activations.parts import nearest
+from activations.parts import Location, duration_text
+from activations.registry import CHANNELS
 
 # What a shop's own messages report of themselves: no journey begins by what it sends.
 OWN_EVENT = re.compile(r"(sent|delivered|shown|impression|received)$")
@@ -48,6 +49,8 @@ WANTING = {
     *("browsing", "considering", "price_checking"),
     *("cart_abandoned", "checkout_abandoned"),
 }
+# Where a message rings: a phone, or whatever a push goes to.
+INTERRUPTED = ("phone", "device_token")
 CART = {"cart_abandoned", "checkout_abandoned"}
 
 
@@ -61,15 +64,15 @@ class Mistake:
     witness: str
 
 
-def mistakes(journey: Journey, audiences: Collection[str]) -> Iterator[Mistake]:
-    """All that is wrong in one journey; `audiences` are those that there are."""
+def mistakes(journey: Journey, vocabulary: Vocabulary) -> Iterator[Mistake]:
+    """All that is wrong in one journey, whose conditions may name a vocabulary."""
     yield from entry_mistakes(journey)
     yield from exit_mistakes(journey)
     yield from class_mistakes(journey)
     yield from reach_mistakes(journey)
     yield from branch_mistakes(journey.steps, ("steps",), [()])
     yield from offer_mistakes(journey)
-    yield from asked_mistakes(journey, audiences)
+    yield from asked_mistakes(journey, vocabulary)
 
 
 def can_hold(alternative: Alternative) -> bool:
@@ -240,14 +243,19 @@ def class_mistakes(journey: Journey) -> Iterator[Mistake]:
                 "journey marketing",
                 "Ada unsubscribed, and is sent an offer all the same",
             )
-        if not served and {"sms", "push"} & set(placed.step.channels):
+        interrupting = [
+            channel
+            for channel in placed.step.channels
+            if CHANNELS[channel].address_type in INTERRUPTED
+        ]
+        if not served and interrupting:
             yield Mistake(
                 "no-lawful-basis",
                 (*placed.location, "channels"),
                 "nothing that the person did or suffered calls for service here, and "
-                "sms or push without consent has no lawful basis; call the journey "
-                "marketing",
-                "Ada looked around, never agreed to SMS and is sent one",
+                f"{' or '.join(interrupting)} without consent has no lawful basis; "
+                "call the journey marketing",
+                f"Ada looked around, never agreed to {interrupting[0]} and is sent it",
             )
 
 
@@ -376,7 +384,7 @@ def gap(journey: Journey, earlier: PlacedStep, later: PlacedStep) -> timedelta:
     return sum((placed.step.delay for placed in between), timedelta(0))
 
 
-def asked_mistakes(journey: Journey, audiences: Collection[str]) -> Iterator[Mistake]:
+def asked_mistakes(journey: Journey, vocabulary: Vocabulary) -> Iterator[Mistake]:
     """Tests that ask for what there is not, or for what nobody may read."""
     places: list[tuple[Location, Condition]] = [
         *([(("entry", "when"), journey.entry.when)] if journey.entry.when else []),
@@ -385,13 +393,18 @@ def asked_mistakes(journey: Journey, audiences: Collection[str]) -> Iterator[Mis
     for place, condition in places:
         for location, test in tests_of(condition):
             here = (*place, *location)
-            if isinstance(test, InAudience) and test.audience not in audiences:
-                mend = nearest(test.audience, sorted(audiences) or ["none yet"])
+            for field, reason in vocabulary.unknown(test):
+                if isinstance(test, InAudience):
+                    code, witness = "audience", f"Ada is in no {test.audience}"
+                elif isinstance(test, HasTrait):
+                    code, witness = "trait", f"no {test.trait} is known of Ada"
+                else:
+                    code, witness = "identifier", "Ada has none of that type"
                 yield Mistake(
-                    "unknown-audience",
-                    (*here, "audience"),
-                    f"there is no audience {test.audience}; {mend}",
-                    f"Ada is in no {test.audience}, nor is anybody",
+                    f"unknown-{code}",
+                    (*here, *field),
+                    reason,
+                    f"{witness}, nor of anybody",
                 )
             if (
                 isinstance(test, MetMessage)

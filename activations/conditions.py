@@ -1,15 +1,16 @@
-"""What a journey may ask of a person: conditions, and the ways in which each holds.
+"""What a file may ask of a person: conditions, and the ways in which each holds.
 
 A condition is true of a person where one of its alternatives is: all of its tests that
 stand as they are hold, and none of those that are negated. Who they hold of is found in
 SQL (`models/decisions`).
 """
 
-from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from itertools import chain, product
 from math import prod
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeGuard
 
 import polars as pl
 from pydantic import (
@@ -22,14 +23,17 @@ from pydantic import (
 )
 
 from activations.parts import (
+    IDENTIFIER_FORM,
     PROPERTY_FORM,
     Count,
     Duration,
     Intent,
+    Location,
     Name,
     Part,
     Phase,
     Rate,
+    nearest,
 )
 
 # A condition of more is no longer read by anybody.
@@ -60,32 +64,46 @@ class PropertyTest(Part):
 
     @model_validator(mode="after")
     def _asks_something(self) -> Self:
-        if not self.model_fields_set:
+        if next(self.comparisons(), None) is None:
             raise ValueError("say what it must be, as `is`, `in` or `at_least`")
         return self
 
-    def comparisons(self) -> Iterator[tuple[str, list[str], float | None]]:
-        """Each comparison with the texts or the number that it compares with."""
+    def property_tests(self, name: str) -> list[Row]:
+        """The comparisons of the property of this name, one row each."""
+        return [
+            {"name": name, "comparison": how, **operands(values)}
+            for how, values in self.comparisons()
+        ]
+
+    def comparisons(self) -> Iterator[tuple[str, Sequence[Value]]]:
+        """Each comparison and the values that it compares with."""
         if self.is_ is not None:
-            yield "in", [written(self.is_)], None
+            yield "in", [self.is_]
         if self.is_not is not None:
-            yield "not_in", [written(self.is_not)], None
+            yield "not_in", [self.is_not]
         if self.in_ is not None:
-            yield "in", [written(value) for value in self.in_], None
+            yield "in", self.in_
         if self.not_in is not None:
-            yield "not_in", [written(value) for value in self.not_in], None
+            yield "not_in", self.not_in
         if self.at_least is not None:
-            yield "at_least", [], self.at_least
+            yield "at_least", [self.at_least]
         if self.at_most is not None:
-            yield "at_most", [], self.at_most
+            yield "at_most", [self.at_most]
         if self.is_known is not None:
-            yield ("is_known" if self.is_known else "is_unknown"), [], None
+            yield ("is_known" if self.is_known else "is_unknown"), []
 
 
-def written(value: Value) -> str:
-    """A value as JSON writes it in a text, in lower case."""
-    whole = isinstance(value, float) and value.is_integer()
-    return str(int(value) if whole else value).lower()
+def operands(values: Sequence[Value]) -> Row:
+    """Values as the texts and the numbers with which SQL compares."""
+    return {
+        "texts": [str(value).lower() for value in values if not is_number(value)],
+        "numbers": [float(value) for value in values if is_number(value)],
+    }
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a number, which yes and no are to Python."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def parse_property(value: object) -> object:
@@ -116,14 +134,9 @@ class EventPattern(Part):
             "kind": "event",
             "name": self.event,
             "property_tests": [
-                {
-                    "name": name,
-                    "comparison": how,
-                    "texts": texts,
-                    "number": number,
-                }
+                test
                 for name, asked in self.where.items()
-                for how, texts, number in asked.comparisons()
+                for test in asked.property_tests(name)
             ],
         }
 
@@ -162,6 +175,45 @@ class InAudience(Part):
     def row(self) -> Row:
         """What is asked, in the columns of the table of conditions."""
         return {"kind": "audience", "names": [self.audience]}
+
+
+class HasTrait(PropertyTest):
+    """What a column of the profile must be; all that is given must hold."""
+
+    trait: Name
+    before: date | None = None
+    after: date | None = None
+    within: Duration | None = None
+
+    def comparisons(self) -> Iterator[tuple[str, Sequence[Value]]]:
+        """Each comparison and the values that it compares with."""
+        yield from super().comparisons()
+        if self.before is not None:
+            yield "before", [self.before.isoformat()]
+        if self.after is not None:
+            yield "after", [self.after.isoformat()]
+        if self.within is not None:
+            yield "within", [self.within.total_seconds()]
+
+    def row(self) -> Row:
+        """What is asked, in the columns of the table of conditions."""
+        return {
+            "kind": "trait",
+            "name": self.trait,
+            "property_tests": self.property_tests(self.trait),
+        }
+
+
+class HasIdentifier(Part):
+    """An identifier that the person has ever had, such as `user_id:123`."""
+
+    identifier: tuple[Annotated[str, Field(pattern=IDENTIFIER_FORM)], ...] = Field(
+        min_length=1
+    )
+
+    def row(self) -> Row:
+        """What is asked, in the columns of the table of conditions."""
+        return {"kind": "identifier", "names": list(self.identifier)}
 
 
 class HasIntent(Part):
@@ -345,6 +397,8 @@ KINDS: Mapping[str, type[Part]] = {
     "not": Not,
     "event": DidEvent,
     "audience": InAudience,
+    "trait": HasTrait,
+    "identifier": HasIdentifier,
     "intent": HasIntent,
     "phase": InPhase,
     "misstep": HasMisstep,
@@ -372,6 +426,8 @@ Condition = Annotated[
     | Annotated[Not, Tag("as_not")]
     | Annotated[DidEvent, Tag("as_event")]
     | Annotated[InAudience, Tag("as_audience")]
+    | Annotated[HasTrait, Tag("as_trait")]
+    | Annotated[HasIdentifier, Tag("as_identifier")]
     | Annotated[HasIntent, Tag("as_intent")]
     | Annotated[InPhase, Tag("as_phase")]
     | Annotated[HasMisstep, Tag("as_misstep")]
@@ -390,6 +446,15 @@ Condition = Annotated[
 ]
 for part in (All, Any, Not):
     part.model_rebuild()
+
+# The parts of a condition by the field or the tag that holds them.
+CONDITION_PARTS: Mapping[str, type[Part]] = {
+    **{f"as_{kind}": part for kind, part in KINDS.items()},
+    "without": Without,
+    "where": PropertyTest,
+}
+# What pydantic puts into a location that no author wrote.
+CONDITION_TAGS = frozenset({"[key]", *(f"as_{kind}" for kind in KINDS)})
 
 
 class OnArm(Part):
@@ -424,6 +489,8 @@ Test = (
     EventPattern
     | DidEvent
     | InAudience
+    | HasTrait
+    | HasIdentifier
     | HasIntent
     | InPhase
     | HasMisstep
@@ -438,6 +505,63 @@ Test = (
     | Drawn
 )
 Alternative = tuple[tuple[Test, bool], ...]
+TraitType = Literal["text", "number", "date", "boolean"]
+# The fields by which a trait of each type is compared.
+COMPARED_BY: Mapping[TraitType, tuple[str, ...]] = {
+    "text": ("is", "is_not", "in", "not_in", "is_known"),
+    "number": ("is", "is_not", "in", "not_in", "at_least", "at_most", "is_known"),
+    "date": ("before", "after", "within", "is_known"),
+    "boolean": ("is", "is_not", "is_known"),
+}
+FITS: Mapping[TraitType, Callable[[object], bool]] = {
+    "text": lambda value: isinstance(value, str),
+    "number": is_number,
+    "boolean": lambda value: isinstance(value, bool),
+}
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """All that conditions may name: audiences, traits, types of identifiers."""
+
+    traits: Mapping[str, TraitType]
+    identifier_types: Sequence[str]
+    audiences: Collection[str] = ()
+
+    def unknown(self, test: Test) -> Iterator[tuple[Location, str]]:
+        """What a test names that there is not, or compares as it cannot be."""
+        if isinstance(test, InAudience) and test.audience not in self.audiences:
+            mend = nearest(test.audience, sorted(self.audiences) or ["none yet"])
+            yield (
+                ("audience",),
+                f"there is no audience {test.audience} that can be used; {mend}",
+            )
+        elif isinstance(test, HasTrait):
+            yield from self._misread(test)
+        elif isinstance(test, HasIdentifier):
+            for index, identifier in enumerate(test.identifier):
+                written = identifier.split(":")[0]
+                if written not in self.identifier_types:
+                    mend = nearest(written, self.identifier_types)
+                    reason = f"there is no type {written} of identifiers; {mend}"
+                    yield ("identifier", index), reason
+
+    def _misread(self, test: HasTrait) -> Iterator[tuple[Location, str]]:
+        kind = self.traits.get(test.trait)
+        if kind is None:
+            mend = nearest(test.trait, sorted(self.traits))
+            yield ("trait",), f"there is no trait {test.trait}; {mend}"
+            return
+        said = test.model_dump(by_alias=True, exclude_unset=True, exclude={"trait"})
+        for field, value in said.items():
+            values = value if isinstance(value, list | tuple) else [value]
+            fits = FITS.get(kind)
+            if field not in COMPARED_BY[kind]:
+                by = ", ".join(COMPARED_BY[kind])
+                yield (field,), f"{test.trait} is a {kind}, compared by {by}"
+            elif field != "is_known" and fits and not all(map(fits, values)):
+                mend = "put it in quotes" if kind == "text" else f"write a {kind}"
+                yield (field,), f"{test.trait} is a {kind}; {mend}"
 
 
 def alternatives(condition: Condition, *, negated: bool = False) -> list[Alternative]:
@@ -503,6 +627,7 @@ def condition_rows(condition: list[Alternative], **place: str | None) -> Iterato
 CONDITION_SCHEMA = pl.Schema(
     {
         "journey": pl.String(),
+        "audience": pl.String(),
         "place": pl.String(),
         "step": pl.String(),
         "alternative": pl.Int64(),
@@ -517,7 +642,7 @@ CONDITION_SCHEMA = pl.Schema(
                     "name": pl.String,
                     "comparison": pl.String,
                     "texts": pl.List(pl.String),
-                    "number": pl.Float64,
+                    "numbers": pl.List(pl.Float64),
                 }
             )
         ),

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import yaml
 
-from activations.blueprint import keys_twice, read_text
-from activations.channels import CHANNELS
 from activations.parts import nearest
+from activations.reading import keys_twice, read_text
+from activations.registry import CHANNELS
 
 DESTINATIONS = Path(__file__).parent / "destinations.yml"
 NAMES = ("smtp", "file", "none")
@@ -23,9 +23,10 @@ class DestinationsError(ValueError):
 def read_destinations(path: Path = DESTINATIONS) -> Mapping[str, str]:
     """Returns the name of the destination of each channel; `none` for nowhere.
 
+    A channel that the file does not name goes nowhere.
+
     Raises:
-        DestinationsError: naming the channel, if one is missing, unknown or goes where
-            it cannot.
+        DestinationsError: naming a channel that is unknown or goes where it cannot.
     """
     try:
         text = read_text(path)
@@ -38,15 +39,13 @@ def read_destinations(path: Path = DESTINATIONS) -> Mapping[str, str]:
         raise DestinationsError(f"{path.name}: expected channels, as `email: smtp`")
     problems = [f"{channel}: is there twice" for channel in twice]
     problems += [
-        f"{channel}: there is no such channel; {nearest(str(channel), CHANNELS)}"
+        f"{channel}: there is no such channel; {nearest(str(channel), list(CHANNELS))}"
         for channel in stated
         if channel not in CHANNELS
     ]
     named = {channel: stated.get(channel) or "none" for channel in CHANNELS}
     for channel, name in named.items():
-        if channel not in stated:
-            problems.append(f"{channel}: is missing; add it, with none for nowhere")
-        elif name not in NAMES:
+        if name not in NAMES:
             problems.append(f"{channel}: {name} is none of {', '.join(NAMES)}")
         elif name == "smtp" and channel != "email":
             problems.append(f"{channel}: smtp takes email alone")

@@ -4,13 +4,16 @@ import re
 from collections.abc import Sequence
 from datetime import timedelta
 from difflib import get_close_matches
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-Channel = Literal[
-    "email", "sms", "push", "in_app", "onsite", "paid_retargeting", "direct_mail"
-]
+from activations.registry import CHANNELS
+
+if TYPE_CHECKING:
+    Channel = str
+else:
+    Channel = Literal[tuple(CHANNELS)]
 Phase = Literal[
     "reintroduction",
     "value",
@@ -29,10 +32,13 @@ Intent = Literal[
     "converted",
 ]
 PHASES: tuple[Phase, ...] = get_args(Phase)
+# Where something stands in a file: fields and, in lists, numbers.
+Location = tuple[int | str, ...]
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 # No table of moments holds much more, and no customer waits as long.
 LONGEST = timedelta(days=3653)
 MOST = 1_000_000
+READABLE_COUNT = 40
 
 
 def parse_duration(value: object) -> object:
@@ -51,6 +57,15 @@ def parse_duration(value: object) -> object:
     return duration
 
 
+def duration_text(duration: timedelta) -> str:
+    """A duration as authors write it."""
+    for unit, name in (("d", "days"), ("h", "hours")):
+        count = duration / timedelta(**{name: 1})
+        if count == int(count):
+            return f"{int(count)}{unit}"
+    return f"{int(duration / timedelta(minutes=1))}m"
+
+
 def refuse_yes(value: object) -> object:
     """Keep YAML's `yes` and `on` from being taken for the number 1."""
     if isinstance(value, bool):
@@ -67,21 +82,27 @@ FORMS = {
     r"^[a-z][a-z0-9_]*$": "a name is of a-z, 0-9 and _ and begins with a letter",
     r"^[A-Z0-9]+$": "a code is of A-Z and 0-9",
     r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$": "a property is of letters, digits, _ and dots",
+    r"^[a-z][a-z0-9_]*:\s*\S.*$": "an identifier is written like user_id:123",
 }
-NAME_FORM, CODE_FORM, PROPERTY_FORM = FORMS
+NAME_FORM, CODE_FORM, PROPERTY_FORM, IDENTIFIER_FORM = FORMS
 Name = Annotated[str, Field(pattern=NAME_FORM)]
 Count = Annotated[int, BeforeValidator(refuse_yes), Field(le=MOST)]
 Rate = Annotated[float, BeforeValidator(refuse_yes), Field(ge=0, le=1)]
 
 
 class Part(BaseModel):
-    """A piece of a journey; an unknown field is an error, never ignored."""
+    """A piece of an author's file; an unknown field is an error, never ignored."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def nearest(word: object, words: Sequence[str]) -> str:
-    """The mend of a word that does not exist: the one that was meant, and all."""
+    """The mend of a word that does not exist: the one that was meant, and all.
+
+    Of more words than anybody reads, only the one that was meant.
+    """
     close = get_close_matches(str(word), words, n=1, cutoff=0.65)
+    if close and len(words) > READABLE_COUNT:
+        return f"did you mean {close[0]}?"
     meant = f"did you mean {close[0]}? " if close else ""
     return f"{meant}it is one of {', '.join(words)}"

@@ -27,24 +27,17 @@ from liquid.template import BoundTemplate
 from liquid.undefined import is_undefined
 from markupsafe import Markup
 
-from activations.blueprint import compose, keys_twice, read_text
 from activations.ledger import Send
 from activations.parts import nearest
+from activations.reading import compose, keys_twice, read_text
+from activations.registry import CHANNELS, ChannelRule
 
 CONTENT = Path(__file__).parent / "content"
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 FRONT_MATTER = re.compile(r"\A---\n(.*?)^---\n(.*)\Z", re.DOTALL | re.MULTILINE)
 
-# What a content file says above its body, per channel.
-FIELDS = {
-    "email": ("subject", "preheader", "link"),
-    "sms": ("link",),
-    "push": ("title", "link"),
-    "in_app": ("title", "action", "link"),
-    "onsite": ("title", "action", "link"),
-    "paid_retargeting": ("audience", "title", "link"),
-    "direct_mail": ("title", "link"),
-}
+# Forms of which somebody may type the link off.
+TYPED_OFF = ("sms", "letter")
 # What `tracked` adds itself; written by an author too, it would be in a link twice.
 OWN_TRACKING = re.compile(r"\b(utm_\w+|send_id)=")
 # Control characters, and those that turn the direction of all that follows them: no
@@ -52,8 +45,6 @@ OWN_TRACKING = re.compile(r"\b(utm_\w+|send_id)=")
 UNSEEN = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-MAX_SMS_SEGMENTS = 3
-MAX_PUSH_BYTES = 2_000
 SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥"}
 WITHOUT_MINOR_UNIT = {"JPY", "KRW", "CLP"}
 
@@ -184,7 +175,7 @@ class Renderer:
         if name not in self._templates:
             if not (NAME.fullmatch(journey) and NAME.fullmatch(content_id)):
                 raise ContentError(name, "names are of a-z, 0-9 and _")
-            if channel not in FIELDS:
+            if channel not in CHANNELS:
                 raise ContentError(name, f"there is no channel {channel}")
             self._templates[name] = self._load(name, channel)
         return self._templates[name]
@@ -210,14 +201,15 @@ class Renderer:
         if not isinstance(fields, dict) or not isinstance(root, yaml.MappingNode):
             raise ContentError(name, "expected fields, as `link: /cart`")
         lines = {key.value: key.start_mark.line + 2 for key, _ in root.value}
+        expected = CHANNELS[channel].fields
         for field in fields:
-            if field not in FIELDS[channel]:
-                reason = f"there is no such field; {nearest(field, FIELDS[channel])}"
+            if field not in expected:
+                reason = f"there is no such field; {nearest(field, expected)}"
                 raise ContentError(
                     name, reason, line=lines.get(field), field=str(field)
                 )
         written = {key.value: value for key, value in root.value}
-        for field in FIELDS[channel]:
+        for field in expected:
             line = lines.get(field)
             if fields.get(field) in (None, ""):
                 raise ContentError(name, "is missing; add it", line=line, field=field)
@@ -226,7 +218,8 @@ class Renderer:
                 raise ContentError(name, reason, line=line, field=field)
         # keeps the line numbers of errors those of the file
         body = "\n" * (head.count("\n") + 2) + body
-        escaping = self._escaping if channel == "email" else self._plain
+        is_html = CHANNELS[channel].message_form == "email"
+        escaping = self._escaping if is_html else self._plain
         return Template(
             name,
             {
@@ -239,7 +232,7 @@ class Renderer:
                         self._plain,
                         lines[field],
                     )
-                    for field in FIELDS[channel]
+                    for field in expected
                 },
                 "body": self._parse(body, name, "body", escaping),
             },
@@ -287,12 +280,13 @@ class Renderer:
             RenderError: if what it prints is missing, or the message too long.
         """
         template = self.template(send.journey, send.content_id, send.channel)
+        rule = CHANNELS[send.channel]
         if not send.address:
             raise RenderError("no address")
         context = self.context(send)
         fields = {
             name: " ".join(fill(template.fields[name], context).split())
-            for name in FIELDS[send.channel]
+            for name in rule.fields
         }
         fields["link"] = self._tracked(fields["link"], send)
         context["link"] = fields["link"]
@@ -300,14 +294,14 @@ class Renderer:
         for name, text in {**fields, "body": body}.items():
             if not text:
                 raise RenderError(f"{template.name}: {name} is empty")
-        if send.channel == "email":
+        if rule.message_form == "email":
             fields |= self._email(send, body, {**context, **fields})
-        elif send.channel == "sms":
-            fields |= self._sms(send, body, context)
+        elif rule.message_form == "sms":
+            fields |= self._sms(body, context)
         else:
-            fields["body"] = " ".join(body.split()) if is_short(send) else body
-        if send.channel == "push":
-            check_push(send, fields)
+            is_card = rule.message_form == "card"
+            fields["body"] = " ".join(body.split()) if is_card else body
+        check_length(send, rule, fields)
         return Message(
             send_id=send.send_id,
             channel=send.channel,
@@ -355,7 +349,7 @@ class Renderer:
             "utm_content": send.step,
             "send_id": send.send_id,
         }
-        if send.channel in ("sms", "direct_mail"):
+        if CHANNELS[send.channel].message_form in TYPED_OFF:
             tracking = {"send_id": send.send_id}
         return f"{url}{'&' if '?' in url else '?'}{urlencode(tracking)}"
 
@@ -388,23 +382,20 @@ class Renderer:
             fields["unsubscribe_link"] = unsubscribe
         return fields
 
-    def _sms(self, send: Send, body: str, context: Mapping[str, Any]) -> dict[str, str]:
+    def _sms(self, body: str, context: Mapping[str, Any]) -> dict[str, str]:
         layout = self.layout("sms")
         text = " ".join(fill(layout, {**context, "content": body}).split())
-        segments = sms_segments(text)
-        if segments > MAX_SMS_SEGMENTS:
-            raise RenderError(f"{send.content_id}: {segments} SMS segments")
-        return {"body": text, "segments": str(segments)}
+        return {"body": text, "segments": str(sms_segments(text))}
 
-    def layout(self, channel: str) -> Text:
+    def layout(self, message_form: str) -> Text:
         """The frame of an email or a text.
 
         Raises:
             ContentError: if it is missing or not valid Liquid.
         """
-        name = f"_layout.{channel}.liquid"
+        name = f"_layout.{message_form}.liquid"
         if name not in self._templates:
-            escaping = self._escaping if channel == "email" else self._plain
+            escaping = self._escaping if message_form == "email" else self._plain
             body = self._parse(self._read(name), name, "body", escaping)
             self._templates[name] = Template(name, {"body": body})
         return self._templates[name].fields["body"]
@@ -538,16 +529,19 @@ def present(value: Any) -> Any:
     return UNSEEN.sub("", value).strip() if isinstance(value, str) else value
 
 
-def is_short(send: Send) -> bool:
-    """Whether the channel shows one run of text, without paragraphs."""
-    return send.channel in ("push", "in_app", "onsite", "paid_retargeting")
+def check_length(send: Send, rule: ChannelRule, fields: Mapping[str, str]) -> None:
+    """Refuse what the channel's services would.
 
-
-def check_push(send: Send, fields: Mapping[str, str]) -> None:
-    """Refuse what push services would: Apple and Google take 4 KB, ours and theirs."""
-    size = sum(len(text.encode()) for text in fields.values())
-    if size > MAX_PUSH_BYTES:
-        raise RenderError(f"{send.content_id}: {size} bytes are too many for a push")
+    Those of push take 4 KB, of which half is theirs.
+    """
+    if rule.message_form == "sms":
+        unit, length = "SMS segments", int(fields["segments"])
+    else:
+        unit, length = "bytes", sum(len(text.encode()) for text in fields.values())
+    if rule.maximum_length is not None and length > rule.maximum_length:
+        raise RenderError(
+            f"{send.content_id}: {length} {unit} are too many for {send.channel}"
+        )
 
 
 def sms_segments(text: str) -> int:

@@ -6,6 +6,7 @@ Only what arrived counts, so that a policy that favoured a channel favours no sc
 Which channel is *allowed* is decided elsewhere.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,16 +14,6 @@ import polars as pl
 import polars.selectors as cs
 from scipy.optimize import minimize_scalar
 from scipy.special import betaln, expit, logit
-
-CHANNELS = (
-    "email",
-    "sms",
-    "push",
-    "in_app",
-    "onsite",
-    "paid_retargeting",
-    "direct_mail",
-)
 
 # A channel nobody was reached on yet starts at one answer in twenty messages; twenty
 # is also what that guess weighs against the messages that do arrive.
@@ -79,8 +70,10 @@ class Trials:
         return rates
 
 
-def score_channels(profiles: pl.DataFrame, engagements: pl.DataFrame) -> pl.DataFrame:
-    """One row per profile and channel, for every profile on all seven channels.
+def score_channels(
+    profiles: pl.DataFrame, engagements: pl.DataFrame, channels: Sequence[str]
+) -> pl.DataFrame:
+    """One row per profile and channel, for every profile on all `channels`.
 
     The propensity is the chance that a delivered message is answered. `profiles` holds
     what its prior is learned from: any number but the key is a feature, and
@@ -93,16 +86,16 @@ def score_channels(profiles: pl.DataFrame, engagements: pl.DataFrame) -> pl.Data
     if profiles["profile_id"].is_duplicated().any():
         raise ValueError("profiles hold two rows of one profile_id")
     profiles = profiles.sort("profile_id")
-    trials = spread_trials(profiles, count_trials(engagements))
+    trials = spread_trials(profiles, count_trials(engagements), channels)
     features = measure_features(profiles)
     stated = [
         (profiles["preferred_channel"] == channel).fill_null(False).to_numpy()
-        for channel in CHANNELS
+        for channel in channels
     ]
     elsewhere = excess_elsewhere(trials)
     scores, priors = np.empty((2, *trials.delivered.shape))
-    strengths = np.empty(len(CHANNELS))
-    for at in range(len(CHANNELS)):
+    strengths = np.empty(len(channels))
+    for at in range(len(channels)):
         own = [elsewhere[:, at], stated[at], np.log1p(trials.delivered[:, at])]
         priors[:, at], strengths[at] = fit_prior(
             np.column_stack([features, standardize(np.column_stack(own))]),
@@ -123,10 +116,10 @@ def score_channels(profiles: pl.DataFrame, engagements: pl.DataFrame) -> pl.Data
     return pl.DataFrame(
         {
             "profile_id": profiles["profile_id"].gather(
-                np.repeat(np.arange(profiles.height), len(CHANNELS))
+                np.repeat(np.arange(profiles.height), len(channels))
             ),
-            "channel": pl.Series(CHANNELS).gather(
-                np.tile(np.arange(len(CHANNELS)), profiles.height)
+            "channel": pl.Series(channels).gather(
+                np.tile(np.arange(len(channels)), profiles.height)
             ),
             **{name: matrix.ravel() for name, matrix in columns.items()},
         }
@@ -159,13 +152,15 @@ def count_trials(engagements: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def spread_trials(profiles: pl.DataFrame, counted: pl.DataFrame) -> Trials:
-    """The counts as matrices, in the order of `profiles` and of `CHANNELS`."""
+def spread_trials(
+    profiles: pl.DataFrame, counted: pl.DataFrame, channels: Sequence[str]
+) -> Trials:
+    """The counts as matrices, in the order of `profiles` and of `channels`."""
     placed = counted.join(
         profiles.select("profile_id").with_row_index("row"), on="profile_id"
-    ).join(pl.DataFrame({"channel": CHANNELS}).with_row_index("column"), on="channel")
+    ).join(pl.DataFrame({"channel": channels}).with_row_index("column"), on="channel")
     if (
-        placed.select(pl.col("row") * len(CHANNELS) + pl.col("column"))
+        placed.select(pl.col("row") * len(channels) + pl.col("column"))
         .is_duplicated()
         .any()
     ):
@@ -173,7 +168,7 @@ def spread_trials(profiles: pl.DataFrame, counted: pl.DataFrame) -> Trials:
     row, column = placed["row"].to_numpy(), placed["column"].to_numpy()
     counts = {}
     for name in COUNTS:
-        counts[name] = np.zeros((profiles.height, len(CHANNELS)))
+        counts[name] = np.zeros((profiles.height, len(channels)))
         counts[name][row, column] = placed[name].to_numpy()
     return Trials(
         counts["delivered_count"],

@@ -5,12 +5,11 @@ right by what came of the sends on which chance and the other policy agree. Righ
 either the logged probabilities or the propensities are.
 """
 
+from collections.abc import Sequence
+
 import polars as pl
 
-from ml.channel_propensity import CHANNELS
-
 LOGGED, BEST = "logged", "best_channel"
-POLICIES = (LOGGED, BEST, *(f"always_{channel}" for channel in CHANNELS))
 #: an estimate from fewer sends would rest on too little
 MIN_SENDS = 50
 #: the normal quantile of an interval that holds 95 times in 100
@@ -29,8 +28,10 @@ SCHEMA = {
 }
 
 
-def score_policies(trials: pl.DataFrame) -> pl.DataFrame:
+def score_policies(trials: pl.DataFrame, channels: Sequence[str]) -> pl.DataFrame:
     """One row per policy: the share of sends it would have had answered.
+
+    Policies are what was done, the best channel, and always one of `channels`.
 
     `trials` has one row per send and channel it could have gone out on, with
     `choice_probability` and `channel_propensity` as they were then, `is_chosen`, and
@@ -55,8 +56,9 @@ def score_policies(trials: pl.DataFrame) -> pl.DataFrame:
         == 1
     )
     ranked = trials.sort("send_id", "channel").with_columns(is_best=best)
+    policies = (LOGGED, BEST, *(f"always_{channel}" for channel in channels))
     return pl.DataFrame(
-        [estimate(policy, wish(ranked, policy)) for policy in POLICIES], schema=SCHEMA
+        [estimate(policy, wish(ranked, policy)) for policy in policies], schema=SCHEMA
     )
 
 

@@ -39,8 +39,8 @@ def every_value_is_understood(home: Home) -> dg.AssetCheckResult:
 def send_list_equals_ledger(home: Home) -> dg.AssetCheckResult:
     """Every send ever listed is in the ledger, and nothing else is.
 
-    The dbt test of that name, run here without the seconds that dbt takes to start. What
-    a dry run lists goes into no ledger.
+    The dbt test of that name, run here without the seconds that dbt takes to start.
+    What a dry run lists goes into no ledger.
     """
     query = Template(SEND_LIST_EQUALS_LEDGER.read_text()).render(
         config=lambda **_settings: "",

@@ -342,28 +342,38 @@ def restore(
 def check(
     *,
     schema: Annotated[
-        bool, typer.Option("--schema", help="print the JSON schema of a journey")
-    ] = False,
+        str | None,
+        typer.Option(help="print the JSON schema of such a file: journey or audience"),
+    ] = None,
 ) -> None:
-    """Proofread journeys, their content and destinations.yml, as a run does."""
-    from activations.blueprint import BlueprintError, journey_schema
+    """Proofread audiences, journeys, contents and destinations.yml, as a run does."""
+    from activations.audiences import AUDIENCES
+    from activations.blueprint import JOURNEYS
     from activations.destinations import DestinationsError, read_destinations
-    from orchestration.sources.run_inputs import usable_journeys
+    from activations.reading import AuthoredError
+    from orchestration.sources.authored import read_authored
 
     if schema:
-        typer.echo(json.dumps(journey_schema(), indent=2))
+        kinds = {kind.field: kind for kind in (JOURNEYS, AUDIENCES)}
+        if schema not in kinds:
+            raise typer.BadParameter(f"--schema is one of {', '.join(kinds)}")
+        typer.echo(json.dumps(kinds[schema].schema(), indent=2))
         return
     try:
-        journeys, problems = usable_journeys(Settings())
+        authored = read_authored(Settings())
         read_destinations()
-    except (BlueprintError, DestinationsError) as error:
+    except (AuthoredError, DestinationsError) as error:
         fail(error)
+    problems = [*authored.audience_problems, *authored.journey_problems]
     for problem in problems:
         typer.echo(str(problem))
-    names = {problem.journey for problem in problems}
+    names = {problem.name for problem in problems}
     if names:
         fail(f"set aside until mended: {', '.join(sorted(names))}")
-    typer.echo(f"{len(journeys)} journeys, no mistakes")
+    typer.echo(
+        f"journeys: {len(authored.journeys)}, "
+        f"audiences: {len(authored.audiences)}, mistakes: none"
+    )
 
 
 @app.command()

@@ -24,7 +24,7 @@ from activations.ledger import (
 from activations.reconcile import MAY_HAVE_BEEN_SENT, RECOVERED, recover, witness
 from orchestration.recovery import home_at_rest, home_lock
 from orchestration.settings import Settings, parse_moment
-from orchestration.sources.receipts import RECEIPTS, SENT_EVENTS
+from orchestration.sources.receipts import RECEIPTS, sent_events
 from orchestration.warehouse import (
     Connection,
     DatabaseError,
@@ -116,7 +116,7 @@ def message_files(folder: Path) -> Iterator[Path]:
 
 def read_receipts(files: list[Path]) -> Iterator[dict[str, object]]:
     """What landed receipts say of each send; a line that is none says nothing."""
-    channels = {event: channel for channel, event in SENT_EVENTS.items()}
+    channels = {event: channel for channel, event in sent_events().items()}
     for path in files:
         for line in path.read_text("utf-8", "replace").splitlines():
             try:

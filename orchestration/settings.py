@@ -332,6 +332,11 @@ class Settings(BaseSettings):
         return self._authored("journeys")
 
     @property
+    def audiences(self) -> Path:
+        """Audience files: those of the brand, else of the checkout."""
+        return self._authored("audiences")
+
+    @property
     def content(self) -> Path:
         """Contents, layouts and `brand.yml`: the brand's, else the checkout's."""
         return self._authored("content")

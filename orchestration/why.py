@@ -94,7 +94,7 @@ CONDITIONS = """
         coalesce(conditions.name, array_to_string(conditions.names, ' or ')) as name,
         max(facts.triggered_at) as passed_at,
         max(facts.trigger_value) as passed_by
-    from staging.stg_journey_conditions as conditions
+    from staging.stg_conditions as conditions
     left join decisions.condition_facts as facts
         on
             conditions.journey = facts.journey

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ import polars as pl
 import pytest
 import yaml
 
+from activations.audiences import audience_frames, read_audiences
 from activations.blueprint import journey_frames, load_journeys
 from activations.channels import CHANNELS
-from orchestration.settings import PROJECT
+from orchestration.settings import PROJECT, Settings
+from orchestration.sources.authored import Authored, known_words
 from orchestration.warehouse import Connection, Warehouse, fetch_frame
 from tests.conftest import MakeOnce
 from tests.resolving import run_dbt
@@ -21,7 +23,7 @@ from tests.resolving import run_dbt
 Row = Mapping[str, Any]
 
 OVERRIDES = (
-    *("audience_operands", "audience_conditions", "audience_matches"),
+    *("condition_events", "condition_traits"),
     *("audience_members", "stated_overrides", "overrides"),
 )
 APPEND_ONLY = (
@@ -34,7 +36,23 @@ APPEND_ONLY = (
 SEED_FOLDER = PROJECT / "dbt_project" / "seeds"
 SEEDS = ("decisions", "identity", "overrides", "staging")
 
+
+def stated_columns(layer: str, tables: Collection[str]) -> dict[str, str]:
+    """Columns of these tables of a layer, as their contracts state them."""
+    columns = {}
+    for path in (PROJECT / "models" / layer).glob(f"_{layer}__*.yml"):
+        for model in yaml.load(path.read_text(), yaml.CSafeLoader).get("models", []):
+            table = f"{layer}.{model['name']}"
+            if table in tables:
+                columns[table] = ", ".join(
+                    f"{column['name']} {column['data_type']}"
+                    for column in model["columns"]
+                )
+    return columns
+
+
 PARENTS = {
+    **stated_columns("profiles", ["profiles.profiles"]),
     "staging.stg_run": """
         as_of timestamp, is_newest boolean, base_currency varchar, time_zone varchar
     """,
@@ -66,7 +84,6 @@ PARENTS = {
         identifier varchar, content_id varchar, message_class varchar, address varchar,
         state varchar, as_of timestamp, waits_since timestamp
     """,
-    "staging.stg_journey_problems": "journey varchar",
     "identity.identity_map": """
         identifier_type varchar, identifier varchar, profile_id varchar
     """,
@@ -79,17 +96,6 @@ PARENTS = {
     "identity.identifier_set_members": """
         identifier_set_id uhugeint, identifier_type varchar, identifier varchar
     """,
-    "profiles.profiles": """
-        profile_id varchar, is_hub boolean, identifier_type varchar, identifier varchar,
-        user_id varchar, email varchar, phone varchar, first_name varchar,
-        gender varchar, timezone varchar, country varchar, region varchar, city varchar,
-        postal_code varchar, preferred_channel varchar, goal varchar,
-        first_seen_at timestamp, last_seen_at timestamp, last_session_at timestamp,
-        first_order_at timestamp, last_order_at timestamp, session_count bigint,
-        order_count bigint, store_order_count bigint, device_count bigint,
-        revenue_amount decimal(18, 2), churn_cycle_days integer
-    """,
-    "profiles.rfm": "profile_id varchar, rfm_segment varchar",
     "profiles.sessions": """
         session_id varchar, profile_id varchar, started_at timestamp,
         ended_at timestamp, product_view_count bigint, order_count bigint,
@@ -179,6 +185,23 @@ class DecisionLab:
             self.change(f"insert into {table} by name select * from frame")
             self.connection.unregister("frame")
 
+    def keep_journeys(self, folder: Path) -> None:
+        """Keep the journeys of a folder in place of all others."""
+        frames = journey_frames(load_journeys(folder))
+        self._replace_staged(frames, "journey is not null")
+
+    def keep_audiences(self, folder: Path) -> None:
+        """Keep the audiences of a folder in place of all others."""
+        frames = audience_frames(*read_audiences(folder, known_words(Settings())))
+        self._replace_staged(frames, "audience is not null")
+
+    def _replace_staged(self, frames: Mapping[str, pl.DataFrame], former: str) -> None:
+        for table, frame in frames.items():
+            self.change(f"delete from staging.stg_{table} where {former}")
+            self.connection.register("frame", frame.to_arrow())
+            self.change(f"insert into staging.stg_{table} by name select * from frame")
+            self.connection.unregister("frame")
+
     def change(self, statement: str) -> None:
         """Run one statement, to age or alter what is there."""
         self.connection.execute(statement)
@@ -228,16 +251,27 @@ class DecisionLab:
         return fetch_frame(self.connection, query)
 
 
+def keep_audience(folder: Path, audience: str, when: str) -> None:
+    """Write the file of an audience, whose condition is YAML of one line."""
+    folder.mkdir(exist_ok=True)
+    (folder / f"{audience}.yml").write_text(
+        f"audience: {audience}\nowner: crm\ndescription: Some.\nwhen: {when}\n"
+    )
+
+
 def compile_models(folder: Path) -> None:
     """Make an empty lab warehouse, and compile the decision models."""
     path = folder / "warehouse.duckdb"
-    frames = journey_frames(load_journeys(PROJECT / "activations" / "journeys"))
+    activations = PROJECT / "activations"
+    audiences, _ = read_audiences(activations / "audiences", known_words(Settings()))
+    journeys = load_journeys(activations / "journeys")
+    frames = Authored(audiences, [], journeys, []).frames
     with Warehouse(path).connect() as connection:
         for schema in {table.split(".")[0] for table in PARENTS} | {"seeds"}:
             connection.execute(f"create schema if not exists {schema}")
         for table, columns in PARENTS.items():
             connection.execute(f"create table {table} ({columns})")
-        for table, columns in append_only_columns().items():
+        for table, columns in stated_columns("decisions", APPEND_ONLY).items():
             connection.execute(f"create table {table} ({columns})")
         connection.executemany(
             "insert into staging.stg_destinations values (?, 'file')",
@@ -291,20 +325,6 @@ def in_order(nodes: dict[str, dict[str, Any]]) -> dict[str, str]:
     for node_id in sorted(nodes):
         visit(node_id)
     return ordered
-
-
-def append_only_columns() -> dict[str, str]:
-    """Columns of the append-only tables, as their contracts state them."""
-    columns = {}
-    for path in (PROJECT / "models" / "decisions").glob("_decisions__*.yml"):
-        for model in yaml.safe_load(path.read_text()).get("models", []):
-            table = f"decisions.{model['name']}"
-            if table in APPEND_ONLY:
-                columns[table] = ", ".join(
-                    f"{column['name']} {column['data_type']}"
-                    for column in model["columns"]
-                )
-    return columns
 
 
 @pytest.fixture(scope="session")

@@ -12,14 +12,14 @@ import polars.selectors as cs
 import pytest
 from polars.testing import assert_frame_equal
 
-from activations.blueprint import journey_frames, load_journeys
+from activations.audiences import read_audiences
+from activations.blueprint import load_journeys
 from activations.ledger import Ledger
 from orchestration.dbt import DBT_FOLDER, dbt_executable, served_dbt, start_server
-from orchestration.settings import PROJECT
+from orchestration.sources.authored import Authored, bring_authored, known_words
 from orchestration.sources.landing import land
 from orchestration.sources.run_inputs import (
     begin_run,
-    bring_journeys,
     bring_seeds,
     invalidate_identity_state,
     snapshot_sends,
@@ -51,8 +51,9 @@ def resolve(home: TestHome, as_of: datetime, layers: tuple[str, ...] = LAYERS) -
         bring_seeds(connection, settings)
         begin_run(connection, as_of, settings)
         snapshot_sends(connection, sends)
-        journeys = load_journeys(PROJECT / "activations" / "journeys")
-        bring_journeys(connection, journey_frames(journeys))
+        journeys = load_journeys(settings.journeys)
+        audiences, _ = read_audiences(settings.audiences, known_words(settings))
+        bring_authored(connection, Authored(audiences, [], journeys, []))
         full_refresh = invalidate_identity_state(connection)
     dbt(
         home,

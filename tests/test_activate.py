@@ -478,7 +478,6 @@ def test_nothing_real_is_contacted_unless_live_is_said(world):
         ("sms: smtp", "sms: smtp takes email alone"),
         ("sms: carrier_pigeon", "sms: carrier_pigeon is none of smtp, file, none"),
         ("sms: [file]", "sms: ['file'] is none of smtp, file, none"),
-        ("", "sms: is missing; add it, with none for nowhere"),
         ("sms: none\nsms: file", "sms: is there twice"),
         ("sms: none\nfax: file", "fax: there is no such channel; it is one of email"),
         ("sms: {", "cannot be read"),
@@ -491,6 +490,13 @@ def test_a_mistake_in_the_destinations_is_named_in_one_line(tmp_path, line, mend
         read_destinations(path)
     assert "\n" not in str(error.value)
     assert set(read_destinations()) == set(CHANNELS)
+
+
+def test_a_channel_that_no_line_names_goes_nowhere(tmp_path):
+    path = tmp_path / "destinations.yml"
+    path.write_text("email: smtp\n")
+    nowhere = dict.fromkeys(CHANNELS, "none")
+    assert read_destinations(path) == nowhere | {"email": "smtp"}
 
 
 def test_every_asset_says_what_a_row_is_and_what_its_columns_mean():

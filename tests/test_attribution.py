@@ -594,8 +594,8 @@ def attribute(world: RandomWorld, warehouse: Warehouse) -> None:
         warehouse.path,
         "build",
         *("--select", "message_threads", "path:models/attribution"),
-        *("lookback_windows", "attribution_rules", "reach_rules", "experiments"),
-        *("experiment_shares", "decision_rules"),
+        *("channel_rules", "lookback_windows", "attribution_rules", "reach_rules"),
+        *("experiments", "experiment_shares", "decision_rules"),
         *("--indirect-selection", "cautious"),
         *("--exclude-resource-type", "unit_test"),
     )

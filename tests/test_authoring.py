@@ -12,14 +12,14 @@ import yaml
 from typer.testing import CliRunner
 
 from activations.authoring import SAMPLE, read_usable
-from activations.blueprint import Problem
 from activations.destinations import read_destinations
+from activations.reading import Problem
 from activations.render import CONTENT, Renderer
 from orchestration.assets import land
 from orchestration.cli import app
 from orchestration.resources import Home
-from orchestration.settings import PROJECT
-from orchestration.sources.run_inputs import usable_journeys
+from orchestration.settings import PROJECT, Settings
+from orchestration.sources.authored import known_words, read_authored
 from tests.conftest import TestHome
 
 JOURNEY = {
@@ -62,7 +62,9 @@ def proofread(authored: Path) -> tuple[list[str], list[Problem]]:
     renderer = Renderer(
         shop_url="https://shop.example", currency="USD", content=authored / "content"
     )
-    journeys, problems = read_usable(authored / "journeys", renderer, ())
+    journeys, problems = read_usable(
+        authored / "journeys", renderer, known_words(Settings())
+    )
     return [journey.journey for journey in journeys], problems
 
 
@@ -76,7 +78,7 @@ def find(authored: Path) -> Find:
         path.write_text(text if text.startswith("---") else form.format(body=text))
         usable, problems = proofread(authored)
         assert usable == (["goodbye"] if problems else ["goodbye", "hello"])
-        assert {(problem.journey, problem.file) for problem in problems} <= {
+        assert {(problem.name, problem.file) for problem in problems} <= {
             ("hello", f"hello/welcome.{channel}.liquid")
         }
         return problems
@@ -85,9 +87,10 @@ def find(authored: Path) -> Find:
 
 
 def test_shipped_journeys_and_content_have_no_mistake(home: TestHome) -> None:
-    journeys, problems = usable_journeys(home.settings)
-    assert len(journeys) == 6
-    assert problems == []
+    authored = read_authored(home.settings)
+    assert len(authored.journeys) == 6
+    assert list(authored.audiences) == ["staff"]
+    assert authored.journey_problems == authored.audience_problems == []
 
 
 @pytest.mark.parametrize(
@@ -234,7 +237,7 @@ def test_a_mistake_in_a_shared_file_sets_aside_whoever_needs_it(
     (authored / "content" / file).write_text(text)
     usable, problems = proofread(authored)
     assert usable == ([] if file == "brand.yml" else ["hello"])
-    assert "goodbye" in {problem.journey for problem in problems}
+    assert "goodbye" in {problem.name for problem in problems}
 
 
 def test_mending_or_deleting_the_file_is_all_it_takes(authored: Path) -> None:
@@ -283,7 +286,8 @@ def test_check_names_each_mistake_or_says_that_there_is_none(
 ) -> None:
     monkeypatch.setenv("REKINDLE_HOME", str(home.settings.root))
     home.settings.config.symlink_to(authored)
-    assert "2 journeys, no mistakes" in CliRunner().invoke(app, ["check"]).output
+    checked = CliRunner().invoke(app, ["check"])
+    assert "journeys: 2, audiences: 1, mistakes: none" in checked.output
     broken = tmp_path / "destinations.yml"
     broken.write_text("email: pigeon")
     with monkeypatch.context() as patch:

@@ -11,12 +11,12 @@ from activations.blueprint import (
     JOURNEY_SCHEMA,
     PHASES,
     STEP_SCHEMA,
-    BlueprintError,
     journey_frames,
     load_journeys,
     needed_contents,
     read_journeys,
 )
+from activations.reading import AuthoredError
 from orchestration.settings import PROJECT
 
 JOURNEYS = PROJECT / "activations" / "journeys"
@@ -173,17 +173,17 @@ def test_a_mistake_is_named_by_file_and_field(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     write(tmp_path, **changes)
-    with pytest.raises(BlueprintError) as error:
+    with pytest.raises(AuthoredError) as error:
         load_journeys(tmp_path)
     (problem,) = error.value.problems
-    assert (problem.journey, problem.file) == ("hello", "hello.yml")
+    assert (problem.name, problem.file) == ("hello", "hello.yml")
     assert problem.line or problem.field == "steps"
     assert message in str(problem)
 
 
 def test_a_mistake_is_named_by_its_line(tmp_path: Path) -> None:
     path = write(tmp_path, steps=[STEP, STEP | {"step": "second", "chanels": ["sms"]}])
-    with pytest.raises(BlueprintError) as error:
+    with pytest.raises(AuthoredError) as error:
         load_journeys(tmp_path)
     (problem,) = error.value.problems
     assert "chanels" in path.read_text().splitlines()[(problem.line or 0) - 1]
@@ -205,7 +205,7 @@ def test_a_key_that_is_given_twice_is_a_mistake(
     if field == "exit.after":
         first = first.replace("exit:\n  after: 5d\n  when:\n  - order\n", "")
     path.write_text(first + added)
-    with pytest.raises(BlueprintError) as error:
+    with pytest.raises(AuthoredError) as error:
         load_journeys(tmp_path)
     (problem,) = error.value.problems
     assert problem.field == field
@@ -271,7 +271,7 @@ def test_one_journey_in_two_files_is_set_aside_with_both(tmp_path: Path) -> None
     journeys, problems = read_journeys(tmp_path)
     assert journeys == []
     assert {problem.file for problem in problems} == {"hello.yml", "hello.yaml"}
-    assert {problem.journey for problem in problems} == {"hello"}
+    assert {problem.name for problem in problems} == {"hello"}
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_a_file_that_is_no_journey_sets_only_itself_aside(
     (tmp_path / "broken.yml").write_text(text)
     journeys, problems = read_journeys(tmp_path)
     assert [journey.journey for journey in journeys] == ["hello"]
-    assert {(problem.journey, problem.file) for problem in problems} == {
+    assert {(problem.name, problem.file) for problem in problems} == {
         ("broken", "broken.yml")
     }
 
@@ -327,27 +327,27 @@ def test_a_copy_that_kept_the_name_does_not_stop_the_journey(tmp_path: Path) -> 
     write(tmp_path, name="hello_again")
     journeys, problems = read_journeys(tmp_path)
     assert [journey.journey for journey in journeys] == ["hello"]
-    assert [problem.journey for problem in problems] == ["hello_again"]
+    assert [problem.name for problem in problems] == ["hello_again"]
 
 
 def test_a_renamed_file_sets_both_names_aside(tmp_path: Path) -> None:
     write(tmp_path, name="welcome")
     _, problems = read_journeys(tmp_path)
-    assert {problem.journey for problem in problems} == {"hello", "welcome"}
+    assert {problem.name for problem in problems} == {"hello", "welcome"}
 
 
 def test_a_journey_is_called_like_its_file(tmp_path: Path) -> None:
     write(tmp_path, name="goodbye")
-    with pytest.raises(BlueprintError, match=r"the file must be hello\.yml"):
+    with pytest.raises(AuthoredError, match=r"the file must be hello\.yml"):
         load_journeys(tmp_path)
 
 
 def test_a_file_that_is_not_yaml_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "hello.yml").write_text("steps: [")
-    with pytest.raises(BlueprintError, match=r"hello\.yml:1: file: cannot be read"):
+    with pytest.raises(AuthoredError, match=r"hello\.yml:1: file: cannot be read"):
         load_journeys(tmp_path)
 
 
 def test_a_folder_without_journeys_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(BlueprintError, match="no journeys"):
+    with pytest.raises(AuthoredError, match="no journeys"):
         load_journeys(tmp_path)

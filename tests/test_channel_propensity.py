@@ -1,6 +1,7 @@
 """Channel scores find the channel that a person answers, from confounded past sends."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -12,11 +13,15 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 
 from ml import channel_propensity
-from ml.channel_propensity import CHANNELS
 from orchestration.assets.channel_scores import channel_scores
 from orchestration.warehouse import Warehouse, replace_table
 from tests.conftest import HomeAt, TestHome
 
+CHANNELS = (
+    *("email", "sms", "push", "in_app", "onsite"),
+    *("paid_retargeting", "direct_mail"),
+)
+score_channels = partial(channel_propensity.score_channels, channels=CHANNELS)
 BASE_RATES = np.array([0.13, 0.12, 0.11, 0.15, 0.10, 0.06, 0.09])
 
 
@@ -84,9 +89,7 @@ class Population:
 
     def score(self, **weak: Any) -> Any:
         """Propensities as people × channels."""
-        scores = channel_propensity.score_channels(
-            self.profiles, self.engagements(**weak)
-        )
+        scores = score_channels(self.profiles, self.engagements(**weak))
         return scores["channel_propensity"].to_numpy().reshape(-1, len(CHANNELS))
 
     def gap_closed(self, guesses: Any) -> float:
@@ -157,7 +160,7 @@ def test_an_open_by_a_person_tells_more_than_one_by_a_machine() -> None:
     )
     profiles = people_of(frame)
     trials = channel_propensity.spread_trials(
-        profiles, channel_propensity.count_trials(frame)
+        profiles, channel_propensity.count_trials(frame), CHANNELS
     )
     by_person = channel_propensity.weigh_evidence(trials, 0, "opened_count")
     by_machine = channel_propensity.weigh_evidence(trials, 0, "machine_opened_count")
@@ -202,7 +205,7 @@ def test_who_answers_elsewhere_and_who_states_a_channel_start_higher() -> None:
     told = people_of(frame).with_columns(
         preferred_channel=pl.Series(np.where(states, "email", "push"))
     )
-    scores = channel_propensity.score_channels(
+    scores = score_channels(
         pl.concat([told, newcomers]),
         pl.concat(
             [frame, engagements([9], [6], "sms").with_columns(profile_id=pl.lit("n1"))]
@@ -244,13 +247,13 @@ def people_of(frame: pl.DataFrame, *others: str) -> pl.DataFrame:
 
 
 def score_email(frame: pl.DataFrame, *others: str) -> pl.DataFrame:
-    scores = channel_propensity.score_channels(people_of(frame, *others), frame)
+    scores = score_channels(people_of(frame, *others), frame)
     return scores.filter(pl.col("channel") == "email")
 
 
 def test_every_profile_is_scored_on_every_channel() -> None:
     frame = engagements([4, 0], [1, 0])
-    scores = channel_propensity.score_channels(people_of(frame, "new"), frame)
+    scores = score_channels(people_of(frame, "new"), frame)
     assert scores.group_by("profile_id").len()["len"].to_list() == [7, 7, 7]
     assert scores["channel_propensity"].is_between(0, 1, closed="none").all()
 
@@ -266,9 +269,7 @@ def test_few_messages_move_nobody_far_from_the_average_of_the_channel() -> None:
     dice = np.random.default_rng(8)
     frame = engagements([2] * 10, [0] * 9 + [1])
     told = people_of(frame).with_columns(trait=pl.Series(dice.normal(size=10)))
-    scores = channel_propensity.score_channels(told, frame).filter(
-        pl.col("channel") == "email"
-    )
+    scores = score_channels(told, frame).filter(pl.col("channel") == "email")
     ratio = scores["prior_propensity"] / scores["channel_rate"]
     assert ratio.is_between(0.5, 2).all()
 
@@ -351,11 +352,11 @@ def test_more_answers_than_messages_are_no_more_than_certain() -> None:
 def test_the_order_of_rows_changes_no_channel_score() -> None:
     people = Population.draw(0.6, seed=9, size=500)
     profiles, frame = people.profiles, people.engagements()
-    shuffled = channel_propensity.score_channels(
+    shuffled = score_channels(
         profiles.sample(fraction=1, shuffle=True, seed=3),
         frame.sample(fraction=1, shuffle=True, seed=4),
     )
-    assert channel_propensity.score_channels(profiles, frame).equals(shuffled)
+    assert score_channels(profiles, frame).equals(shuffled)
 
 
 def test_broken_engagements_raise() -> None:
@@ -363,7 +364,7 @@ def test_broken_engagements_raise() -> None:
     with pytest.raises(ValueError, match="profile_id and channel"):
         score_email(pl.concat([frame, frame]))
     with pytest.raises(ValueError, match="two rows of one profile_id"):
-        channel_propensity.score_channels(people_of(frame, "p00000"), frame)
+        score_channels(people_of(frame, "p00000"), frame)
 
 
 def test_the_asset_writes_channels_and_moments_of_whom_it_may_score(

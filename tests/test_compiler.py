@@ -9,18 +9,20 @@ import pytest
 import yaml
 
 from activations.authoring import compiled_problems, read_usable
-from activations.blueprint import (
-    Problem,
-    journey_schema,
-    load_journeys,
-    read_journeys,
-)
+from activations.blueprint import JOURNEYS as KIND
+from activations.blueprint import load_journeys, read_journeys
 from activations.compiler import shared_mistakes
+from activations.conditions import Vocabulary
+from activations.reading import Problem
 from activations.render import Renderer
 from orchestration.settings import PROJECT
 
 JOURNEYS = PROJECT / "activations" / "journeys"
-AUDIENCES = ("winter", "alpine")
+WORDS = Vocabulary(
+    traits={"country": "text", "order_count": "number", "last_seen_at": "date"},
+    identifier_types=("user_id", "email"),
+    audiences=("winter", "alpine_regulars"),
+)
 USUAL = {
     "journey": "story",
     "version": "1",
@@ -53,7 +55,7 @@ def line_of(text: Mapping[str, str]) -> int:
 def found(folder: Path) -> list[Problem]:
     """All that is wrong with the journeys of a folder."""
     journeys, problems = read_journeys(folder)
-    return [*problems, *compiled_problems(folder, journeys, AUDIENCES)]
+    return [*problems, *compiled_problems(folder, journeys, WORDS)]
 
 
 def steps(*lines: str) -> str:
@@ -457,18 +459,18 @@ def test_two_journeys_do_not_give_one_code_two_meanings(tmp_path: Path) -> None:
         steps=steps(step("one")[:-1] + f", {OFFER.replace('10', '15')}}}"),
     )
     (problem,) = found(tmp_path)
-    assert (problem.code, problem.journey) == ("contradicting-offers", "tale")
+    assert (problem.code, problem.name) == ("contradicting-offers", "tale")
 
 
 def test_shipped_journeys_raise_no_alarm_and_fit_the_schema_for_editors() -> None:
     journeys = load_journeys(JOURNEYS)
-    assert list(compiled_problems(JOURNEYS, journeys, ())) == []
+    assert list(compiled_problems(JOURNEYS, journeys, WORDS)) == []
     for path in JOURNEYS.glob("*.yml"):
         jsonschema.validate(yaml.safe_load(path.read_text()), schema())
 
 
 def schema() -> Any:
-    return journey_schema()
+    return KIND.schema()
 
 
 @pytest.mark.parametrize(
@@ -487,8 +489,7 @@ def test_the_schema_for_editors_refuses_what_check_refuses(changes: Any) -> None
 
 def test_the_examples_for_authors_can_be_put_to_use_as_they_are() -> None:
     renderer = Renderer(shop_url="https://shop.example", currency="USD")
-    audiences = {"alpine_regulars"}
-    journeys, problems = read_usable(JOURNEYS / "examples", renderer, audiences)
+    journeys, problems = read_usable(JOURNEYS / "examples", renderer, WORDS)
     assert problems == []
     assert {journey.journey for journey in journeys} == {
         *("browse_abandonment", "replenishment", "price_drop", "back_in_stock"),

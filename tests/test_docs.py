@@ -61,7 +61,7 @@ def test_the_commands_of_the_page_work(
     "page",
     sorted(
         str(path.relative_to(PROJECT))
-        for folder in ("", "docs/", "models/")
+        for folder in ("", "docs/", "docs/how-to/", "models/")
         for path in PROJECT.glob(f"{folder}*.md")
     ),
 )

@@ -11,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from activations.blueprint import journey_frames, load_journeys
 from activations.conditions import Condition, alternatives
-from tests.deciding import DecisionLab
+from tests.deciding import DecisionLab, keep_audience
 from tests.test_decisions import DAY, GLOBAL_CONTROL, HOUR, NOON, Town
 
 WEEK = 7 * DAY
@@ -42,13 +41,13 @@ class Village(Town):
         }
         path = self.folder / "story.yml"
         path.write_text(yaml.safe_dump(journey, sort_keys=False))
-        for table, frame in journey_frames(load_journeys(self.folder)).items():
-            self.lab.change(f"delete from staging.stg_{table}")
-            self.lab.connection.register("frame", frame.to_arrow())
-            self.lab.change(
-                f"insert into staging.stg_{table} by name select * from frame"
-            )
-            self.lab.connection.unregister("frame")
+        self.lab.keep_journeys(self.folder)
+
+    def group(self, audience: str, when: str) -> None:
+        """Keep this audience beside the others."""
+        folder = self.folder / "audiences"
+        keep_audience(folder, audience, when)
+        self.lab.keep_audiences(folder)
 
     def do(
         self,
@@ -115,7 +114,6 @@ class Village(Town):
 def village(lab: DecisionLab, tmp_path: Path) -> Village:
     """A village in which nobody is held out."""
     lab.change(GLOBAL_CONTROL.format(share=0))
-    lab.change("delete from seeds.audience_rules")
     lab.change("delete from seeds.override_rules")
     folder = tmp_path / "journeys"
     folder.mkdir()
@@ -259,10 +257,7 @@ def test_a_broadcast_comes_once_to_an_audience_without_who_considers(
               - {audience: winter}
               - not: {intent: [considering]}
     """)
-    village.lab.put(
-        "seeds.audience_rules",
-        [{"audience": "winter", "fact": "city", "comparison": "is", "value": "Oslo"}],
-    )
+    village.group("winter", "{trait: city, is: Oslo}")
     for name, zone in (("ann", "UTC"), ("bob", "UTC"), ("cem", "Asia/Tokyo")):
         village.move_in(name, timezone=zone)
     village.move_in("dan")
@@ -502,10 +497,7 @@ def test_an_emptied_cart_or_a_left_audience_ends_a_journey(village: Village) -> 
         entry: {when: {all: [{event: Begun}, {audience: winter}]}}
         exit: {when: [cart_emptied, audience_left], after: 10d}
     """)
-    village.lab.put(
-        "seeds.audience_rules",
-        [{"audience": "winter", "fact": "city", "comparison": "is", "value": "Oslo"}],
-    )
+    village.group("winter", "{trait: city, is: Oslo}")
     for name in ("ann", "bob", "cem"):
         village.move_in(name)
         village.do(name, "Begun", NOON - HOUR)

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from activations.blueprint import load_journeys, needed_contents
 from activations.ledger import Send
+from activations.registry import CHANNELS
 from activations.render import (
     CONTENT,
-    FIELDS,
-    MAX_SMS_SEGMENTS,
     ContentError,
     Renderer,
     RenderError,
@@ -450,12 +449,12 @@ def test_every_text_is_short_enough_with_the_longest_names(
     fields = renderer.render(
         a_send(payload, journey=journey, content_id=content_id, channel="sms")
     ).fields
-    assert int(fields["segments"]) <= MAX_SMS_SEGMENTS
+    assert int(fields["segments"]) <= 3
 
 
 def test_every_channel_can_be_written_for():
-    assert set(FIELDS) == {
-        channel
+    assert {rule.message_form for rule in CHANNELS.values()} == {
+        CHANNELS[channel].message_form
         for journey in JOURNEYS
         for placed in journey.messages
         for channel in placed.step.channels

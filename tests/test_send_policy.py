@@ -9,6 +9,7 @@ import random
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -17,7 +18,7 @@ import pytest
 from activations.channels import CHANNELS
 from orchestration.settings import PROJECT
 from orchestration.warehouse import DatabaseError
-from tests.deciding import DecisionLab
+from tests.deciding import DecisionLab, keep_audience
 from tests.test_decisions import DAY, GLOBAL_CONTROL, HOUR, NOON, Town
 
 RULE_FILES = PROJECT / "models" / "decisions" / "rules"
@@ -29,7 +30,6 @@ def town(lab: DecisionLab) -> Town:
     """A town in which nobody is held out and no human has decided anything."""
     lab.change("update staging.stg_journeys set holdout_rate = 0")
     lab.change(GLOBAL_CONTROL.format(share=0))
-    lab.change("delete from seeds.audience_rules")
     lab.change("delete from seeds.override_rules")
     return Town(lab)
 
@@ -66,7 +66,7 @@ def found(
         ],
     )
     town.lab.put(
-        "staging.stg_journey_conditions",
+        "staging.stg_conditions",
         [
             {
                 "journey": name,
@@ -111,7 +111,7 @@ def update(town: Town, table: str, name: str, **facts: Any) -> None:
 def rename(town: Town, **changes: tuple[str, str]) -> None:
     """Give journeys or steps another name, as an author would in the file."""
     for field, (old, new) in changes.items():
-        others = ["journeys", "journey_conditions"] if field == "journey" else []
+        others = ["journeys", "conditions"] if field == "journey" else []
         tables = ["journey_steps", *others]
         for table in tables:
             town.lab.connection.execute(
@@ -263,7 +263,7 @@ EVENTS = (
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_waiting_send_may_go_exactly_if_a_candidate_like_it_might(
-    town: Town, seed: int
+    town: Town, tmp_path: Path, seed: int
 ) -> None:
     """Twins live through the same; one has a send that waits, the other has none."""
     dice = random.Random(seed)
@@ -277,10 +277,7 @@ def test_a_waiting_send_may_go_exactly_if_a_candidate_like_it_might(
         (2, "peace", "never_contact", {"message_class": "all"}),
         (3, "texts", "force_channel", {"channel": "sms"}),
     ):
-        town.lab.put(
-            "seeds.audience_rules",
-            [{"audience": goal, "fact": "goal", "comparison": "is", "value": goal}],
-        )
+        keep_audience(tmp_path / "audiences", goal, f"{{trait: goal, is: {goal}}}")
         town.lab.put(
             "seeds.override_rules",
             [
@@ -294,6 +291,7 @@ def test_a_waiting_send_may_go_exactly_if_a_candidate_like_it_might(
                 }
             ],
         )
+    town.lab.keep_audiences(tmp_path / "audiences")
     lives: dict[str, tuple[str, list[Callable[..., None]]]] = {}
     for number, (channels, message_class) in enumerate(kinds):
         journey = f"word_{number}"
@@ -322,7 +320,7 @@ def test_a_waiting_send_may_go_exactly_if_a_candidate_like_it_might(
     for name, (channel, what) in lives.items():
         for happen in what:
             happen(town, name, channel, later - HOUR / 2)
-    closed = dice.choice(CHANNELS)
+    closed = dice.choice(list(CHANNELS))
     town.lab.change(f"delete from staging.stg_destinations where channel = '{closed}'")
     town.lab.put("staging.stg_journey_problems", [{"journey": "word_3"}])
     for table in ("journeys", "journey_steps"):
@@ -693,8 +691,7 @@ def test_a_renamed_journey_keeps_its_people_where_they_are(town: Town) -> None:
     assert town.run(NOON) == [("step_1", "push")]
     rename(town, journey=("word", "letter"))
     town.lab.change(
-        "update staging.stg_journey_conditions set names = ['word'] "
-        "where journey = 'letter'"
+        "update staging.stg_conditions set names = ['word'] where journey = 'letter'"
     )
     # still within the time in which nobody may begin again
     assert town.run(NOON + HOUR) == []
@@ -716,8 +713,7 @@ def test_a_name_that_is_used_again_means_what_it_meant_to_those_of_then(
     assert town.run(NOON) == [("step_1", "push")]
     rename(town, journey=("word", "letter"))
     town.lab.change(
-        "update staging.stg_journey_conditions set names = ['letter'] "
-        "where journey = 'letter'"
+        "update staging.stg_conditions set names = ['letter'] where journey = 'letter'"
     )
     town.run(NOON + HOUR)
     # another journey of the same steps takes the name that is free

@@ -45,7 +45,7 @@ def test_without_the_rule_that_decided_the_reason_is_what_was_said(
     """Each person has what may stand against a message; the rules go one by one."""
     dice = random.Random(seed)
     later = NOON + dice.choice((1, 9, 13)) * HOUR
-    closed = dice.choice(CHANNELS)
+    closed = dice.choice(list(CHANNELS))
     for number, channel in enumerate(CHANNELS):
         journey, channels = f"word_{number}", [channel, "email"][: dice.choice((1, 2))]
         found(town, journey, list(dict.fromkeys(channels)), holdout_rate=0.2)

@@ -4,17 +4,8 @@ from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from activations.ledger import Outcome, Send
+from activations.registry import CHANNELS as CHANNELS
 from activations.render import Message
-
-CHANNELS = (
-    "email",
-    "sms",
-    "push",
-    "in_app",
-    "onsite",
-    "paid_retargeting",
-    "direct_mail",
-)
 
 
 class Destination(Protocol):

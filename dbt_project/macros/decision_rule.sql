@@ -3,7 +3,7 @@
 {% macro rule_names() -%}
     hub_profile global_control holdout
     journey_set_aside no_longer_due expired cart_emptied
-    override_never_contact override_channel
+    override_never_contact override_channel audience_set_aside
     no_destination unreachable suppression_list
     unsubscribed consent_denied consent_missing
     shared_address

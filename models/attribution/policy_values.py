@@ -6,4 +6,5 @@ from ml.off_policy import score_policies
 def model(dbt, session):
     dbt.config(materialized="table")
     trials = dbt.ref("logged_policy_actions").pl()
-    return score_policies(trials).to_arrow()
+    rules = dbt.ref("channel_rules").pl()
+    return score_policies(trials, sorted(rules["channel"])).to_arrow()

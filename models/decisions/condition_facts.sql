@@ -10,7 +10,7 @@ run as (
 
 conditions as (
 
-    select * from {{ ref('stg_journey_conditions') }}
+    select * from {{ ref('stg_conditions') }}
     where place in ('entry', 'step')
 
 ),
@@ -70,6 +70,13 @@ intents as (
 phases as (
 
     select * from {{ ref('phases') }}
+
+),
+
+condition_traits as (
+
+    select * from {{ ref('condition_traits') }}
+    where place in ('entry', 'step')
 
 ),
 
@@ -403,7 +410,31 @@ collect_facts as (
 
     union all
     {% endfor %}
-    -- no message shows since when somebody belongs to an audience, or has a score
+    -- no message shows since when a trait is so, or somebody belongs to an audience or
+    -- has a score
+    select
+        {%- for column in key %}
+        conditions.{{ column }},
+        {%- endfor %}
+        conditions.kind,
+        condition_traits.profile_id,
+        conditions.name as trigger_value,
+        cast(null as varchar) as evidence_message_id,
+        {{ surrogate_key(['condition_traits.profile_id', 'run.as_of']) }} as entry_key,
+        run.as_of as triggered_at,
+        cast(null as varchar) as product_id
+    from conditions
+    cross join run
+    inner join condition_traits
+        on
+            conditions.journey = condition_traits.journey
+            and conditions.place = condition_traits.place
+            and conditions.step is not distinct from condition_traits.step
+            and conditions.alternative = condition_traits.alternative
+            and conditions.test = condition_traits.test
+
+    union all
+
     select
         {{ key | join(', ') }},
         conditions.kind,

@@ -71,7 +71,7 @@ entry_audiences as (
     select
         journey,
         {{ unnest_items('names') }} as audience
-    from {{ ref('stg_journey_conditions') }}
+    from {{ ref('stg_conditions') }}
     where place = 'entry' and kind = 'audience' and not is_negated
 
 ),

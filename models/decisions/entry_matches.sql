@@ -16,7 +16,7 @@ journeys as (
 
 conditions as (
 
-    select * from {{ ref('stg_journey_conditions') }}
+    select * from {{ ref('stg_conditions') }}
     where place = 'entry' and kind <> 'without'
 
 ),
@@ -65,7 +65,8 @@ mark_facts as (
         -- what happened goes before what is so
         case
             when facts.kind in ('intent', 'misstep') then 2
-            when facts.kind in ('phase', 'audience', 'score') then 3
+            when facts.kind in ('phase', 'audience', 'trait', 'identifier', 'score')
+                then 3
             else 1
         end as rank
     from facts

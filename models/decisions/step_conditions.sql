@@ -9,7 +9,7 @@ run as (
 
 conditions as (
 
-    select * from {{ ref('stg_journey_conditions') }}
+    select * from {{ ref('stg_conditions') }}
     where place = 'step' and kind <> 'without'
 
 ),

@@ -1,16 +1,22 @@
-{%- set channels = {
+{%- set address_types = {
     'email': 'profiles.email',
-    'sms': 'profiles.phone',
-    'push': 'app_devices.device_token',
-    'in_app': 'case when used_surfaces.has_app then profiles.identifier end',
-    'onsite': 'case when used_surfaces.has_web then profiles.identifier end',
-    'paid_retargeting':
+    'phone': 'profiles.phone',
+    'device_token': 'app_devices.device_token',
+    'app_user': 'case when used_surfaces.has_app then profiles.identifier end',
+    'web_user': 'case when used_surfaces.has_web then profiles.identifier end',
+    'ad_identity':
         'coalesce(profiles.email, profiles.phone, app_devices.advertising_id)',
-    'direct_mail': "profiles.street || coalesce(', ' || profiles.postal_code, '') "
+    'postal_address': "profiles.street || coalesce(', ' || profiles.postal_code, '') "
     ~ "|| coalesce(' ' || profiles.city, '') || coalesce(', ' || profiles.country, '')",
 } -%}
 -- One row per profile and channel: the address there, and when it was seen.
 with
+
+channel_rules as (
+
+    select * from {{ ref('channel_rules') }}
+
+),
 
 profiles as (
 
@@ -49,12 +55,14 @@ used_surfaces as (
 
 list_addresses as (
 
-    {%- for channel, address in channels.items() %}
+    {%- for address_type, address in address_types.items() %}
     select
         profiles.profile_id,
-        '{{ channel }}' as channel,
+        channel_rules.channel,
+        channel_rules.address_type,
         {{ address }} as address
     from profiles
+    inner join channel_rules on channel_rules.address_type = '{{ address_type }}'
     {%- if 'app_devices' in address %}
     left join app_devices on profiles.profile_id = app_devices.profile_id
     {%- elif 'used_surfaces' in address %}
@@ -70,34 +78,34 @@ date_addresses as (
     select
         list_addresses.profile_id,
         list_addresses.channel,
+        list_addresses.address_type,
         list_addresses.address,
         case
             when
-                list_addresses.channel = 'push'
+                list_addresses.address_type = 'device_token'
                 or app_devices.token_problem = 'app_uninstalled'
                 then app_devices.token_problem
         end as token_problem,
         case
-            when list_addresses.channel = 'push' then app_devices.token_first_seen_at
+            when list_addresses.address_type = 'device_token'
+                then app_devices.token_first_seen_at
             else identifiers.first_seen_at
         end as valid_from,
         case
-            when list_addresses.channel = 'push' then app_devices.token_last_seen_at
+            when list_addresses.address_type = 'device_token'
+                then app_devices.token_last_seen_at
             else identifiers.last_seen_at
         end as last_seen_at
     from list_addresses
     left join app_devices
         on
             list_addresses.profile_id = app_devices.profile_id
-            and list_addresses.channel in ('push', 'in_app')
+            and list_addresses.address_type in ('device_token', 'app_user')
     left join identifiers
         on
             list_addresses.address = identifiers.identifier
-            and identifiers.identifier_type
-            = case list_addresses.channel
-                when 'email' then 'email'
-                when 'sms' then 'phone'
-            end
+            and list_addresses.address_type = identifiers.identifier_type
+            and list_addresses.address_type in ('email', 'phone')
 
 )
 

@@ -1,7 +1,17 @@
 -- One row per profile, channel and purpose: the permission stated last. A no to
 -- marketing holds for everybody who has the address that said it.
-{%- set addresses = {'email': 'email', 'phone': 'sms'} %}
+{%- set address_types = ['email', 'phone'] %}
 with
+
+addressed_channels as (
+
+    select
+        channel,
+        address_type
+    from {{ ref('channel_rules') }}
+    where address_type in ('email', 'phone')
+
+),
 
 consent_updates as (
 
@@ -58,7 +68,6 @@ marketing_denials as (
     where
         status = 'denied'
         and purpose = 'marketing'
-        and channel in ('email', 'sms', 'all')
 
 ),
 
@@ -66,42 +75,51 @@ marketing_denials as (
 -- person has
 list_denied_addresses as (
 
-    {%- for type, channel in addresses.items() %}
+    {%- for type in address_types %}
     select
         denials.*,
-        '{{ channel }}' as address_channel,
+        identifiers.identifier_type as address_type,
         identifiers.identifier as address
     from marketing_denials as denials
     inner join identifiers on denials.message_id = identifiers.message_id
-    where
-        identifiers.identifier_type = '{{ type }}'
-        and denials.channel in ('{{ channel }}', 'all')
+    where identifiers.identifier_type = '{{ type }}'
     union
     select
         denials.*,
-        '{{ channel }}' as address_channel,
+        '{{ type }}' as address_type,
         profiles.{{ type }} as address
     from marketing_denials as denials
     inner join profiles on denials.profile_id = profiles.profile_id
-    where
-        profiles.{{ type }} is not null
-        and denials.channel in ('{{ channel }}', 'all')
+    where profiles.{{ type }} is not null
     union
     {%- endfor %}
     select
         *,
-        'email' as address_channel,
+        'email' as address_type,
         lower(user_id) as address
     from marketing_denials
-    where channel in ('email', 'all') and user_id like '%@%'
+    where user_id like '%@%'
     union
     select
         denials.*,
-        'sms' as address_channel,
+        'phone' as address_type,
         phone_numbers.phone as address
     from marketing_denials as denials
     inner join phone_numbers on denials.user_id = phone_numbers.spelling
-    where denials.channel in ('sms', 'all') and denials.user_id like '+%'
+    where denials.user_id like '+%'
+
+),
+
+close_channels as (
+
+    select
+        denied.*,
+        addressed_channels.channel as address_channel
+    from list_denied_addresses as denied
+    inner join addressed_channels
+        on
+            denied.address_type = addressed_channels.address_type
+            and denied.channel in (addressed_channels.channel, 'all')
 
 ),
 
@@ -118,7 +136,7 @@ list_updates as (
         message_id,
         updated_at
     from date_updates
-    {%- for type, channel in addresses.items() %}
+    {%- for type in address_types %}
     union all
     select
         holders.profile_id,
@@ -130,12 +148,12 @@ list_updates as (
         denied.subscription_group,
         denied.message_id,
         denied.updated_at
-    from list_denied_addresses as denied
+    from close_channels as denied
     inner join profiles as holders
         on
             denied.address = holders.{{ type }}
             and denied.profile_id <> holders.profile_id
-    where denied.address_channel = '{{ channel }}'
+    where denied.address_type = '{{ type }}'
     {%- endfor %}
 
 ),

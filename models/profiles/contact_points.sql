@@ -36,7 +36,7 @@ describe_addresses as (
 
     select
         addresses.*,
-        addresses.channel <> 'email' or mail_addresses.wire_address is not null
+        addresses.address_type <> 'email' or mail_addresses.wire_address is not null
             as takes_messages,
         problems.complained_at,
         problems.failure,
@@ -76,7 +76,7 @@ find_reasons as (
             when addresses.complained_at is not null then 'complained'
             -- a carrier that was asked to stop delivers nothing more
             when
-                addresses.channel = 'sms'
+                addresses.address_type = 'phone'
                 and addresses.unsubscribe_message_id is not null
                 then 'stopped'
             when

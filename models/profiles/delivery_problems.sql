@@ -20,15 +20,25 @@ sends as (
 
 ),
 
+channel_rules as (
+
+    select * from {{ ref('channel_rules') }}
+
+),
+
 identifiers as (
 
     select
-        message_id,
-        case identifier_type when 'email' then 'email' else 'sms' end as channel,
-        identifier as address,
-        count(*) over (partition by message_id, identifier_type) as address_count
-    from {{ ref('stg_identifiers') }}
-    where identifier_type in ('email', 'phone')
+        identifiers.message_id,
+        channel_rules.channel,
+        identifiers.identifier as address,
+        count(*) over (
+            partition by identifiers.message_id, channel_rules.channel
+        ) as address_count
+    from {{ ref('stg_identifiers') }} as identifiers
+    inner join channel_rules
+        on identifiers.identifier_type = channel_rules.address_type
+    where identifiers.identifier_type in ('email', 'phone')
 
 ),
 
@@ -59,7 +69,8 @@ address_reports as (
             sends.address,
             identifiers.address,
             case
-                when message_events.channel = 'push' then message_events.device_token
+                when channel_rules.address_type = 'device_token'
+                    then message_events.device_token
             end,
             case
                 when addresses.valid_from > message_events.effective_at then null
@@ -72,6 +83,7 @@ address_reports as (
         on
             message_events.send_id = sends.send_id
             and message_events.channel = sends.channel
+    left join channel_rules on message_events.channel = channel_rules.channel
     left join identifiers
         on
             message_events.message_id = identifiers.message_id

@@ -1,3 +1,7 @@
+{%- set traits = [
+    'email', 'phone', 'first_name', 'last_name', 'gender', 'birthday', 'timezone',
+    'country', 'region', 'city', 'postal_code', 'street', 'preferred_channel', 'goal',
+] -%}
 -- One row per profile: a person, or a hub that stands for several.
 with
 
@@ -64,6 +68,19 @@ time_zones as (
 
 ),
 
+spread_traits as (
+
+    select
+        profile_id,
+        {%- for trait in traits %}
+        max(case when trait = '{{ trait }}' then value end) as {{ trait }}
+        {{- ',' if not loop.last }}
+        {%- endfor %}
+    from stated_traits
+    group by profile_id
+
+),
+
 find_spans as (
 
     select
@@ -96,6 +113,8 @@ join_facts as (
         ids.identifier_type,
         ids.identifier,
         coalesce(traits.email, ids.email) as email,
+        nullif(split_part(coalesce(traits.email, ids.email), '@', 2), '')
+            as email_domain,
         coalesce(traits.phone, ids.phone) as phone,
         traits.first_name,
         traits.last_name,
@@ -122,6 +141,7 @@ join_facts as (
         coalesce(find_spans.first_seen_at, ids.first_seen_at) as first_seen_at,
         coalesce(find_spans.last_seen_at, ids.last_seen_at) as last_seen_at,
         habits.last_session_at,
+        rfm.rfm_segment,
         rfm.first_order_at,
         rfm.last_order_at,
         history.first_online_order_at,
@@ -143,7 +163,7 @@ join_facts as (
             as churn_cycle_days
     from profile_identifiers as ids
     cross join rules
-    left join stated_traits as traits on ids.profile_id = traits.profile_id
+    left join spread_traits as traits on ids.profile_id = traits.profile_id
     left join habits on ids.profile_id = habits.profile_id
     left join time_zones as stated_zones
         on lower(traits.timezone) = stated_zones.spelled

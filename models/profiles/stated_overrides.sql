@@ -14,9 +14,9 @@ channel_rules as (
 
 ),
 
-conditions as (
+audiences as (
 
-    select * from {{ ref('audience_conditions') }}
+    select * from {{ ref('stg_audiences') }}
 
 ),
 
@@ -30,8 +30,8 @@ find_mistakes as (
                 then 'more than one row has it'
             when
                 audience is null
-                or audience not in (select conditions.audience from conditions)
-                then 'audience_rules.csv has no rule of this audience'
+                or audience not in (select audiences.audience from audiences)
+                then 'there is no such audience; write it, as a file of its name'
             when
                 override is null
                 or override not in ('never_score', 'never_contact', 'force_channel')

@@ -3,9 +3,16 @@
     'country', 'region', 'city', 'postal_code', 'street', 'preferred_channel', 'goal',
 ] -%}
 {%- set verified = ['email', 'phone'] -%}
--- One row per profile that stated traits: for each the value that survives, by the
+-- One row per profile and trait that it stated: the value that survives, by the
 -- preferences of its rule, one after the other.
 with
+
+events as (
+
+    select * from {{ ref('stg_events') }}
+    where type = 'identify' and traits is not null
+
+),
 
 identify_calls as (
 
@@ -25,6 +32,38 @@ survivorship_rules as (
 
 ),
 
+-- traits that staging does not read: a rule is all that it takes to know one
+own_rules as (
+
+    select
+        trait,
+        {{ spelled('trait') }} as spelled_trait
+    from survivorship_rules
+    where
+        trait not in (
+            {%- for trait in traits %}
+            '{{ trait }}'{{ ',' if not loop.last }}
+            {%- endfor %}
+        )
+
+),
+
+find_keys as (
+
+    select
+        events.message_id,
+        events.user_id,
+        events.traits,
+        own_rules.trait,
+        list_min(list_filter(
+            json_keys(events.traits),
+            lambda named: {{ spelled('named') }} = own_rules.spelled_trait
+        )) as named
+    from events
+    cross join own_rules
+
+),
+
 list_values as (
 
     {%- for trait in traits %}
@@ -37,8 +76,18 @@ list_values as (
             as is_verified
     from identify_calls
     where {{ trait }} is not null
-    {{ 'union all' if not loop.last }}
+    union all
     {%- endfor %}
+    select
+        message_id,
+        user_id is not null as is_user_scoped,
+        trait,
+        nullif(trim({{ json_text_at('traits', "'$.\"' || named || '\"'") }}), '')
+            as value,
+        false as is_verified
+    from find_keys
+    where nullif(trim({{ json_text_at('traits', "'$.\"' || named || '\"'") }}), '')
+        is not null
 
 ),
 
@@ -101,19 +150,6 @@ keep_preferred as (
             weigh_values.message_id asc
     ) = 1
 
-),
-
-spread_traits as (
-
-    select
-        profile_id,
-        {%- for trait in traits %}
-        max(case when trait = '{{ trait }}' then value end) as {{ trait }}
-        {{- ',' if not loop.last }}
-        {%- endfor %}
-    from keep_preferred
-    group by profile_id
-
 )
 
-select * from spread_traits
+select * from keep_preferred

@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from activations.registry import CHANNELS
 from orchestration.assets.score import asset_spec, result_of
 from orchestration.charts import bar_chart, markdown_table
 from orchestration.resources import Home
@@ -24,7 +25,7 @@ CHANNEL_FEATURES = """
 
 CHANNEL_SCORES = {
     "profile_id": ("varchar", "The profile."),
-    "channel": ("varchar", "One of the seven channels, reachable or not."),
+    "channel": ("varchar", "The channel, reachable or not."),
     "channel_propensity": (
         "double",
         "Probability that a delivered message is answered: by a click, a tap, or a "
@@ -78,7 +79,9 @@ def channel_scores(
         profiles = fetch_frame(connection, CHANNEL_FEATURES)
         messages = fetch_frame(connection, "select * from profiles.channel_engagements")
         hours = fetch_frame(connection, "select * from profiles.send_time_engagements")
-    channel_scores = channel_propensity.score_channels(profiles, messages)
+    channel_scores = channel_propensity.score_channels(
+        profiles, messages, sorted(CHANNELS)
+    )
     send_time_scores = send_time.score_send_times(profiles["profile_id"], hours)
     with home.warehouse.connect() as connection:
         replace_table(connection, "ml.channel_scores", channel_scores)

@@ -5,19 +5,15 @@ from collections.abc import Iterator
 import dagster as dg
 import polars as pl
 
-from activations.blueprint import (
-    JOURNEY_SCHEMA,
-    PROBLEM_SCHEMA,
-    STEP_SCHEMA,
-    Problem,
-    journey_frames,
-)
+from activations.blueprint import JOURNEY_SCHEMA, STEP_SCHEMA
 from activations.conditions import CONDITION_SCHEMA
+from activations.reading import Problem
 from orchestration.columns import documented
 from orchestration.moment import record_built
 from orchestration.reconcile import assert_ledger_holds
 from orchestration.resources import Home
 from orchestration.settings import wall_clock
+from orchestration.sources.authored import bring_authored, read_authored
 from orchestration.sources.landing import land as land_files
 from orchestration.sources.landing import unreadable_files
 from orchestration.sources.receipts import land_bounces, land_receipts
@@ -25,11 +21,9 @@ from orchestration.sources.run_inputs import (
     DESTINATIONS,
     begin_run,
     bring_back_runs,
-    bring_journeys,
     bring_seeds,
     listed_sends,
     snapshot_sends,
-    usable_journeys,
 )
 from orchestration.warehouse import fetch_frame
 
@@ -115,6 +109,12 @@ SENDS = {
     "waits_since": ("timestamp", "That run, or the last before it was tried again."),
     "sent_at": ("timestamp", "The run that sent it."),
 }
+AUDIENCES = {
+    "audience": ("varchar", "Key: its name."),
+    "owner": ("varchar", "Who answers for it; null where it is set aside."),
+    "description": ("varchar", "What it is for; null where it is set aside."),
+    "mistake": ("varchar", "Where its mistakes stand and how to mend them; else null."),
+}
 JOURNEY_PROBLEMS = {
     "journey": ("varchar", "The journey that is set aside."),
     "file": ("varchar", "The file, as named in the folder of journeys or of content."),
@@ -196,8 +196,15 @@ TABLES = (
         from_frame(STEP_SCHEMA),
     ),
     table(
-        "journey_conditions",
-        "One row per condition of a journey, way in which it holds, and test of that.",
+        "audiences",
+        "One row per audience: its owner and what it is for, or the mistake that sets "
+        "it aside until it is mended.",
+        documented(AUDIENCES),
+    ),
+    table(
+        "conditions",
+        "One row per condition of a journey or an audience, way in which it holds, and "
+        "test of that.",
         from_frame(CONDITION_SCHEMA),
     ),
     table(
@@ -234,14 +241,14 @@ def land(
         bring_seeds(connection, home.settings)
         begin_run(connection, as_of, home.settings)
         snapshot_sends(connection, sends)
-        journeys, problems = usable_journeys(home.settings)
-        bring_journeys(
-            connection,
-            journey_frames(journeys),
-            pl.DataFrame(problems, schema=PROBLEM_SCHEMA),
-        )
-        for problem in problems:
-            context.log.warning(f"journey {problem.journey} is set aside: {problem}")
+        authored = read_authored(home.settings)
+        bring_authored(connection, authored)
+        for kind, problems in (
+            ("audience", authored.audience_problems),
+            ("journey", authored.journey_problems),
+        ):
+            for problem in problems:
+                context.log.warning(f"{kind} {problem.name} is set aside: {problem}")
         context.log.info(f"{landed}")
         record_built(connection, context.selected_asset_keys, as_of)
         for spec in TABLES:
@@ -257,7 +264,8 @@ def every_journey_is_usable(home: Home) -> dg.AssetCheckResult:
     """Warns of each journey that is set aside, with its mistakes."""
     with home.warehouse.connect(read_only=True) as connection:
         problems = fetch_frame(connection, "from raw.journey_problems")
-    listing = "\n".join(f"- {Problem(**row)}" for row in problems.to_dicts())
+    rows = problems.rename({"journey": "name"}).to_dicts()
+    listing = "\n".join(f"- {Problem(**row)}" for row in rows)
     count = problems["journey"].n_unique()
     return dg.AssetCheckResult(
         passed=problems.is_empty(),
@@ -266,6 +274,26 @@ def every_journey_is_usable(home: Home) -> dg.AssetCheckResult:
         metadata={
             "journey_count": count,
             "problems": dg.MetadataValue.md(listing),
+        },
+    )
+
+
+@dg.asset_check(asset=dg.AssetKey(["raw", "audiences"]))
+def every_audience_is_usable(home: Home) -> dg.AssetCheckResult:
+    """Warns of each audience that is set aside, with its mistakes."""
+    with home.warehouse.connect(read_only=True) as connection:
+        mistakes = fetch_frame(
+            connection, "select mistake from raw.audiences where mistake is not null"
+        )["mistake"]
+    return dg.AssetCheckResult(
+        passed=mistakes.is_empty(),
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"audiences set aside until they are mended: {len(mistakes)}",
+        metadata={
+            "audience_count": len(mistakes),
+            "problems": dg.MetadataValue.md(
+                "\n".join(f"- {line}" for line in mistakes)
+            ),
         },
     )
 

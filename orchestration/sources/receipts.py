@@ -4,23 +4,36 @@ The ledger stays the only truth of what went out; the loop reads it like any eve
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
 
+from activations.registry import CHANNELS, RegistryError
+from orchestration.settings import SEEDS
+
 RECEIPTS = "receipts"
-SENT_EVENTS = {
-    "email": "Email Sent",
-    "sms": "SMS Sent",
-    "push": "Push Notification Sent",
-    "in_app": "In-App Message Sent",
-    "onsite": "Onsite Message Sent",
-    "paid_retargeting": "Ad Audience Sent",
-    "direct_mail": "Direct Mail Sent",
-}
-
-
+EVENTS = SEEDS / "semantic_events.csv"
 BOUNCED_EVENTS = {"email": "Email Bounced"}
+
+
+def sent_events() -> dict[str, str]:
+    """The event by which a send on each channel is known, as `semantic_events` has it.
+
+    Raises:
+        RegistryError: if a channel has none.
+    """
+    own = pl.read_csv(EVENTS, infer_schema=False).filter(
+        kind="message", action="sent", source="rekindle"
+    )
+    events = dict(own.select("channel", "event").rows())
+    missing = sorted(CHANNELS.keys() - events.keys())
+    if missing:
+        raise RegistryError(
+            f"{EVENTS.name}: {', '.join(missing)} has no event of the source rekindle "
+            "for what was sent"
+        )
+    return events
 
 
 def land_receipts(receipts: pl.DataFrame, landing: Path) -> int:
@@ -29,11 +42,12 @@ def land_receipts(receipts: pl.DataFrame, landing: Path) -> int:
     `receipts` has one row per send that went out, as `Ledger.receipts_before` gives it:
     `sent_at` is the `as_of` of the run that sent it.
     """
+    events = sent_events()
     written_count = 0
     for (sent_at,), sends in receipts.sort("sent_at", "send_id").group_by(
         "sent_at", maintain_order=True
     ):
-        content = "".join(f"{sent_line(send)}\n" for send in sends.to_dicts())
+        content = "".join(f"{sent_line(send, events)}\n" for send in sends.to_dicts())
         path = landing / RECEIPTS / f"sends-{sent_at:%Y%m%dT%H%M%S%fZ}.ndjson"
         if path.exists() and path.read_text("utf-8") == content:
             continue
@@ -63,14 +77,14 @@ def write_whole(path: Path, content: str) -> None:
     unfinished.replace(path)
 
 
-def sent_line(send: dict[str, object]) -> str:
+def sent_line(send: dict[str, object], events: Mapping[str, str]) -> str:
     """One send as a line of the Segment spec."""
     moment = f"{send['sent_at']:%Y-%m-%dT%H:%M:%S.%fZ}"
     is_user = send["identifier_type"] == "user_id"
     return json.dumps(
         {
             "type": "track",
-            "event": SENT_EVENTS[str(send["channel"])],
+            "event": events[str(send["channel"])],
             "messageId": send["send_id"],
             "userId" if is_user else "anonymousId": send["identifier"],
             "timestamp": moment,

@@ -1,23 +1,20 @@
-"""What a run is given besides events: its moment, its ledger rows, its journeys.
+"""What a run is given besides events and journeys: its moment, ledger rows, seeds.
 
 Each is replaced by every run, so that models read tables and never the clock, the
 ledger or a file.
 """
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
 import polars as pl
 
-from activations.authoring import read_usable
-from activations.blueprint import PROBLEM_SCHEMA, Journey, Problem
 from activations.channels import CHANNELS
 from activations.destinations import read_destinations
 from activations.ledger import Ledger
 from activations.parts import nearest
-from activations.render import Renderer
 from orchestration.fingerprint import fingerprint
 from orchestration.settings import PROJECT, SEEDS, Settings, wall_clock
 from orchestration.sources.landing import take_turn
@@ -292,20 +289,6 @@ def snapshot_sends(connection: Connection, sends: pl.DataFrame) -> None:
     replace_table(connection, "raw.sends", sends)
 
 
-def usable_journeys(settings: Settings) -> tuple[list[Journey], list[Problem]]:
-    """The journeys that authors keep, and what sets others of them aside."""
-    # the currency of a message is that of the orders; any will do to proofread it
-    renderer = Renderer(
-        shop_url=settings.shop_url,
-        currency=settings.base_currency or "USD",
-        content=settings.content,
-    )
-    audiences = pl.read_csv(settings.seed("audience_rules"), infer_schema=False)
-    return read_usable(
-        settings.journeys, renderer, set(audiences["audience"].drop_nulls())
-    )
-
-
 def bring_seeds(connection: Connection, settings: Settings) -> None:
     """Replace the `raw.own_…` tables by the seeds that the brand keeps in the home.
 
@@ -349,19 +332,3 @@ def read_seed(path: Path) -> pl.DataFrame:
             f"{path.name} has {', '.join(columns)}"
         )
     return rows
-
-
-def bring_journeys(
-    connection: Connection,
-    frames: Mapping[str, pl.DataFrame],
-    problems: pl.DataFrame | None = None,
-) -> None:
-    """Replace the blueprint's tables by what the journey files say now.
-
-    A journey with a problem is set aside: it is in no other table, and not gone either.
-    """
-    for table, frame in frames.items():
-        replace_table(connection, f"raw.{table}", frame)
-    if problems is None:
-        problems = pl.DataFrame(schema=PROBLEM_SCHEMA)
-    replace_table(connection, "raw.journey_problems", problems)

@@ -26,7 +26,10 @@ keep_silent as (
 
     select
         possible_sends.send_id,
-        {{ stated_rule('override_never_contact') }} as rule,
+        case
+            when overrides.is_set_aside then {{ stated_rule('audience_set_aside') }}
+            else {{ stated_rule('override_never_contact') }}
+        end as rule,
         overrides.reason_detail
     from possible_sends
     inner join overrides on possible_sends.profile_id = overrides.profile_id
@@ -36,12 +39,16 @@ keep_silent as (
 
 ),
 
--- where the step can go out on the forced channel, its other channels stand back
+-- where the step can go out on the forced channel, its other channels stand back, and
+-- all of them while nobody can say for whom it is forced
 stand_back as (
 
     select
         possible_sends.send_id,
-        {{ stated_rule('override_channel') }} as rule,
+        case
+            when overrides.is_set_aside then {{ stated_rule('audience_set_aside') }}
+            else {{ stated_rule('override_channel') }}
+        end as rule,
         overrides.reason_detail
     from possible_sends
     inner join overrides on possible_sends.profile_id = overrides.profile_id
@@ -52,7 +59,10 @@ stand_back as (
             and overrides.channel = forced_steps.channel
     where
         overrides.override = 'force_channel'
-        and possible_sends.channel <> overrides.channel
+        and (
+            possible_sends.channel <> overrides.channel
+            or overrides.is_set_aside
+        )
         and not forced_steps.is_tried
         and not forced_steps.is_closed
 

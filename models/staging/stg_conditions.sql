@@ -1,12 +1,12 @@
--- One row per condition of a journey, way in which it holds and test: all tests of a
--- way must hold but for those that are negated, of which none may.
+-- One row per condition of a journey or an audience, way in which it holds and test:
+-- all tests of a way must hold but for those that are negated, of which none may.
 {{ config(materialized='view') }}
 
 with
 
-journey_conditions as (
+conditions as (
 
-    select * from {{ source('raw', 'journey_conditions') }}
+    select * from {{ source('raw', 'conditions') }}
 
 ),
 
@@ -14,6 +14,7 @@ name_fields as (
 
     select
         journey,
+        audience,
         place,
         step,
         alternative,
@@ -31,7 +32,7 @@ name_fields as (
         is_yearly,
         shift_days,
         begins_at
-    from journey_conditions
+    from conditions
 
 )
 

@@ -1,9 +1,15 @@
 -- One row per test for an event and message of somebody that passes it.
 with
 
+run as (
+
+    select * from {{ ref('stg_run') }}
+
+),
+
 conditions as (
 
-    select * from {{ ref('stg_journey_conditions') }}
+    select * from {{ ref('stg_conditions') }}
     where kind in ('event', 'without')
 
 ),
@@ -81,6 +87,7 @@ read_properties as (
 
     select
         conditions.journey,
+        conditions.audience,
         conditions.place,
         conditions.step,
         conditions.alternative,
@@ -104,41 +111,22 @@ read_properties as (
 keep_passing as (
 
     select
-        journey,
-        place,
-        step,
-        alternative,
-        test,
-        kind,
-        message_id,
-        profile_id,
-        occurred_at
+        read_properties.journey,
+        read_properties.audience,
+        read_properties.place,
+        read_properties.step,
+        read_properties.alternative,
+        read_properties.test,
+        read_properties.kind,
+        read_properties.message_id,
+        read_properties.profile_id,
+        read_properties.occurred_at
     from read_properties
+    cross join run
     where
-        cardinality(list_filter(
-            list_zip(property_tests, found_values),
-            lambda pair: not coalesce(
-                case struct_extract(pair[1], 'comparison')
-                    when 'in'
-                        then list_contains(
-                            struct_extract(pair[1], 'texts'), lower(pair[2])
-                        )
-                    when 'not_in'
-                        then pair[2] is null or not list_contains(
-                            struct_extract(pair[1], 'texts'), lower(pair[2])
-                        )
-                    when 'at_least'
-                        then try_cast(pair[2] as double)
-                            >= struct_extract(pair[1], 'number')
-                    when 'at_most'
-                        then try_cast(pair[2] as double)
-                            <= struct_extract(pair[1], 'number')
-                    when 'is_known' then pair[2] is not null
-                    when 'is_unknown' then pair[2] is null
-                end,
-                false
-            )
-        )) = 0
+        {{ passes_all(
+            'read_properties.property_tests', 'read_properties.found_values', 'run.as_of'
+        ) }}
 
 )
 
