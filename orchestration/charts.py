@@ -381,6 +381,7 @@ CHARTS = {
                 round(conversion_rate_control, 4) as conversion_rate_control,
                 round(incremental_lift, 4) as incremental_lift,
                 round(lift_low, 4) as lift_low, round(lift_high, 4) as lift_high,
+                finding,
                 incremental_revenue_amount, attributed_revenue_amount,
                 round(minimal_detectable_lift, 4) as minimal_detectable_lift,
                 still_needed_count, waiting_count, unwritten_count, unknown_reason
@@ -398,6 +399,7 @@ CHARTS = {
                 round(mean_control, 4) as mean_control,
                 round(incremental_lift, 4) as incremental_lift,
                 round(lift_low, 4) as lift_low, round(lift_high, 4) as lift_high,
+                finding,
                 round(minimal_detectable_lift, 4) as minimal_detectable_lift,
                 still_needed_count, waiting_count, excluded_count, unknown_reason
             from attribution.experiment_lift order by experiment, variation, metric
