@@ -86,6 +86,14 @@ def compare_arms(arms: pl.DataFrame, rules: LiftRules) -> pl.DataFrame:
             pl.when(pl.col("unknown_reason").is_null()).then(pl.col(READINGS))
         )
         .with_columns(
+            finding=pl.when(pl.col("lift_low") > 0)
+            .then(pl.lit("more"))
+            .when(pl.col("lift_high") < 0)
+            .then(pl.lit("less"))
+            .when(pl.col("incremental_lift").is_not_null())
+            .then(pl.lit("not_proved"))
+        )
+        .with_columns(
             incremental_share=pl.col("incremental_amount")
             / pl.when(pl.col("attributed_amount") != 0).then(
                 pl.col("attributed_amount")

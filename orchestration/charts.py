@@ -29,16 +29,25 @@ class Portrait:
     label: str
     value: str
     series: str | None = None
+    if_empty: str | None = None
+    """Why there may be none, and the mend."""
 
 
 def chart_metadata(address: str, connection: Connection) -> dict[str, Any]:
-    """The chart and table metadata of a warehouse table; empty where none is set."""
+    """The chart and table metadata of a warehouse table; empty where none is set.
+
+    Where there are no rows a sentence may say why; without a value there is no chart.
+    """
     portrait = CHARTS.get(address)
     if portrait is None:
         return {}
     frame = fetch_frame(connection, portrait.query)
-    return {
-        "table": markdown_table(frame),
+    if frame.is_empty() and portrait.if_empty:
+        return {"table": dg.MetadataValue.md(portrait.if_empty)}
+    table = {"table": markdown_table(frame)}
+    if 0 < frame.height == frame[portrait.value].null_count():
+        return table
+    return table | {
         "chart": bar_chart(
             frame,
             title=portrait.title,
@@ -135,6 +144,16 @@ def table_cell(value: object) -> str:
     text = "" if value is None else " ".join(str(value).split())
     return text.replace("|", "\\|")
 
+
+NO_CONVERSIONS = (
+    "No order counts as a conversion: none has landed whose person is known, or all "
+    "were cancelled or refunded. Land `Order Completed` events."
+)
+NO_TOUCHES = (
+    "No touch is known: land what your tools report of messages (`Email Delivered`, …) "
+    "and page views with `context.campaign` or a click id in their URL."
+)
+NO_CREDITS = f"Nothing is credited to a channel. {NO_CONVERSIONS} {NO_TOUCHES}"
 
 CHARTS = {
     "identity.identity_map": Portrait(
@@ -296,6 +315,7 @@ CHARTS = {
         """,
         label="attribution_model",
         value="revenue_amount",
+        if_empty=NO_CONVERSIONS,
     ),
     "attribution.removal_effects": Portrait(
         title="Removal effect by channel and Markov order",
@@ -308,6 +328,7 @@ CHARTS = {
         label="channel",
         value="removal_effect",
         series="markov_order",
+        if_empty=NO_TOUCHES,
     ),
     "attribution.channel_performance": Portrait(
         title="Revenue by channel and attribution model",
@@ -321,6 +342,7 @@ CHARTS = {
         label="channel",
         value="revenue_amount",
         series="attribution_model",
+        if_empty=NO_CREDITS,
     ),
     "attribution.campaign_performance": Portrait(
         title="Campaigns by last-touch and Markov revenue",
@@ -336,6 +358,7 @@ CHARTS = {
         label="campaign",
         value="revenue_amount",
         series="attribution_model",
+        if_empty=NO_CONVERSIONS,
     ),
     "attribution.policy_values": Portrait(
         title="Answers that other ways of choosing channels would have earned",
@@ -358,6 +381,7 @@ CHARTS = {
                 round(conversion_rate_control, 4) as conversion_rate_control,
                 round(incremental_lift, 4) as incremental_lift,
                 round(lift_low, 4) as lift_low, round(lift_high, 4) as lift_high,
+                finding,
                 incremental_revenue_amount, attributed_revenue_amount,
                 round(minimal_detectable_lift, 4) as minimal_detectable_lift,
                 still_needed_count, waiting_count, unwritten_count, unknown_reason
@@ -375,11 +399,17 @@ CHARTS = {
                 round(mean_control, 4) as mean_control,
                 round(incremental_lift, 4) as incremental_lift,
                 round(lift_low, 4) as lift_low, round(lift_high, 4) as lift_high,
+                finding,
                 round(minimal_detectable_lift, 4) as minimal_detectable_lift,
                 still_needed_count, waiting_count, excluded_count, unknown_reason
             from attribution.experiment_lift order by experiment, variation, metric
         """,
         label="arm",
         value="incremental_lift",
+        if_empty=(
+            "No experiment is known: land `Experiment Viewed` events with "
+            "`experiment_id` and `variation_id`, and name the control in the seed "
+            "`experiments`."
+        ),
     ),
 }

@@ -23,6 +23,7 @@ from scipy.stats import ttest_ind
 
 from ml import markov
 from ml.markov import removal_effects
+from orchestration.charts import chart_metadata
 from orchestration.warehouse import Warehouse, replace_table
 from tests.conftest import moment
 from tests.resolving import run_dbt
@@ -906,6 +907,34 @@ def test_an_experiment_without_lift_says_why(attributed: Warehouse) -> None:
         ("uncontrolled", "blue", None, "no_control_named"),
         ("young", "blue", None, "horizon_open"),
     ]
+
+
+def test_where_nothing_is_known_a_sentence_says_what_to_land(
+    attributed: Warehouse, tmp_path: Path
+) -> None:
+    tables = {
+        "credits": "Order Completed",
+        "removal_effects": "Email Delivered",
+        "channel_performance": "context.campaign",
+        "campaign_performance": "Order Completed",
+        "experiment_lift": "Experiment Viewed",
+    }
+    empty = Warehouse(tmp_path / "empty.duckdb")
+    with empty.connect() as connection:
+        for table, mend in tables.items():
+            address = f"attribution.{table}"
+            rows = attributed.read(f"select * from {address}")
+            replace_table(connection, address, rows.clear())
+            found = chart_metadata(address, connection)
+            assert set(found) == {"table"}
+            assert mend in found["table"].value
+        replace_table(
+            connection, "attribution.lift", attributed.read("from attribution.lift")
+        )
+        connection.execute("update attribution.lift set incremental_lift = null")
+        found = chart_metadata("attribution.lift", connection)
+        assert set(found) == {"table"}
+        assert "no_control_group" in found["table"].value
 
 
 def test_attribution_does_not_depend_on_the_order_of_landing(

@@ -78,6 +78,7 @@ read_comparisons as (
         compared.incremental_lift,
         compared.lift_low,
         compared.lift_high,
+        compared.finding,
         compared.always_valid_low,
         compared.always_valid_high,
         compared.adjusted_lift,

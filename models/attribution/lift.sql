@@ -62,6 +62,7 @@ compare_arms as (
         lift_comparisons.incremental_lift,
         lift_comparisons.lift_low,
         lift_comparisons.lift_high,
+        lift_comparisons.finding,
         lift_comparisons.minimal_detectable_lift,
         lift_comparisons.still_needed_count,
         case
