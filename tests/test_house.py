@@ -88,7 +88,8 @@ FORMER_NAMES = re.compile(
     identifier_sightings|policy_trials|culprit_seq|told_by|half_key|evidence_epoch|
     stops_on|tell_\w+|forget_stale_identity|starts_afresh|bring_sends|start_over|
     take_apart|look_again|sift|portray|PORTRAITS|KeptEventLog|ServedDbt|LEFT_OUT|
-    try_out|(MOST|FEWEST|LEAST)_[A-Z]\w+|hand_over|give_up)\b""",
+    stg_journey_conditions|raw\.journey_conditions|audience_(rules|facts|operands|
+    conditions|matches)|cumulative_weights|try_out|(MOST|FEWEST|LEAST)_[A-Z]\w+|hand_over|give_up)\b""",
     re.VERBOSE,
 )
 

@@ -1,5 +1,6 @@
 """Humans have the last say: whom they mean, what they decide, what comes of it."""
 
+import re
 import shutil
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from activations.audiences import audience_frames, read_audiences
-from orchestration.settings import Settings
+from orchestration.settings import PROJECT, Settings
 from orchestration.sources.authored import known_traits, known_words
 from tests.deciding import DecisionLab, keep_audience
 from tests.test_decisions import DAY, GLOBAL_CONTROL, HOUR, NOON, Town
@@ -417,6 +418,16 @@ def test_an_audience_with_a_mistake_is_set_aside_alone_by_file_line_and_field(
     assert usable == ["sound"]
     assert mend in "\n".join(problems)
     assert all(problem.startswith("a.yml:4: when") for problem in problems)
+
+
+def test_the_audience_that_the_page_shows_can_be_used(tmp_path: Path) -> None:
+    page = (PROJECT / "docs" / "marketer.md").read_text()
+    (shown,) = re.findall(r"```yaml\n(audience: .*?)```", page, re.DOTALL)
+    (tmp_path / "alpine_regulars.yml").write_text(shown)
+    assert found(tmp_path, staff="{trait: email_domain, is: shop.example.com}") == (
+        ["alpine_regulars", "staff"],
+        [],
+    )
 
 
 def test_what_is_made_of_an_audience_that_is_set_aside_is_set_aside_too(

@@ -202,7 +202,7 @@ COLUMNS = {
     "enrollment_id": ("varchar", "The person's run through the journey."),
     "journey": ("varchar", "The journey."),
     "step": ("varchar", "Its step."),
-    "channel": ("varchar", "One of the seven channels."),
+    "channel": ("varchar", "The channel."),
     "profile_id": ("varchar", "The profile when it was decided."),
     "destination": ("varchar", "The tool that took it: `file` or `smtp`."),
     "content_id": ("varchar", "What it said: see `activations/content`."),
