@@ -36,7 +36,7 @@ IDENTITY_MODELS = (
 )
 IDENTITY = (
     *("click_ids", "currencies", "identifier_types", "identity_rules", "match_fields"),
-    *("placeholders", "semantic_events", "spellings"),
+    *("machine_user_agents", "placeholders", "semantic_events", "spellings"),
     *IDENTITY_MODELS,
 )
 
