@@ -132,6 +132,10 @@ PARENTS = {
         product_id varchar, product_name varchar, category varchar,
         price decimal(18, 2), currency varchar
     """,
+    "profiles.cart_messages": """
+        message_id varchar, profile_id varchar, occurred_at timestamp,
+        order_message_id varchar, ordered_at timestamp
+    """,
     "profiles.cart_items": """
         profile_id varchar, product_id varchar, price decimal(18, 2), currency varchar,
         quantity decimal(18, 3), added_at timestamp, message_id varchar

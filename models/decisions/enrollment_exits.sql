@@ -40,6 +40,12 @@ orders as (
 
 ),
 
+cart_messages as (
+
+    select * from {{ ref('cart_messages') }}
+
+),
+
 missteps as (
 
     select * from {{ ref('missteps') }}
@@ -116,6 +122,12 @@ collect_exits as (
         on
             progress.profile_id = orders.profile_id
             and progress.evidence_at < orders.ordered_at
+    -- what began with a cart ends with the order of that one
+    left join cart_messages
+        on progress.evidence_message_id = cart_messages.message_id
+    where
+        cart_messages.message_id is null
+        or orders.ordered_at >= cart_messages.ordered_at
 
     union all
 

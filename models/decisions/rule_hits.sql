@@ -116,6 +116,13 @@ keep_rules_of_class as (
     inner join possible_sends on collect_hits.send_id = possible_sends.send_id
     inner join rules on collect_hits.rule = rules.rule
     where {{ rule_applies('possible_sends.message_class') }}
+    -- a rule may have several reasons: a no to marketing and one to the topic
+    qualify row_number() over (
+        partition by collect_hits.send_id, collect_hits.rule
+        order by
+            collect_hits.evidence_message_id asc nulls last,
+            collect_hits.reason_detail asc nulls last
+    ) = 1
 
 )
 

@@ -1,5 +1,5 @@
--- One row per profile and product that lies in its cart: added since the last order and
--- not taken out.
+-- One row per profile and product that lies in its cart: added, not taken out, and in no
+-- cart that was ordered since.
 with
 
 product_interactions as (
@@ -8,9 +8,9 @@ product_interactions as (
 
 ),
 
-purchase_histories as (
+cart_messages as (
 
-    select * from {{ ref('purchase_histories') }}
+    select * from {{ ref('cart_messages') }}
 
 ),
 
@@ -31,14 +31,11 @@ count_items as (
             (product_interactions.occurred_at, product_interactions.message_id)
         ) filter (where product_interactions.action = 'added') as message_id
     from product_interactions
-    left join purchase_histories
-        on product_interactions.profile_id = purchase_histories.profile_id
+    inner join cart_messages
+        on product_interactions.message_id = cart_messages.message_id
     where
         product_interactions.action in ('added', 'removed')
-        and (
-            purchase_histories.last_placed_at is null
-            or product_interactions.occurred_at > purchase_histories.last_placed_at
-        )
+        and cart_messages.ordered_at is null
     group by product_interactions.profile_id, product_interactions.product_id
 
 ),

@@ -25,6 +25,12 @@ considerations as (
 
 ),
 
+cart_messages as (
+
+    select * from {{ ref('cart_messages') }}
+
+),
+
 purchase_histories as (
 
     select * from {{ ref('purchase_histories') }}
@@ -78,12 +84,15 @@ find_last_steps as (
     from session_events
     left join purchase_histories
         on session_events.profile_id = purchase_histories.profile_id
+    left join cart_messages on session_events.message_id = cart_messages.message_id
     where
         session_events.kind is distinct from 'order'
-        and (
-            purchase_histories.last_placed_at is null
-            or session_events.occurred_at > purchase_histories.last_placed_at
-        )
+        and case
+            when session_events.kind = 'checkout' then cart_messages.ordered_at is null
+            else
+                purchase_histories.last_placed_at is null
+                or session_events.occurred_at > purchase_histories.last_placed_at
+        end
     group by 1, 2
 
 ),

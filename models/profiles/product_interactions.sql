@@ -39,19 +39,13 @@ run as (
 
 ),
 
--- what lies in the cart between two orders is one cart
-number_carts as (
+-- what one order took, or none yet, was one cart
+cart_messages as (
 
     select
-        message_id,
-        profile_id,
-        occurred_at,
-        count(case when kind = 'order' then 1 end) over (
-            partition by profile_id order by occurred_at asc, message_id asc
-            rows between unbounded preceding and current row
-        ) as cart_number
-    from session_events
-    where kind in ('cart', 'checkout', 'order')
+        *,
+        coalesce(order_message_id, '') as cart
+    from {{ ref('cart_messages') }}
 
 ),
 
@@ -94,11 +88,11 @@ list_changes as (
 list_added as (
 
     select distinct
-        number_carts.profile_id,
-        number_carts.cart_number,
+        cart_messages.profile_id,
+        cart_messages.cart,
         list_changes.product_id
     from list_changes
-    inner join number_carts on list_changes.message_id = number_carts.message_id
+    inner join cart_messages on list_changes.message_id = cart_messages.message_id
     where list_changes.action = 'added'
 
 ),
@@ -117,22 +111,22 @@ find_listed as (
         product_lines.currency,
         product_lines.quantity
     from product_lines
-    inner join number_carts on product_lines.message_id = number_carts.message_id
+    inner join cart_messages on product_lines.message_id = cart_messages.message_id
     left join list_added
         on
-            number_carts.profile_id = list_added.profile_id
-            and number_carts.cart_number = list_added.cart_number
+            cart_messages.profile_id = list_added.profile_id
+            and cart_messages.cart = list_added.cart
             and product_lines.product_id = list_added.product_id
     where
         product_lines.action not in ('added', 'removed')
         and list_added.product_id is null
     qualify row_number() over (
         partition by
-            number_carts.profile_id,
-            number_carts.cart_number,
+            cart_messages.profile_id,
+            cart_messages.cart,
             product_lines.product_id
         order by
-            number_carts.occurred_at asc,
+            cart_messages.occurred_at asc,
             product_lines.message_id asc,
             product_lines.line_number asc
     ) = 1

@@ -25,6 +25,7 @@ read_properties as (
             '$.revenue',
             '$.value',
             '$.total',
+            '$.cart_id',
         ]) }} as fields
     from events
     where kind = 'checkout'
@@ -42,6 +43,7 @@ name_fields as (
         action,
         {{ known_name('fields[1]') }} as checkout_id,
         {{ order_id_in('fields[2]') }} as order_id,
+        {{ known_name('fields[6]') }} as cart_id,
         coalesce(
             {{ amount('fields[3]') }},
             {{ amount('fields[4]') }},

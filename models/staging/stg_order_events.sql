@@ -70,6 +70,7 @@ read_properties as (
             '$.amount_unit',
             '$.minor_units',
             '$.object',
+            '$.cart_id',
         ]) }} as fields,
         case
             when action = 'refunded'
@@ -229,6 +230,7 @@ name_fields as (
         nullif(fields[5], '') as affiliation,
         lower(nullif(fields[6], '')) as sales_channel,
         {{ known_name('fields[7]') }} as refund_id,
+        {{ known_name('fields[11]') }} as cart_id,
         states_amount,
         tool,
         md5(cast(properties as varchar)) as content,
@@ -318,6 +320,7 @@ state_revenue as (
             stated_store_id,
             case when sales_channel = 'store' then affiliation end
         ) as store_id,
+        cart_id,
         coalesce(refund_id, message_id) as refund_id,
         refund_id is not null as has_refund_id,
         tool,

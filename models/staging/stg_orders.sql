@@ -66,6 +66,7 @@ convert_amounts as (
         state_status.discount_amount,
         state_status.shipping_amount,
         state_status.coupon,
+        state_status.cart_id,
         state_status.store_id,
         case when state_status.store_id is null then 'online' else 'store' end
             as source,
