@@ -731,6 +731,41 @@ class Ledger:
                 self._set_mark(DOUBT, value)
         return datetime.fromisoformat(value)
 
+    def adopt(
+        self, other: Path, *, before: datetime, is_known_only: bool = False
+    ) -> None:
+        """Take the rows of another ledger as they stood before a moment.
+
+        Those that were settled since are pending. With `is_known_only` a row comes
+        alone in place of one of its id. For a ledger of which nothing is sent.
+        """
+        names = [row[1] for row in self._connection.execute("pragma table_info(sends)")]
+        since = {
+            "state": "'pending'",
+            **dict.fromkeys(
+                ("reason", "receipt", "settled_at", "sent_at", "delivery_latency"),
+                "null",
+            ),
+        }
+        values = [
+            f"case when settled_at < :before then {name} else {since[name]} end"
+            if name in since
+            else name
+            for name in names
+        ]
+        known = "send_id in (select send_id from main.sends)"
+        self._connection.execute("attach ? as other", (str(other),))
+        try:
+            with self._transaction() as connection:
+                connection.execute(
+                    f"insert or replace into main.sends ({', '.join(names)}) "
+                    f"select {', '.join(values)} from other.sends "
+                    f"where enqueued_at < :before and ({known} or not :is_known_only)",
+                    {"before": to_text(before), "is_known_only": is_known_only},
+                )
+        finally:
+            self._connection.execute("detach other")
+
     def known(self) -> set[str]:
         """Every `send_id` that has a row."""
         rows = self._connection.execute("select send_id from sends").fetchall()

@@ -41,7 +41,7 @@ MOST = 1_000_000
 READABLE_COUNT = 40
 
 
-def parse_duration(value: object) -> object:
+def parse_duration(value: object) -> timedelta:
     """Turn `30m`, `4h` or `2d` into a timedelta; leave anything else to pydantic."""
     if not isinstance(value, str):
         raise ValueError("write a duration as 30m, 4h or 2d")

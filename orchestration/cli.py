@@ -126,6 +126,59 @@ def dry_run(as_of: AsOf = None, *, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def backtest(
+    journey: Annotated[
+        str, typer.Argument(help="the name of a journey, or a file of one")
+    ],
+    since: Annotated[
+        str | None,
+        typer.Option("--from", metavar="TS", help="default: seven days before the end"),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--to", metavar="TS", help="default: the newest run")
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="REF", help="compare with the file at a git revision"),
+    ] = None,
+    every: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="one run of each period only, like 1d"),
+    ] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Make past runs again with a journey, send nothing; print what would differ."""
+    from activations.parts import parse_duration
+    from activations.reading import AuthoredError
+    from orchestration.backtest import BacktestError
+    from orchestration.backtest import backtest as try_journey
+    from orchestration.warehouse import DatabaseError
+
+    try:
+        period = parse_duration(every) if every else None
+    except ValueError as error:
+        raise typer.BadParameter(f"--every: {error}") from None
+    try:
+        found = try_journey(
+            Settings(),
+            journey,
+            since=parse_as_of(since),
+            until=parse_as_of(until),
+            against=against,
+            every=period,
+            report=lambda line: typer.echo(line, err=True),
+        )
+    except (AuthoredError, BacktestError, DatabaseError) as error:
+        fail(error)
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        for line in found.lines():
+            typer.echo(line)
+
+
+@app.command()
 def demo(
     days: Annotated[
         int, typer.Option(min=1, help="days to live in the sample world")

@@ -7,6 +7,7 @@ copied; it writes to nothing else of the home. So does a dry run.
 import os
 import shutil
 from datetime import datetime
+from pathlib import Path
 
 from orchestration.settings import Settings
 from orchestration.sources.receipts import RECEIPTS
@@ -89,7 +90,15 @@ def begin_past(settings: Settings, as_of: datetime) -> Warehouse:
     Beside it lie the estimators, so that one which is fitted for it is not kept.
     """
     shutil.rmtree(settings.past_work, ignore_errors=True)
-    warehouse = Warehouse.of(settings, settings.past_work / settings.warehouse.name)
+    return copy_past(settings, settings.past_work, as_of)
+
+
+def copy_past(settings: Settings, folder: Path, as_of: datetime) -> Warehouse:
+    """Copy into a folder what landed and was recorded up to a moment, and estimators.
+
+    Returns the warehouse there.
+    """
+    warehouse = Warehouse.of(settings, folder / settings.warehouse.name)
     with warehouse.connect() as connection:
         if not settings.warehouse.exists():
             return warehouse
@@ -111,7 +120,7 @@ def begin_past(settings: Settings, as_of: datetime) -> Warehouse:
                 connection.execute(f"{copy} {recorded}", {"as_of": as_of})
             elif name.startswith("raw.") and name not in NOT_COPIED:
                 connection.execute(copy)
-    estimators = settings.past_work / settings.estimators.name
     if settings.estimators.exists():
+        estimators = folder / settings.estimators.name
         shutil.copytree(settings.estimators, estimators, copy_function=os.link)
     return warehouse

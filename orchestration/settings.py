@@ -441,6 +441,16 @@ class Settings(BaseSettings):
         """Present in a home that `rekindle demo` made."""
         return self.root / "demo"
 
+    @property
+    def rehearsal(self) -> Path:
+        """The home in which runs are made again; see `orchestration.backtest`."""
+        return self.root / "rehearsal"
+
+    @property
+    def rehearsal_marker(self) -> Path:
+        """Stands in a home whose runs contact nobody."""
+        return self.root / "contacts_nobody"
+
     def training_cutoff(self, as_of: datetime) -> datetime:
         """`as_of` floored to the retraining grid of `retrain_days` since 1970."""
         grid = timedelta(days=self.retrain_days)

@@ -100,9 +100,14 @@ def followed_pages(folder: Path) -> None:
     (content / "tiers_thanks.whatsapp.liquid").write_text(THANKS)
     home = TestHome(folder / "home")
     home.land([*lives()])
+    silent = project / "welcome.yml"
+    welcome = project / "activations" / "journeys" / "welcome.yml"
+    silent.write_text(welcome.read_text().replace("holdout: 0", "holdout: 1"))
     for arguments in (
         ("run", "--as-of", NOON.isoformat()),
         ("dbt", "test", "--select", "touch_weights"),
+        *commands("add-a-journey"),
+        ("backtest", "welcome.yml"),
     ):
         finished = subprocess.run(
             [sys.executable, "-m", "orchestration.cli", *arguments],
@@ -118,6 +123,14 @@ def followed_pages(folder: Path) -> None:
         )
         said = finished.stdout + finished.stderr
         assert not finished.returncode, said[-5000:]
+        name = "-".join(arguments[:2])
+        (folder / f"{name}.txt").write_text(finished.stdout)
+
+
+def commands(page: str) -> list[tuple[str, ...]]:
+    """The commands that a page shows, by their arguments."""
+    shown = re.findall(r"^rekindle (.+)$", (FOLDER / f"{page}.md").read_text(), re.M)
+    return [tuple(line.split()) for line in shown]
 
 
 def lives() -> Iterator[Event]:
@@ -231,6 +244,17 @@ def test_an_added_journey_greets_whom_it_is_for(followed: Path) -> None:
         """,
     )
     assert listed.rows() == [("eve", "hello", "email")]
+
+
+def test_an_added_journey_is_tried_before_it_goes(followed: Path) -> None:
+    assert "mistakes: none" in (followed / "check.txt").read_text()
+    tried = (followed / "backtest-welcome.txt").read_text()
+    assert "Every decision is the same." in tried
+    assert "| 2026-05-04 | email | 1 | 1 |  |" in tried
+    silenced = (followed / "backtest-welcome.yml.txt").read_text()
+    assert "| 2026-05-04 | email | 0 | 1 | -1 |" in silenced
+    assert "| holdout | 1 | 0 | +1 |" in silenced
+    assert (followed / "home" / "dry_run" / "warehouse.duckdb").exists()
 
 
 def test_an_added_attribution_model_gives_credit_and_passes_its_test(

@@ -1225,6 +1225,30 @@ def test_a_no_to_one_topic_stops_its_journeys_alone(town: Town) -> None:
     }
 
 
+def test_however_often_somebody_refused_one_reason_is_said(town: Town) -> None:
+    found(town, "letter", ["email"], purpose="newsletter")
+    topics = ("marketing", "newsletter", "marketing:newsletter", "drops")
+    refusals = {
+        f"p{number}": chosen
+        for number, chosen in enumerate(
+            itertools.chain.from_iterable(
+                itertools.combinations(topics, size) for size in range(5)
+            )
+        )
+    }
+    for name, chosen in refusals.items():
+        town.move_in(name, channels=["email"], consents=["email"])
+        town.want(name, "letter", NOON - HOUR)
+        for topic in chosen:
+            consent(town, name, "email", topic, "denied")
+    town.run(NOON)
+    verdicts = town.lab.read("select profile_id, reason from decisions.decisions")
+    assert dict(verdicts.rows()) == {
+        name: "consent_denied" if {*chosen} - {"drops"} else "due"
+        for name, chosen in refusals.items()
+    }
+
+
 def test_who_complained_is_written_to_only_where_they_said_yes(town: Town) -> None:
     found(town, "sorry", ["in_app"], "transactional")
     found(town, "text", ["sms"], "transactional")

@@ -13,6 +13,7 @@ import polars as pl
 
 from activations.channels import CHANNELS, Destination
 from activations.channels.file import FileDestination
+from activations.channels.rehearsal import RehearsalDestination
 from activations.channels.smtp import SmtpDestination, SmtpServer
 from activations.delivery import activate, assert_balanced
 from activations.ledger import Ledger
@@ -226,8 +227,10 @@ def destinations(
     channel: str, settings: Settings
 ) -> tuple[Destination | None, tuple[Destination, ...]]:
     """Where a channel's messages go, and who may still hold some of earlier runs."""
-    files = FileDestination(settings.outbox, email_from=settings.email_from)
     name = destinations_in_use(settings).get(channel)
+    if settings.rehearsal_marker.exists():
+        return (RehearsalDestination(name) if name else None), ()
+    files = FileDestination(settings.outbox, email_from=settings.email_from)
     if name != "smtp" or settings.smtp_host is None:
         return (files, ()) if name == "file" else (None, (files,))
     password = settings.smtp_password
