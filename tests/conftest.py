@@ -24,6 +24,7 @@ import psutil
 import pytest
 from filelock import FileLock
 
+from activations.links import Links
 from orchestration.resources import Home
 from orchestration.settings import Settings
 from orchestration.warehouse import Connection, Warehouse
@@ -36,6 +37,7 @@ pytest_plugins = ("tests.resolving", "tests.deciding")
 BEGIN_WITH = ("demo", "crash", "docs", "identity", "ui", "fuzz", "reconcile")
 """The files that take longest; one begun last would leave the other worker idle."""
 PR_SET_CHILD_SUBREAPER = 36
+LINKS = Links("https://shop.example", ["a key of tests".ljust(32, ".")])
 SECOND_DAY = "second_day.duckdb"
 
 
