@@ -392,14 +392,14 @@ class Renderer:
         return {"body": text, "segments": str(sms_segments(text))}
 
     def layout(self, message_form: str) -> Text:
-        """The frame of an email or a text.
+        """The frame of an email, a text or a page.
 
         Raises:
             ContentError: if it is missing or not valid Liquid.
         """
         name = f"_layout.{message_form}.liquid"
         if name not in self._templates:
-            escaping = self._escaping if message_form == "email" else self._plain
+            escaping = self._plain if message_form == "sms" else self._escaping
             body = self._parse(self._read(name), name, "body", escaping)
             self._templates[name] = Template(name, {"body": body})
         return self._templates[name].fields["body"]

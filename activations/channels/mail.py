@@ -11,18 +11,18 @@ from activations.ledger import Outcome
 from activations.render import Message
 
 
-class LinkHeader(UnstructuredHeader):
+class UnsubscribeHeader(UnstructuredHeader):
     """A header that is one link: folded or encoded, no mail program could follow it."""
 
     max_count = 1
 
     def fold(self, *, policy: Policy) -> str:  # type: ignore[type-arg]
         """The header in one line."""
-        return f"{self.name}: {self}{policy.linesep}"
+        return f"List-Unsubscribe: {self}{policy.linesep}"
 
 
 HEADERS = HeaderRegistry()
-HEADERS.map_to_type("list-unsubscribe", LinkHeader)
+HEADERS.map_to_type("list-unsubscribe", UnsubscribeHeader)  # type: ignore[arg-type]
 MAIL = SMTP.clone(header_factory=HEADERS)
 
 
