@@ -452,14 +452,14 @@ def inbound(
     ] = "127.0.0.1",
 ) -> None:
     """Take opt-outs, webhooks and events by HTTP; write them to the landing folder."""
-    from orchestration.sources.inbound.app import listen, serve
+    from orchestration.sources.inbound.app import listen, server
 
-    settings = Settings()
+    answering = server(Settings(), proxies=proxies)
     with listen(host, port) as listening:
         address, taken = listening.getsockname()[:2]
         place = f"[{address}]" if ":" in address else address
         typer.echo(f"rekindle inbound listens on http://{place}:{taken}")
-        serve(settings, listening, proxies=proxies)
+        answering.run(sockets=[listening])
 
 
 @app.command()

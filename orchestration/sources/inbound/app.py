@@ -8,7 +8,6 @@ set, and nothing of a request is logged.
 
 import asyncio
 import base64
-import binascii
 import hmac
 import logging
 import socket
@@ -338,7 +337,7 @@ def basic_user(header: str) -> bytes | None:
         return None
     try:
         return base64.b64decode(credentials, validate=True).partition(b":")[0]
-    except binascii.Error:
+    except ValueError:
         return b""
 
 
@@ -352,8 +351,8 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family, backlog=MOST_AT_ONCE)
 
 
-def serve(settings: Settings, listening: socket.socket, *, proxies: str) -> None:
-    """Answer requests until a signal comes, and then those that have begun.
+def server(settings: Settings, *, proxies: str) -> uvicorn.Server:
+    """A server that answers until it is told to exit, and then whom it has begun with.
 
     `proxies` are the addresses whose X-Forwarded-For is believed, comma between.
     """
@@ -367,4 +366,4 @@ def serve(settings: Settings, listening: socket.socket, *, proxies: str) -> None
         timeout_graceful_shutdown=GRACE_SECONDS,
         forwarded_allow_ips=proxies,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    return uvicorn.Server(config)

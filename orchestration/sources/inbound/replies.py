@@ -21,42 +21,45 @@ Answer = Literal["stop", "start", "other"]
 
 STARTS = frozenset({"start", "unstop"})
 NO_LETTERS = re.compile(r"[\W_]+")
+APOSTROPHES = re.compile("['’`´]")
+LONGEST_RUN = 12
+"""Words, or letters typed apart, that one phrase may be written in."""
 
 
 @dataclass(frozen=True)
 class ReplyWords:
-    """Phrases that ask to stop, and first words that are a no; in lower case."""
+    """The letters of phrases that ask to stop, and of first words that are a no."""
 
-    phrases: frozenset[str]
+    stops: frozenset[str]
     noes: frozenset[str]
 
     @classmethod
     def read(cls, seed: Path) -> Self:
         """The words of the seed `spellings`."""
         rows = pl.read_csv(seed, infer_schema=False)
-        phrases = rows.filter(field="reply_word")["spelling"]
+        stops = rows.filter(field="reply_word")["spelling"]
         noes = rows.filter(field="consent_status", meaning="denied")["spelling"]
-        return cls(frozenset(map(words_in, phrases)), frozenset(map(letters_in, noes)))
+        return cls(*(frozenset(map(letters_in, words)) for words in (stops, noes)))
 
     def answer(self, text: str) -> Answer:
         """What a message asks for."""
-        words, letters = words_in(text), letters_in(text)
-        if (
-            any(f" {phrase} " in f" {words} " for phrase in self.phrases)
-            or letters in map(letters_in, self.phrases)
-            or words.partition(" ")[0] in self.noes
-        ):
+        words = words_in(text)
+        runs = {
+            "".join(words[begin:end])
+            for begin in range(len(words))
+            for end in range(begin + 1, min(begin + LONGEST_RUN, len(words)) + 1)
+        }
+        if runs & self.stops or (words and words[0] in self.noes):
             return "stop"
-        return "start" if letters in STARTS else "other"
+        return "start" if "".join(words) in STARTS else "other"
 
 
-def words_in(text: str) -> str:
-    """The words of a text in lower case, one space between them."""
-    # wide, styled and accented letters as they are typed elsewhere
+def words_in(text: str) -> list[str]:
+    """The words of a text in lower case, wide and styled letters as plain ones."""
     plain = unicodedata.normalize("NFKC", text).casefold()
-    return NO_LETTERS.sub(" ", plain).strip()
+    return NO_LETTERS.sub(" ", APOSTROPHES.sub("", plain)).split()
 
 
 def letters_in(text: str) -> str:
     """The letters and digits of a text in lower case."""
-    return words_in(text).replace(" ", "")
+    return "".join(words_in(text))
