@@ -45,7 +45,7 @@ from orchestration.sources.inbound.vendors import (
 
 LARGEST_BODY = 4 << 20
 LONGEST_READ_SECONDS = 20
-MOST_AT_ONCE = 2_000
+MAX_CONNECTIONS = 2_000
 GRACE_SECONDS = 10
 GZIP = b"\x1f\x8b"
 EMPTY_TWIML = '<?xml version="1.0" encoding="UTF-8"?><Response/>'
@@ -348,7 +348,7 @@ def listen(host: str, port: int) -> socket.socket:
         OSError: if the address is none of this machine's, or is taken.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=MOST_AT_ONCE)
+    return socket.create_server((host, port), family=family, backlog=MAX_CONNECTIONS)
 
 
 def server(settings: Settings, *, proxies: str) -> uvicorn.Server:
@@ -362,7 +362,7 @@ def server(settings: Settings, *, proxies: str) -> uvicorn.Server:
         access_log=False,
         server_header=False,
         ws="none",
-        limit_concurrency=MOST_AT_ONCE,
+        limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=GRACE_SECONDS,
         forwarded_allow_ips=proxies,
     )

@@ -23,7 +23,7 @@ from orchestration.sources.inbound import INBOUND
 LONGEST_GROWTH = timedelta(hours=1)
 LARGEST_FILE = 1 << 24
 """Bytes after which a new file begins: a file that grew is read whole by each run."""
-MOST_WAITING = 1 << 26
+MAX_WAITING = 1 << 26
 
 Line = Mapping[str, Any]
 
@@ -52,7 +52,7 @@ class Journal:
             JournalError: if the disk does not take them, or takes others too slowly.
         """
         content = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
-        if self._waiting_bytes + len(content) > MOST_WAITING:
+        if self._waiting_bytes + len(content) > MAX_WAITING:
             raise JournalError("more waits to be written than the disk keeps up with")
         written = asyncio.get_running_loop().create_future()
         self._waiting.append((content, written))

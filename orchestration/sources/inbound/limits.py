@@ -9,7 +9,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 BURST_SECONDS = 2
-MOST_SOURCES = 10_000
+MAX_SOURCES = 10_000
 IPV6_NETWORK = 64
 """Bits that one subscriber is given; the others are theirs to change."""
 
@@ -38,7 +38,7 @@ class Buckets:
         gained = (now - bucket.as_of) * self._rate
         bucket.tokens, bucket.as_of = min(self._size, bucket.tokens + gained), now
         self._buckets[source] = bucket
-        if len(self._buckets) > MOST_SOURCES:
+        if len(self._buckets) > MAX_SOURCES:
             self._buckets.popitem(last=False)
         if bucket.tokens < 1:
             return False
