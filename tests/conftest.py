@@ -191,6 +191,17 @@ def second_day(demo_home: TestHome) -> Path:
     return demo_home.settings.root.with_name(SECOND_DAY)
 
 
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser of this machine."""
+    found = shutil.which("chromium")
+    if found is None:
+        if os.environ.get("REKINDLE_TEST_BROWSER") == "required":
+            pytest.fail("no chromium on this machine, and this run requires it")
+        pytest.skip("no chromium on this machine: install Debian's chromium")
+    return found
+
+
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 64 KB."""

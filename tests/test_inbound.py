@@ -33,6 +33,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
+from playwright.sync_api import sync_playwright
 from standardwebhooks import Webhook
 
 from activations.links import BadTokenError, Links
@@ -387,6 +388,29 @@ def test_a_page_of_the_brands_own_that_is_broken_is_replaced(home: TestHome) -> 
     (content / "_layout.page.liquid").write_text("{{ no_such_word }}")
     with serving(home) as service:
         assert "<h1>Unsubscribe</h1>" in service.call(service.path("unsubscribe")).body
+
+
+def test_the_pages_fit_a_phone_and_their_buttons_work(
+    service: Service, news: News, chromium: str
+) -> None:
+    address = f"http://127.0.0.1:{service.port}"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        page.goto(address + service.path("unsubscribe"))
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.get_by_role("button", name="Unsubscribe").click()
+        page.get_by_role("status").wait_for()
+        page.get_by_role("link", name="Choose what else you get").click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        texts = page.get_by_role("group", name="Text messages")
+        texts.get_by_label("No, do not send it").check()
+        page.get_by_role("button", name="Save").click()
+        page.get_by_role("status").wait_for()
+        browser.close()
+    assert [line["properties"]["channel"] for line in news()] == ["email", "sms"]
 
 
 # --- answers by SMS -------------------------------------------------------------------

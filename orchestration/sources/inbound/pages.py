@@ -41,7 +41,6 @@ class Pages:
 
     def __init__(self, settings: Settings, links: Links) -> None:
         self._settings = settings
-        self._address = links.address
         self._renderers = [
             Renderer(
                 shop_url=settings.shop_url,
@@ -58,8 +57,9 @@ class Pages:
             {
                 "page": name,
                 "channel": recipient.channel.replace("_", " "),
-                "unsubscribe_link": f"{self._address}/{UNSUBSCRIBE}/{token}",
-                "preferences_link": f"{self._address}/{PREFERENCES}/{token}",
+                # from page to page, whatever stands before them
+                "unsubscribe_link": f"../{UNSUBSCRIBE}/{token}",
+                "preferences_link": f"../{PREFERENCES}/{token}",
                 "choices": [vars(choice) for choice in self.choices(recipient)],
             }
         )
