@@ -332,10 +332,30 @@ class Settings(BaseSettings):
 
     @field_validator("write_keys")
     @classmethod
-    def refuse_empty_keys(cls, value: SecretStr | None) -> SecretStr | None:
-        """Keep an empty key from letting everybody in."""
-        if value is not None and not all(split_keys(value)):
-            raise ValueError("has an empty key")
+    def refuse_useless_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        """Take keys that let in nobody else, and that Basic authorization can hold."""
+        if value is not None and not all(
+            key and ":" not in key for key in split_keys(value)
+        ):
+            raise ValueError("has an empty key, or one with a colon")
+        return value
+
+    @field_validator("sendgrid_webhook_key")
+    @classmethod
+    def refuse_no_public_key(cls, value: str | None) -> str | None:
+        """Find at once what could verify nothing."""
+        if value is None:
+            return None
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+        from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+        try:
+            key = load_der_public_key(b64decode(value, validate=True))
+        except (ValueError, UnsupportedAlgorithm):
+            key = None
+        if not isinstance(key, EllipticCurvePublicKey):
+            raise ValueError("is no public key as SendGrid shows it")
         return value
 
     @field_validator("webhook_secret")
@@ -353,7 +373,9 @@ class Settings(BaseSettings):
             raise ValueError("is no base64, with or without whsec_ before it")
         return value
 
-    @field_validator("twilio_auth_token", "klaviyo_webhook_secret")
+    @field_validator(
+        "twilio_auth_token", "klaviyo_webhook_secret", "braze_currents_token"
+    )
     @classmethod
     def refuse_an_empty_secret(cls, value: SecretStr | None) -> SecretStr | None:
         """Keep anybody from signing with a secret that is none."""

@@ -40,6 +40,7 @@ from activations.links import BadTokenError, Links
 from orchestration.links import links_of
 from orchestration.settings import PROJECT, Settings, SettingsError, wall_clock
 from orchestration.sources.inbound.app import LARGEST_BODY, listen, server
+from orchestration.sources.inbound.journal import standing_still
 from orchestration.sources.inbound.replies import ReplyWords
 from orchestration.sources.inbound.vendors import Call, Twilio
 from orchestration.sources.landing import land, landing_fingerprint
@@ -121,7 +122,7 @@ class Service:
 
 
 def landed(landing: Path) -> list[dict[str, Any]]:
-    paths = sorted((landing / "inbound").glob("*"))
+    paths = sorted((landing / "inbound").glob("[!.]*"))
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in paths)
     return [
         json.loads(line) for path in paths for line in path.read_text().splitlines()
@@ -323,14 +324,18 @@ class Form(HTMLParser):
             self.legends.append(data)
 
 
-@pytest.fixture(scope="module")
-def newsletter(service: Service) -> Service:
-    """A brand whose journeys have a topic."""
+def give_a_topic(home: TestHome) -> None:
+    """Make a home the brand's whose journey is about the outdoors."""
     source = PROJECT / "activations" / "journeys" / "cart_recovery.yml"
-    folder = service.home.settings.config / "journeys"
+    folder = home.settings.config / "journeys"
     folder.mkdir(parents=True)
     text = source.read_text().replace("version: 1\n", "version: 1\npurpose: outdoors\n")
     (folder / source.name).write_text(text)
+
+
+@pytest.fixture(scope="module")
+def newsletter(service: Service) -> Service:
+    give_a_topic(service.home)
     return service
 
 
@@ -361,11 +366,8 @@ def test_what_is_chosen_lands_and_what_is_left_does_not(
     }
     path = newsletter.path("preferences")
     assert newsletter.call(path, urlencode(form).encode()).status == 200
-    stated = [
-        tuple(line["properties"][name] for name in ("channel", "purpose", "status"))
-        for line in news()
-    ]
-    assert stated == [
+    (line,) = news()
+    assert [tuple(one.values()) for one in line["properties"]["consents"]] == [
         ("email", "marketing", "granted"),
         ("sms", "marketing", "denied"),
         ("all", "marketing:outdoors", "denied"),
@@ -378,8 +380,16 @@ def test_to_stop_all_is_one_button_whatever_else_is_chosen(
     form = {"channel email": "granted", "everything": "denied"}
     service.call(service.path("preferences"), urlencode(form).encode())
     (line,) = news()
-    assert line["properties"]["channel"] == "all"
-    assert line["properties"]["status"] == "denied"
+    (stated,) = line["properties"]["consents"]
+    assert (stated["channel"], stated["status"]) == ("all", "denied")
+
+
+def test_who_leaves_everything_as_it_is_says_nothing(
+    service: Service, news: News
+) -> None:
+    body = urlencode({"channel email": "keep"}).encode()
+    assert service.call(service.path("preferences"), body).status == 200
+    assert news() == []
 
 
 def test_a_page_of_the_brands_own_that_is_broken_is_replaced(home: TestHome) -> None:
@@ -410,7 +420,9 @@ def test_the_pages_fit_a_phone_and_their_buttons_work(
         page.get_by_role("button", name="Save").click()
         page.get_by_role("status").wait_for()
         browser.close()
-    assert [line["properties"]["channel"] for line in news()] == ["email", "sms"]
+    one_click, preferences = (line["properties"] for line in news())
+    assert one_click["channel"] == "email"
+    assert [one["channel"] for one in preferences["consents"]] == ["sms"]
 
 
 # --- answers by SMS -------------------------------------------------------------------
@@ -898,6 +910,35 @@ def test_nothing_is_promised_that_the_disk_did_not_take(home: TestHome) -> None:
         assert len(service.lines()) == 1
 
 
+def test_a_file_that_is_written_anew_meanwhile_costs_no_line(home: TestHome) -> None:
+    """As when a person is erased: each file is copied without some, and replaced."""
+    landing = home.settings.landing
+    with serving(home, **KEYED) as service:
+
+        def send(sender: int) -> None:
+            for number in range(40):
+                body = {"userId": "ada", "messageId": f"{sender}-{number}"}
+                answer = service.call("/v1/track", json.dumps(body).encode(), basic())
+                assert answer.status == 200
+
+        senders = [threading.Thread(target=send, args=(each,)) for each in range(4)]
+        for sender in senders:
+            sender.start()
+        while any(sender.is_alive() for sender in senders):
+            with standing_still(landing):
+                for path in (landing / "inbound").glob("*.ndjson"):
+                    unfinished = path.with_suffix(".tmp")
+                    unfinished.write_bytes(path.read_bytes())
+                    unfinished.chmod(0o600)
+                    unfinished.replace(path)
+        ids = {line["messageId"] for line in service.lines()}
+        for path in (landing / "inbound").iterdir():
+            path.unlink()
+        send(5)
+        assert len(service.lines()) == 40
+    assert ids == {f"{sender}-{number}" for sender in range(4) for number in range(40)}
+
+
 def test_what_was_acknowledged_is_landed_however_the_process_ends(
     home: TestHome,
 ) -> None:
@@ -961,7 +1002,8 @@ def test_what_was_acknowledged_is_landed_however_the_process_ends(
 
 
 def test_a_run_reads_each_opt_out_and_each_yes_as_it_was_meant(home: TestHome) -> None:
-    phones = {name: f"+479000000{number}" for number, name in enumerate("abcdef", 1)}
+    phones = {name: f"+479000000{number}" for number, name in enumerate("abcdefgh")}
+    give_a_topic(home)
     home.land(
         {
             "type": "identify",
@@ -974,9 +1016,16 @@ def test_a_run_reads_each_opt_out_and_each_yes_as_it_was_meant(home: TestHome) -
     )
     with serving(home, **KEYED) as service:
         message = "/webhooks/twilio/message"
-        everything = urlencode({"everything": "denied"}).encode()
-        service.call(service.path("unsubscribe", identifier="a"), b"")
-        service.call(service.path("preferences", identifier="b"), everything)
+
+        def choose(name: str, **form: str) -> None:
+            body = urlencode({key.replace("_", " "): form[key] for key in form})
+            path = service.path("preferences", identifier=name)
+            assert service.call(path, body.encode()).status == 200
+
+        for name in ("a", "g"):
+            service.call(service.path("unsubscribe", identifier=name), b"")
+        choose("b", everything="denied")
+        choose("h", topic_outdoors="denied")
         for sid, name, said in (
             ("SM1", "c", "pls STOP!"),
             ("SM2", "d", "Yes"),
@@ -986,6 +1035,7 @@ def test_a_run_reads_each_opt_out_and_each_yes_as_it_was_meant(home: TestHome) -
         # a message later than another has a later second
         time.sleep(1.1)
         twilio(service, message, From=phones["e"], Body="START", MessageSid="SM4")
+        choose("g", channel_email="granted")
         sendgrid(
             service,
             [{"event": "spamreport", "email": "f@mail.example", "sg_event_id": "s1"}],
@@ -993,18 +1043,21 @@ def test_a_run_reads_each_opt_out_and_each_yes_as_it_was_meant(home: TestHome) -
     resolve(home, wall_clock() + timedelta(minutes=1))
     consents = home.read(
         """
-        select map.identifier as person, consents.channel, consents.status
+        select map.identifier as person, channel, purpose, status
         from profiles.consents as consents
         inner join identity.identity_map as map using (profile_id)
-        where map.identifier_type = 'user_id' and consents.purpose = 'marketing'
+        where map.identifier_type = 'user_id'
         """
     ).rows()
     channels = set(home.read("select channel from seeds.channel_rules")["channel"])
+    everywhere = {*channels, "all"}
     assert set(consents) == {
-        ("a", "email", "denied"),
-        *(("b", channel, "denied") for channel in {*channels, "all"}),
-        ("c", "sms", "denied"),
-        ("e", "sms", "granted"),
+        ("a", "email", "marketing", "denied"),
+        *(("b", channel, "marketing", "denied") for channel in everywhere),
+        ("c", "sms", "marketing", "denied"),
+        ("e", "sms", "marketing", "granted"),
+        ("g", "email", "marketing", "granted"),
+        *(("h", channel, "marketing:outdoors", "denied") for channel in everywhere),
     }
     reasons = home.read(
         """

@@ -45,7 +45,7 @@ from orchestration.sources.inbound.vendors import (
 
 LARGEST_BODY = 4 << 20
 LONGEST_READ_SECONDS = 20
-MAX_CONNECTIONS = 2_000
+MAX_CONNECTIONS = 500
 GRACE_SECONDS = 10
 GZIP = b"\x1f\x8b"
 EMPTY_TWIML = '<?xml version="1.0" encoding="UTF-8"?><Response/>'

@@ -7,11 +7,12 @@ it, and the next run reads it.
 """
 
 import asyncio
+import fcntl
 import json
 import os
 import secrets
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ LONGEST_GROWTH = timedelta(hours=1)
 LARGEST_FILE = 1 << 24
 """Bytes after which a new file begins: a file that grew is read whole by each run."""
 MAX_WAITING = 1 << 26
+LOCK = ".lock"
 
 Line = Mapping[str, Any]
 
@@ -36,7 +38,9 @@ class Journal:
     """The files of one process in the landing folder."""
 
     def __init__(self, landing: Path) -> None:
+        self._landing = landing
         self._folder = landing / INBOUND
+        self._path = self._folder
         self._file: int | None = None
         self._began_at = datetime.min
         self._byte_count = 0
@@ -91,9 +95,14 @@ class Journal:
         Raises:
             OSError: if it is not.
         """
-        now = wall_clock()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with standing_still(self._landing):
+            self._add(content, wall_clock())
+
+    def _add(self, content: bytes, now: datetime) -> None:
         is_full = self._byte_count + len(content) > LARGEST_FILE and self._byte_count
-        if is_full or not self._began_at <= now < self._began_at + LONGEST_GROWTH:
+        is_old = not self._began_at <= now < self._began_at + LONGEST_GROWTH
+        if is_full or is_old or not self._is_there():
             self._end_file()
         descriptor = self._begin_file(now) if self._file is None else self._file
         try:
@@ -108,11 +117,19 @@ class Journal:
             raise
         self._byte_count += len(content)
 
+    def _is_there(self) -> bool:
+        """Whether the file is still the one of its name."""
+        with suppress(FileNotFoundError):
+            return self._file is not None and os.path.samestat(
+                os.fstat(self._file), self._path.stat()
+            )
+        return False
+
     def _begin_file(self, now: datetime) -> int:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}.ndjson"
+        name = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}.ndjson"
+        self._path = self._folder / name
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL
-        self._file = os.open(path, flags, 0o600)
+        self._file = os.open(self._path, flags, 0o600)
         self._began_at, self._byte_count = now, 0
         try:
             # it lasts a power cut only if its folder, and that folder's, name it
@@ -127,3 +144,21 @@ class Journal:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+@contextmanager
+def standing_still(landing: Path) -> Iterator[None]:
+    """Keep these files from growing, for as long as somebody writes one anew.
+
+    What comes meanwhile waits; it goes to another file where this one was replaced.
+    """
+    folder = landing / INBOUND
+    if not folder.is_dir():
+        yield
+        return
+    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)

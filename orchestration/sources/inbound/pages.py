@@ -9,6 +9,7 @@ may say no to everything, and yes there.
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qsl
 
 from activations.blueprint import read_journeys
@@ -21,7 +22,6 @@ from orchestration.sources.inbound.journal import Line
 from orchestration.sources.inbound.lines import track
 
 EVERYTHING = "everything"
-ANSWERS = ("granted", "denied")
 ALL_CHANNELS = "all"
 
 
@@ -117,77 +117,66 @@ class Pages:
 
 def opt_out(recipient: Recipient) -> Line:
     """The line by which a recipient wants no more offers on that channel."""
-    event, said = ("Channel Consent Updated", REFUSAL)
     if recipient.channel == "email":
-        event, said = ("Unsubscribed", {})
-    return track(
-        event,
-        f"unsubscribed-{recipient.send_id}-{secrets.token_hex(8)}",
-        who(recipient),
-        {**about(recipient), "channel": recipient.channel, **said},
+        return said(recipient, "Unsubscribed", {"channel": recipient.channel})
+    return said(
+        recipient,
+        "Channel Consent Updated",
+        consents([REFUSAL | {"channel": recipient.channel}]),
     )
 
 
 def chosen(recipient: Recipient, choices: list[Choice], body: bytes) -> list[Line]:
-    """The lines of what somebody chose; what they left as it is has none."""
+    """The line of what somebody chose; none of what they left as it is."""
     form = dict(parse_qsl(body.decode(errors="replace")))
-    stated = [
-        (
-            ALL_CHANNELS
-            if form[choice.name] == "denied" and is_topic(choice)
-            # a topic that is asked for is asked for where the page was
-            else choice.channel,
-            choice.purpose,
-            form[choice.name],
-        )
-        for choice in choices
-        if form.get(choice.name) in ANSWERS
-        and (choice.may_grant or form[choice.name] == "denied")
-    ]
     if EVERYTHING in form:
-        stated = [(ALL_CHANNELS, "marketing", "denied")]
-    occasion = secrets.token_hex(8)
-    return [
-        track(
-            "Channel Consent Updated",
-            f"preferences-{recipient.send_id}-{occasion}-{number}",
-            who(recipient),
+        stated = [REFUSAL]
+    else:
+        stated = [
             {
-                **about(recipient),
-                **REFUSAL,
-                "channel": channel,
-                "purpose": purpose,
-                "status": status,
-            },
-        )
-        for number, (channel, purpose, status) in enumerate(stated)
-    ]
+                # no more of a topic is no more of it anywhere
+                "channel": ALL_CHANNELS
+                if form[choice.name] == "denied" and is_topic(choice)
+                else choice.channel,
+                "purpose": choice.purpose,
+                "status": form[choice.name],
+            }
+            for choice in choices
+            if form.get(choice.name)
+            in (("granted", "denied") if choice.may_grant else ("denied",))
+        ]
+    if not stated:
+        return []
+    return [said(recipient, "Channel Consent Updated", consents(stated))]
 
 
-REFUSAL = {
-    "purpose": "marketing",
-    "status": "denied",
-    "lawful_basis": "consent",
-    "policy_version": "link",
-}
+REFUSAL = {"channel": ALL_CHANNELS, "purpose": "marketing", "status": "denied"}
 
 
-def is_topic(choice: Choice) -> bool:
-    """Whether it is about what messages say, wherever they come."""
-    return choice.purpose != "marketing"
+def consents(stated: list[dict[str, str]]) -> dict[str, Any]:
+    """Permissions as one statement: each for its channel and purpose, and no other."""
+    return {"consents": stated, "lawful_basis": "consent", "policy_version": "link"}
 
 
-def who(recipient: Recipient) -> dict[str, str]:
-    """A recipient as the person of a line, as the receipts of sends have it."""
+def said(recipient: Recipient, event: str, properties: Mapping[str, Any]) -> Line:
+    """A line of a recipient, named as in the receipt of the send, and by their address.
+
+    Its id is new each time: who says no, yes and no again has said the last no, too.
+    """
     is_user = recipient.identifier_type == "user_id"
-    return {"userId" if is_user else "anonymousId": recipient.identifier}
-
-
-def about(recipient: Recipient) -> dict[str, str]:
-    """What else is known of a recipient: the message, and an address of theirs."""
     address = {
         kind: recipient.identifier
         for kind in ("email", "phone")
         if recipient.identifier_type == kind
     }
-    return {"send_id": recipient.send_id, **address}
+    return track(
+        event,
+        f"link-{recipient.send_id}-{secrets.token_hex(8)}",
+        {"userId" if is_user else "anonymousId": recipient.identifier},
+        {"send_id": recipient.send_id, **address, **properties},
+    )
+
+
+def is_topic(choice: Choice) -> bool:
+    """Whether it is about what messages say, wherever they come."""
+    return choice.purpose != "marketing"
