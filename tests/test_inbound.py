@@ -1002,7 +1002,7 @@ def test_what_was_acknowledged_is_landed_however_the_process_ends(
 
 
 def test_a_run_reads_each_opt_out_and_each_yes_as_it_was_meant(home: TestHome) -> None:
-    phones = {name: f"+479000000{number}" for number, name in enumerate("abcdefgh")}
+    phones = {name: f"+479000000{number}" for number, name in enumerate("abcdefghi")}
     give_a_topic(home)
     home.land(
         {
@@ -1013,6 +1013,20 @@ def test_a_run_reads_each_opt_out_and_each_yes_as_it_was_meant(home: TestHome) -
             "traits": {"email": f"{name}@mail.example", "phone": phone},
         }
         for name, phone in phones.items()
+    )
+    agreed = {"channel": "sms", "purpose": "marketing", "status": "granted"}
+    home.land(
+        [
+            {
+                "type": "track",
+                "event": "Channel Consent Updated",
+                "messageId": "agreed",
+                "userId": "e",
+                "timestamp": "2026-01-02T09:00:00Z",
+                "properties": agreed,
+            }
+        ],
+        "agreed.ndjson",
     )
     with serving(home, **KEYED) as service:
         message = "/webhooks/twilio/message"
@@ -1030,11 +1044,13 @@ def test_a_run_reads_each_opt_out_and_each_yes_as_it_was_meant(home: TestHome) -
             ("SM1", "c", "pls STOP!"),
             ("SM2", "d", "Yes"),
             ("SM3", "e", "stop"),
+            ("SM4", "i", "stop"),
         ):
             twilio(service, message, From=phones[name], Body=said, MessageSid=sid)
         # a message later than another has a later second
         time.sleep(1.1)
-        twilio(service, message, From=phones["e"], Body="START", MessageSid="SM4")
+        for sid, name in (("SM5", "e"), ("SM6", "i")):
+            twilio(service, message, From=phones[name], Body="START", MessageSid=sid)
         choose("g", channel_email="granted")
         sendgrid(
             service,
@@ -1056,6 +1072,8 @@ def test_a_run_reads_each_opt_out_and_each_yes_as_it_was_meant(home: TestHome) -
         *(("b", channel, "marketing", "denied") for channel in everywhere),
         ("c", "sms", "marketing", "denied"),
         ("e", "sms", "marketing", "granted"),
+        # who never agreed has nothing to be given back
+        ("i", "sms", "marketing", "denied"),
         ("g", "email", "marketing", "granted"),
         *(("h", channel, "marketing:outdoors", "denied") for channel in everywhere),
     }
@@ -1068,7 +1086,11 @@ def test_a_run_reads_each_opt_out_and_each_yes_as_it_was_meant(home: TestHome) -
             and points.unreachable_reason is not null
         """
     ).rows()
-    assert set(reasons) == {("c", "sms", "stopped"), ("f", "email", "complained")}
+    assert set(reasons) == {
+        ("c", "sms", "stopped"),
+        ("f", "email", "complained"),
+        ("i", "sms", "stopped"),
+    }
     assert home.read(
         "select * from staging.not_understood where effect <> 'ignored'"
     ).is_empty()

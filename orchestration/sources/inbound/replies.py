@@ -6,7 +6,7 @@ p", "cancel my order". A first word that is a no does, too.
 
 A stop is taken back by START or UNSTOP alone, as carriers do: with any other word the
 message may be about something else, and a YES may answer another question. It holds for
-the number that sends it.
+the number that sends it, and gives back no more than there was before (`consents`).
 """
 
 import re
