@@ -56,7 +56,14 @@ SAMPLE: Mapping[str, Any] = {
     "incentive_ends_at": "2026-07-03T20:00:00",
 }
 ENDS = ("first", "last", "size")
-IN_FRAME = ("content", "unsubscribe_link", "subject", "preheader", "link")
+IN_FRAME = (
+    "content",
+    "unsubscribe_link",
+    "preferences_link",
+    "subject",
+    "preheader",
+    "link",
+)
 LINK = re.compile(r"""\b(?:href|src)\s*=\s*["']?\s*([^\s"'>]+)""", re.IGNORECASE)
 FAR = re.compile(r"(?:https://|mailto:|tel:|\{\{|\{%)", re.IGNORECASE)
 

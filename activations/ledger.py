@@ -222,6 +222,8 @@ class Send:
     payload: str | None
     as_of: datetime
     attempts: int
+    identifier_type: str | None = None
+    identifier: str | None = None
 
 
 @dataclass(frozen=True)

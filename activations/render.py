@@ -28,6 +28,7 @@ from liquid.undefined import is_undefined
 from markupsafe import Markup
 
 from activations.ledger import Send
+from activations.links import Links
 from activations.parts import nearest
 from activations.reading import compose, keys_twice, read_text
 from activations.registry import CHANNELS, ChannelRule
@@ -125,9 +126,10 @@ class Renderer:
     """Renders sends from a content folder for one shop."""
 
     def __init__(
-        self, *, shop_url: str, currency: str, content: Path = CONTENT
+        self, *, shop_url: str, links: Links, currency: str, content: Path = CONTENT
     ) -> None:
         self._content = content
+        self._links = links
         self._shop_url = shop_url.rstrip("/")
         self._currency = currency
         self._templates: dict[str, Template] = {}
@@ -357,16 +359,18 @@ class Renderer:
         self, send: Send, body: str, context: Mapping[str, Any]
     ) -> dict[str, str]:
         is_marketing = send.message_class == "marketing"
-        unsubscribe = (
-            f"{self._shop_url}/unsubscribe?{urlencode({'send_id': send.send_id})}"
-        )
+        unsubscribe = self._links.unsubscribe(send)
+        own_links = {
+            "unsubscribe_link": unsubscribe,
+            "preferences_link": self._links.preferences(send),
+        }
         layout = self.layout("email")
         mjml = fill(
             layout,
             {
                 **context,
                 "content": Markup(body),
-                **({"unsubscribe_link": unsubscribe} if is_marketing else {}),
+                **(own_links if is_marketing else {}),
             },
         )
         try:
@@ -388,14 +392,14 @@ class Renderer:
         return {"body": text, "segments": str(sms_segments(text))}
 
     def layout(self, message_form: str) -> Text:
-        """The frame of an email or a text.
+        """The frame of an email, a text or a page.
 
         Raises:
             ContentError: if it is missing or not valid Liquid.
         """
         name = f"_layout.{message_form}.liquid"
         if name not in self._templates:
-            escaping = self._escaping if message_form == "email" else self._plain
+            escaping = self._plain if message_form == "sms" else self._escaping
             body = self._parse(self._read(name), name, "body", escaping)
             self._templates[name] = Template(name, {"body": body})
         return self._templates[name].fields["body"]

@@ -495,6 +495,27 @@ def dbt(context: typer.Context) -> None:
 
 
 @app.command()
+def inbound(
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="port; 0 takes a free one")
+    ] = 8700,
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    proxies: Annotated[
+        str, typer.Option(help="proxies whose X-Forwarded-For is believed")
+    ] = "127.0.0.1",
+) -> None:
+    """Take opt-outs, webhooks and events by HTTP; write them to the landing folder."""
+    from orchestration.sources.inbound.app import listen, server
+
+    answering = server(Settings(), proxies=proxies)
+    with listen(host, port) as listening:
+        address, taken = listening.getsockname()[:2]
+        place = f"[{address}]" if ":" in address else address
+        typer.echo(f"rekindle inbound listens on http://{place}:{taken}")
+        answering.run(sockets=[listening])
+
+
+@app.command()
 def ui(
     port: Annotated[
         int, typer.Option(min=1, max=65535, help="port on this machine")

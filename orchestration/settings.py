@@ -6,6 +6,7 @@ The only reader of the environment; everything else is handed a `Settings`.
 import difflib
 import os
 import re
+from base64 import b64decode
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -32,6 +33,7 @@ from pydantic_settings import (
 )
 
 from activations.addresses import sender_address
+from activations.links import KEY_LENGTH
 
 PROJECT = Path(__file__).resolve().parent.parent
 SEEDS = PROJECT / "dbt_project" / "seeds"
@@ -186,6 +188,50 @@ class Settings(BaseSettings):
         default="https://shop.example",
         description="where links in messages lead",
     )
+    inbound_url: str | None = Field(
+        default=None,
+        examples=["https://mail.shop.example"],
+        description="where the world reaches `rekindle inbound`; unset: the shop's",
+    )
+    inbound_rate: int = Field(
+        default=1000,
+        ge=1,
+        le=1_000_000,
+        description="requests a second that one source may make of `rekindle inbound`",
+    )
+    link_keys: SecretStr | None = Field(
+        default=None,
+        examples=["what `openssl rand -hex 32` prints"],
+        description="keys, comma between, of links to unsubscribe: the first signs, "
+        "all are read; unset: those of the file",
+    )
+    link_keys_file: Path | None = Field(
+        default=None,
+        examples=["/run/secrets/link_keys"],
+        description="file of such keys, one a line; unset: link_keys in the home, "
+        "made when it is needed",
+    )
+    write_keys: SecretStr | None = Field(
+        default=None,
+        description="keys, comma between, with which events may be sent to "
+        "`rekindle inbound`",
+    )
+    sendgrid_webhook_key: str | None = Field(
+        default=None, description="verification key of SendGrid's event webhook"
+    )
+    twilio_auth_token: SecretStr | None = Field(
+        default=None, description="token by which Twilio signs its webhooks"
+    )
+    klaviyo_webhook_secret: SecretStr | None = Field(
+        default=None, description="secret by which Klaviyo signs its webhooks"
+    )
+    braze_currents_token: SecretStr | None = Field(
+        default=None, description="bearer token of Braze Currents"
+    )
+    webhook_secret: SecretStr | None = Field(
+        default=None,
+        description="secret (whsec_…) of webhooks by the Standard Webhooks spec",
+    )
 
     @field_validator("home", mode="before")
     @classmethod
@@ -276,10 +322,73 @@ class Settings(BaseSettings):
         sender_address(value)
         return value
 
-    @field_validator("shop_url")
+    @field_validator("link_keys")
     @classmethod
-    def refuse_no_url(cls, value: str) -> str:
+    def refuse_short_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        """Take keys that nobody can guess."""
+        if value is not None and min(map(len, split_keys(value))) < KEY_LENGTH:
+            raise ValueError(f"has a key of fewer than {KEY_LENGTH} characters")
+        return value
+
+    @field_validator("write_keys")
+    @classmethod
+    def refuse_useless_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        """Take keys that let in nobody else, and that Basic authorization can hold."""
+        if value is not None and not all(
+            key and ":" not in key for key in split_keys(value)
+        ):
+            raise ValueError("has an empty key, or one with a colon")
+        return value
+
+    @field_validator("sendgrid_webhook_key")
+    @classmethod
+    def refuse_no_public_key(cls, value: str | None) -> str | None:
+        """Find at once what could verify nothing."""
+        if value is None:
+            return None
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+        from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+        try:
+            key = load_der_public_key(b64decode(value, validate=True))
+        except (ValueError, UnsupportedAlgorithm):
+            key = None
+        if not isinstance(key, EllipticCurvePublicKey):
+            raise ValueError("is no public key as SendGrid shows it")
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def refuse_no_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        """Take the base64 that the spec asks for, with or without whsec_."""
+        if value is None:
+            return None
+        text = value.get_secret_value().removeprefix("whsec_").rstrip("=")
+        try:
+            is_secret = bool(b64decode(text + "=" * (-len(text) % 4), validate=True))
+        except ValueError:
+            is_secret = False
+        if not is_secret:
+            raise ValueError("is no base64, with or without whsec_ before it")
+        return value
+
+    @field_validator(
+        "twilio_auth_token", "klaviyo_webhook_secret", "braze_currents_token"
+    )
+    @classmethod
+    def refuse_an_empty_secret(cls, value: SecretStr | None) -> SecretStr | None:
+        """Keep anybody from signing with a secret that is none."""
+        if value is not None and not value.get_secret_value():
+            raise ValueError("is empty")
+        return value
+
+    @field_validator("shop_url", "inbound_url")
+    @classmethod
+    def refuse_no_url(cls, value: str | None) -> str | None:
         """Take what a path of the shop can follow, encrypted as links have to be."""
+        if value is None:
+            return None
         try:
             parts = urlsplit(value)
             is_whole = (
@@ -290,7 +399,7 @@ class Settings(BaseSettings):
         except ValueError:
             is_whole = False
         if not is_whole or not URL_CHARACTERS.fullmatch(value) or "@" in parts.netloc:
-            raise ValueError("is no address of a shop")
+            raise ValueError("is no address of a site")
         return value
 
     @field_validator("time_zone")
@@ -354,6 +463,11 @@ class Settings(BaseSettings):
         """The file of a seed: that of the brand, else of the checkout."""
         own = self.seeds / f"{name}.csv"
         return own if own.exists() else SEEDS / own.name
+
+    @property
+    def made_link_keys(self) -> Path:
+        """Keys that sign links where no others are stated: made at first need."""
+        return self.root / "link_keys"
 
     @property
     def warehouse(self) -> Path:
@@ -507,9 +621,19 @@ def refuse_unknown(names: Iterable[str], known: set[str]) -> None:
         raise SettingsError("; ".join(problems))
 
 
+def split_keys(keys: SecretStr) -> list[str]:
+    """Keys that stand in one setting, the first first."""
+    return [key.strip() for key in keys.get_secret_value().split(",")]
+
+
+def precise_clock() -> datetime:
+    """The UTC wall clock as a naive timestamp."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
 def wall_clock() -> datetime:
     """The UTC wall clock as a naive timestamp, cut to the second."""
-    return datetime.now(UTC).replace(tzinfo=None, microsecond=0)
+    return precise_clock().replace(microsecond=0)
 
 
 def parse_moment(text: str) -> datetime:

@@ -24,6 +24,7 @@ import psutil
 import pytest
 from filelock import FileLock
 
+from activations.links import Links
 from orchestration.resources import Home
 from orchestration.settings import Settings
 from orchestration.warehouse import Connection, Warehouse
@@ -36,6 +37,7 @@ pytest_plugins = ("tests.resolving", "tests.deciding")
 BEGIN_WITH = ("demo", "crash", "docs", "identity", "ui", "fuzz", "reconcile")
 """The files that take longest; one begun last would leave the other worker idle."""
 PR_SET_CHILD_SUBREAPER = 36
+LINKS = Links("https://shop.example", ["a key of tests".ljust(32, ".")])
 SECOND_DAY = "second_day.duckdb"
 
 
@@ -187,6 +189,17 @@ def demo_home(make_once: MakeOnce) -> TestHome:
 def second_day(demo_home: TestHome) -> Path:
     """The warehouse of the demo's home as its second day left it."""
     return demo_home.settings.root.with_name(SECOND_DAY)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser of this machine."""
+    found = shutil.which("chromium")
+    if found is None:
+        if os.environ.get("REKINDLE_TEST_BROWSER") == "required":
+            pytest.fail("no chromium on this machine, and this run requires it")
+        pytest.skip("no chromium on this machine: install Debian's chromium")
+    return found
 
 
 @pytest.fixture

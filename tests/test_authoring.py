@@ -20,7 +20,7 @@ from orchestration.cli import app
 from orchestration.resources import Home
 from orchestration.settings import PROJECT, Settings
 from orchestration.sources.authored import known_words, read_authored
-from tests.conftest import TestHome
+from tests.conftest import LINKS, TestHome
 
 JOURNEY = {
     "journey": "hello",
@@ -60,7 +60,10 @@ def authored(tmp_path: Path) -> Path:
 def proofread(authored: Path) -> tuple[list[str], list[Problem]]:
     """Names of the journeys that can be used, and the problems of the others."""
     renderer = Renderer(
-        shop_url="https://shop.example", currency="USD", content=authored / "content"
+        shop_url="https://shop.example",
+        links=LINKS,
+        currency="USD",
+        content=authored / "content",
     )
     journeys, problems = read_usable(
         authored / "journeys", renderer, known_words(Settings())
@@ -187,7 +190,10 @@ def test_a_subject_is_what_is_written(authored: Path) -> None:
     path = authored / "content" / "hello" / "welcome.email.liquid"
     path.write_text("---\nsubject: Yes\npreheader: 1.50\nlink: /\n---\nx\n")
     renderer = Renderer(
-        shop_url="https://shop.example", currency="USD", content=authored / "content"
+        shop_url="https://shop.example",
+        links=LINKS,
+        currency="USD",
+        content=authored / "content",
     )
     fields = renderer.template("hello", "welcome", "email").fields
     assert fields["subject"].written == "Yes"

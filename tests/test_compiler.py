@@ -16,6 +16,7 @@ from activations.conditions import Vocabulary
 from activations.reading import Problem
 from activations.render import Renderer
 from orchestration.settings import PROJECT
+from tests.conftest import LINKS
 
 JOURNEYS = PROJECT / "activations" / "journeys"
 WORDS = Vocabulary(
@@ -488,7 +489,7 @@ def test_the_schema_for_editors_refuses_what_check_refuses(changes: Any) -> None
 
 
 def test_the_examples_for_authors_can_be_put_to_use_as_they_are() -> None:
-    renderer = Renderer(shop_url="https://shop.example", currency="USD")
+    renderer = Renderer(shop_url="https://shop.example", links=LINKS, currency="USD")
     journeys, problems = read_usable(JOURNEYS / "examples", renderer, WORDS)
     assert problems == []
     assert {journey.journey for journey in journeys} == {

@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -46,12 +47,13 @@ from activations.delivery import (
 from activations.ledger import Ledger, Outcome, Send
 from activations.render import CONTENT, Message, Renderer
 from orchestration.sources.receipts import land_bounces, land_receipts
+from tests.conftest import LINKS
 
 MONDAY = datetime.fromisoformat("2026-06-01T09:00:00")
 TUESDAY = MONDAY + timedelta(hours=12)
 WEDNESDAY = MONDAY + timedelta(days=2)
 SENDER = "The Shop <hello@shop.example>"
-RENDERER = Renderer(shop_url="https://shop.example", currency="USD")
+RENDERER = Renderer(shop_url="https://shop.example", links=LINKS, currency="USD")
 NO_PAUSE = RetryPolicy(pause_seconds=0)
 
 
@@ -206,7 +208,10 @@ def test_an_outbox_email_opens_in_a_mail_client(ledger, outbox):
     assert mail["To"] == "person1@mail.example"
     assert mail["From"] == SENDER
     assert mail["Date"].datetime.replace(tzinfo=None) == MONDAY
-    assert "send_id=email0001" in mail["List-Unsubscribe"]
+    # in one line, and as it is: else no mail program could follow it
+    (link,) = re.findall(rb"^List-Unsubscribe: <(\S+)>\r$", path.read_bytes(), re.M)
+    assert link.startswith(b"https://shop.example/unsubscribe/")
+    assert LINKS.read(link.decode().rpartition("/")[2]).send_id == "email0001"
     assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     assert "Ada1, your cart" in mail.get_body(("plain",)).get_content()
     assert "Ada1, your cart" in mail.get_body(("html",)).get_content()
@@ -253,7 +258,9 @@ def test_who_cannot_be_rendered_is_not_sent_and_the_others_are(ledger, tmp_path)
         ],
         how="vertical_relaxed",
     )
-    renderer = Renderer(shop_url="https://s.example", currency="USD", content=content)
+    renderer = Renderer(
+        shop_url="https://s.example", links=LINKS, currency="USD", content=content
+    )
     wire = Wire(batch_size=10)
     run(ledger, send_list, wire, channel="push", renderer=renderer)
     assert wire.taken == ["push0001", "push0003"]
@@ -275,7 +282,9 @@ def test_unusable_content_holds_its_own_sends_until_it_is_mended(ledger, tmp_pat
     broken = content / "cart_recovery" / "gone.email.liquid"
 
     def renderer() -> Renderer:
-        return Renderer(shop_url="https://s.example", currency="USD", content=content)
+        return Renderer(
+            shop_url="https://s.example", links=LINKS, currency="USD", content=content
+        )
 
     wire = Wire()
     both = pl.concat([a_send_list(1, content_id="gone"), a_send_list(2)])
@@ -516,7 +525,7 @@ class SmallBatches(FileDestination):
 
 def activate_two_channels(home: Path, count: int) -> None:
     """What is killed: a channel that remembers what it took, then one that does not."""
-    renderer = Renderer(shop_url="https://shop.example", currency="USD")
+    renderer = Renderer(shop_url="https://shop.example", links=LINKS, currency="USD")
     with Ledger(home / "ledger.sqlite") as ledger:
         (home / "ready").touch()
         for channel, destination in (

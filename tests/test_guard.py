@@ -17,7 +17,7 @@ from orchestration.settings import PROJECT, wall_clock
 from orchestration.sources.guard import Guard
 from orchestration.sources.landing import land
 from orchestration.warehouse import Warehouse, replace_table
-from tests.conftest import TestHome
+from tests.conftest import LINKS, TestHome
 
 AS_OF = datetime(2026, 6, 1, 9)
 BEFORE = AS_OF - timedelta(days=1)
@@ -332,7 +332,7 @@ def buy_while_sending(
             ledger,
             "push",
             wire,
-            Renderer(shop_url="https://shop.example", currency="USD"),
+            Renderer(shop_url="https://shop.example", links=LINKS, currency="USD"),
             guard=guard,
             as_of=AS_OF,
             policy=RetryPolicy(pause_seconds=0),

@@ -21,6 +21,7 @@ from activations.render import (
     RenderError,
     sms_segments,
 )
+from tests.conftest import LINKS
 
 AS_OF = datetime.fromisoformat("2026-06-01T09:00:00")
 JOURNEYS = load_journeys(CONTENT.parent / "journeys")
@@ -49,7 +50,7 @@ EVERYTHING = {
     "incentive_percent": 10,
     "incentive_ends_at": "2026-07-03T20:00:00",
 }
-SHOP = Renderer(shop_url="https://shop.example/", currency="USD")
+SHOP = Renderer(shop_url="https://shop.example/", links=LINKS, currency="USD")
 NOTHING: dict[str, Any] = dict.fromkeys(EVERYTHING)
 
 
@@ -98,7 +99,10 @@ def write(tmp_path: Path):
         path = tmp_path / "cart_recovery" / f"hello.{channel}.liquid"
         path.write_text(text, encoding="utf-8")
         return Renderer(
-            shop_url="https://shop.example", currency=currency, content=tmp_path
+            shop_url="https://shop.example",
+            links=LINKS,
+            currency=currency,
+            content=tmp_path,
         )
 
     return write_content

@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from orchestration.settings import PROJECT
+from orchestration.settings import PROJECT, wall_clock
 from orchestration.sources.landing import land
 from orchestration.warehouse import Warehouse
+from tests.conftest import TestHome
+from tests.test_inbound import serving
 
 CLIENTS = PROJECT / ".sdk-clients"
 SENDERS = PROJECT / "tests" / "sdk"
@@ -79,19 +81,24 @@ def collector() -> Iterator[Collector]:
         thread.join()
 
 
-def test_messages_of_real_clients_land_with_traits_order_and_campaign(
-    collector: Collector, tmp_path: Path
-) -> None:
+def send_all(url: str) -> None:
+    """Have each client live its day at an address."""
     python = CLIENTS / "python" / "bin" / "python"
     if not (CLIENTS / "stamp").exists():
         if os.environ.get("REKINDLE_TEST_SDK_CLIENTS") == "required":
             pytest.fail("the clients are not installed: run `make sdk-clients`")
         pytest.skip("needs clients of other makers: run `make sdk-clients`")
     for command in (
-        [str(python), str(SENDERS / "send.py"), collector.url],
-        ["node", str(SENDERS / "send.mjs"), collector.url, str(CLIENTS)],
+        [str(python), str(SENDERS / "send.py"), url],
+        ["node", str(SENDERS / "send.mjs"), url, str(CLIENTS)],
     ):
         subprocess.run(command, check=True, timeout=120)
+
+
+def test_messages_of_real_clients_land_with_traits_order_and_campaign(
+    collector: Collector, tmp_path: Path
+) -> None:
+    send_all(collector.url)
     landing = tmp_path / "landing"
     landing.mkdir()
     lines = "".join(json.dumps(message) + "\n" for message in collector.messages)
@@ -123,3 +130,21 @@ def test_messages_of_real_clients_land_with_traits_order_and_campaign(
         "from raw.events where type = 'page' order by anonymous_id"
     )
     assert campaigns.rows() == [(f"{name}-browser", "cpc") for name in NAMES]
+
+
+def test_clients_of_the_spec_need_only_the_address_of_inbound(home: TestHome) -> None:
+    with serving(home, write_keys="key") as service:
+        send_all(f"http://127.0.0.1:{service.port}")
+    warehouse = Warehouse(home.settings.warehouse)
+    with warehouse.connect() as connection:
+        landed = land(connection, home.settings.landing, wall_clock())
+    # one of the clients has paths of its own
+    spoken = sorted(set(NAMES) - {"jitsu"})
+    assert (landed.row_count, landed.rejected_count) == (3 * len(spoken), 0)
+    events = warehouse.read(
+        "select user_id, event, occurred_at from raw.events "
+        "where event = 'Order Completed' order by user_id"
+    )
+    assert events["user_id"].to_list() == spoken
+    # the moment that was stated, mended by the milliseconds that it was on its way
+    assert {f"{moment:%Y-%m-%d}" for moment in events["occurred_at"]} == {"2026-06-10"}

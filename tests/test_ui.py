@@ -17,17 +17,6 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.conftest import TestHome
 
-CHROMIUM = shutil.which("chromium")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> str:
-    if CHROMIUM is None:
-        if os.environ.get("REKINDLE_TEST_BROWSER") == "required":
-            pytest.fail("no chromium on this machine, and this run requires it")
-        pytest.skip("no chromium on this machine: install Debian's chromium")
-    return CHROMIUM
-
 
 def free_port() -> int:
     with socket.socket() as probe:

@@ -1,14 +1,29 @@
 """A rendered email as an RFC 5322 message; the same bytes whenever it is made again."""
 
 from datetime import UTC
-from email.headerregistry import Address
+from email.headerregistry import Address, HeaderRegistry, UnstructuredHeader
 from email.message import EmailMessage
-from email.policy import SMTP
+from email.policy import SMTP, Policy
 from email.utils import format_datetime
 
 from activations.addresses import mail_address
 from activations.ledger import Outcome
 from activations.render import Message
+
+
+class UnsubscribeHeader(UnstructuredHeader):
+    """A header that is one link: folded or encoded, no mail program could follow it."""
+
+    max_count = 1
+
+    def fold(self, *, policy: Policy) -> str:  # type: ignore[type-arg]
+        """The header in one line."""
+        return f"List-Unsubscribe: {self}{policy.linesep}"
+
+
+HEADERS = HeaderRegistry()
+HEADERS.map_to_type("list-unsubscribe", UnsubscribeHeader)  # type: ignore[arg-type]
+MAIL = SMTP.clone(header_factory=HEADERS)
 
 
 def as_mail(message: Message, *, sender: Address) -> EmailMessage:
@@ -17,7 +32,7 @@ def as_mail(message: Message, *, sender: Address) -> EmailMessage:
     Raises:
         InvalidAddressError: if mail cannot be sent to the address.
     """
-    mail = EmailMessage(policy=SMTP)
+    mail = EmailMessage(policy=MAIL)
     mail["From"] = sender
     mail["To"] = Address(addr_spec=mail_address(message.address))
     mail["Subject"] = message.fields["subject"]

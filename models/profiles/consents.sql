@@ -158,6 +158,26 @@ list_updates as (
 
 ),
 
+-- a word such as START gives back what was given before, and nothing else
+keep_given as (
+
+    select * from list_updates
+    qualify
+        status = 'denied'
+        or policy_version is distinct from 'keyword'
+        or count(
+            case
+                when status = 'granted' and policy_version is distinct from 'keyword'
+                    then 1
+            end
+        ) over (
+            partition by profile_id, channel, purpose
+            order by updated_at asc, message_id asc
+            rows between unbounded preceding and current row
+        ) > 0
+
+),
+
 -- a no is undone by a yes to the same group of subscriptions or to all of them
 judge_denials as (
 
@@ -178,7 +198,7 @@ judge_denials as (
             ),
             updated_at
         ) as is_standing_denial
-    from list_updates
+    from keep_given
 
 ),
 

@@ -21,6 +21,7 @@ from activations.reconcile import MAY_HAVE_BEEN_SENT
 from activations.render import Renderer
 from orchestration.charts import bar_chart, markdown_table
 from orchestration.columns import documented
+from orchestration.links import links_of
 from orchestration.resources import Home
 from orchestration.settings import Settings
 from orchestration.sources.guard import Guard
@@ -358,6 +359,7 @@ def channel_asset(channel: str) -> dg.AssetsDefinition:
                         unwanted=reasons_of(send_list, "suppressed"),
                         renderer=Renderer(
                             shop_url=settings.shop_url,
+                            links=links_of(settings),
                             currency=run["base_currency"],
                             content=settings.content,
                         ),

@@ -20,6 +20,7 @@ import polars as pl
 
 from orchestration.sources.envelope import ARRIVALS, FIELDS, content_hash, parse_events
 from orchestration.sources.folder import Content, Form, FoundFile, find_files, inspect
+from orchestration.sources.inbound import INBOUND
 from orchestration.sources.receipts import RECEIPTS
 from orchestration.sources.salvage import DamagedError, Line, locate_rejects, read_lines
 from orchestration.warehouse import Connection, DatabaseError, fetch_frame
@@ -30,6 +31,7 @@ ZIP_RATIO = 8
 """Bytes of text in a byte of a compressed file, about."""
 CHUNK_LENGTH = 1 << 25
 NO_PATH = ("", 0, 0)
+WAKE_NOBODY = (f"{RECEIPTS}/", f"{INBOUND}/")
 
 TABLES = """
     create table if not exists raw.files (
@@ -202,12 +204,13 @@ def unreadable_files(connection: Connection) -> pl.DataFrame:
 def landing_fingerprint(landing: Path) -> str:
     """A short text that changes with the files in the landing folder.
 
-    The receipts that runs write themselves are left out: they wake nobody.
+    What runs write themselves wakes nobody, nor does what is said by HTTP: it never
+    ends, the schedule reads it, and the guard before that.
     """
     listing = [
         (file.path, file.byte_count, file.modified_ns, file.problem)
         for file in find_files(landing)
-        if not file.path.startswith(f"{RECEIPTS}/")
+        if not file.path.startswith(WAKE_NOBODY)
     ]
     return hashlib.sha256(repr(listing).encode()).hexdigest()[:16]
 
