@@ -4,13 +4,14 @@ Knows nothing of who is due what: that is decided in SQL (`models/decisions`).
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import time, timedelta
 from functools import cached_property
 from itertools import accumulate, chain, pairwise
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 import polars as pl
 from pydantic import (
@@ -101,6 +102,23 @@ Content = Annotated[
 ]
 
 
+class EntryCap(Part):
+    """How many people may begin a journey in any time so long."""
+
+    people: Annotated[Count, Field(ge=1)]
+    within: Annotated[Duration, Field(gt=timedelta(0))]
+
+
+class Group(Part):
+    """Journeys of which a person is written to by so many at a time.
+
+    Whoever began first goes first; what the others have to say waits.
+    """
+
+    name: Name
+    at_most: Count = Field(default=1, ge=1)
+
+
 class Entry(Part):
     """Who may begin: all of the conditions given must hold at the same `as_of`."""
 
@@ -110,6 +128,7 @@ class Entry(Part):
     when: Condition | None = None
     minimum_orders: Count = Field(default=0, ge=0)
     within: Duration | None = None
+    at_most: EntryCap | None = None
 
     @model_validator(mode="after")
     def _names_its_evidence(self) -> Self:
@@ -157,10 +176,45 @@ class WaitFor(EventPattern):
         return self
 
 
+Weekday = Literal[
+    "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"
+]
+WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
+WrittenHour = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+
+
+def parse_hour(value: object) -> object:
+    """Turn `09:30` into a time; YAML reads some hours as numbers to the base of 60."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = f"{value // 60:02}:{value % 60:02}"
+    if isinstance(value, str) and re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", value):
+        return time.fromisoformat(value)
+    raise ValueError(f"'{value}' is no hour of the day; write it as \"09:30\"")
+
+
 class SendTime(Part):
     """Hold a step until the person's best hour within so long after it fell due."""
 
     within: Annotated[Duration, Field(gt=timedelta(0), le=timedelta(days=3))]
+
+
+class Until(Part):
+    """Hold a step until an hour of the person's day, on certain weekdays or on any."""
+
+    at: Annotated[time, BeforeValidator(parse_hour, json_schema_input_type=WrittenHour)]
+    weekdays: tuple[Weekday, ...] = ()
+
+    @property
+    def minute(self) -> int:
+        """The hour as a minute of the day."""
+        return self.at.hour * 60 + self.at.minute
+
+    @property
+    def longest(self) -> timedelta:
+        """How long somebody may have to wait for it."""
+        days = sorted(WEEKDAYS.index(day) for day in set(self.weekdays)) or [*range(7)]
+        gaps = [after - before for before, after in pairwise([*days, days[0] + 7])]
+        return timedelta(days=max(gaps))
 
 
 class Incentive(Part):
@@ -181,6 +235,7 @@ class Step(Part):
     escalation: bool = False
     delay: Duration = timedelta(0)
     delay_from: Literal["entry", "previous"] = "previous"
+    until: Until | None = None
     wait_for: WaitFor | None = None
     only_if: Condition | None = None
     send_time: SendTime | None = None
@@ -239,9 +294,16 @@ class ExperimentSplit(Part):
         return self
 
 
+class ExitHere(Part):
+    """The end of the journey, for whoever comes here or meets a condition here."""
+
+    exit: Name
+    only_if: Condition | None = None
+
+
 def item_kind(value: object) -> str:
-    """The tag of what stands among steps: a branch, a split, else a step."""
-    kinds = {"branch": Branch, "experiment_split": ExperimentSplit}
+    """The tag of what stands among steps: a branch, a split, an exit, else a step."""
+    kinds = {"branch": Branch, "experiment_split": ExperimentSplit, "exit": ExitHere}
     if isinstance(value, Part):
         return next(
             (f"as_{kind}" for kind, part in kinds.items() if type(value) is part),
@@ -254,7 +316,8 @@ def item_kind(value: object) -> str:
 Item = Annotated[
     Annotated[Step, Tag("as_step")]
     | Annotated[Branch, Tag("as_branch")]
-    | Annotated[ExperimentSplit, Tag("as_experiment_split")],
+    | Annotated[ExperimentSplit, Tag("as_experiment_split")]
+    | Annotated[ExitHere, Tag("as_exit")],
     Discriminator(item_kind),
 ]
 Items = tuple[Item, ...]
@@ -270,6 +333,7 @@ class PlacedStep:
     location: Location
     arms: tuple[OnArm, ...]
     condition: list[Alternative]
+    share: float
 
 
 def place_steps(
@@ -277,39 +341,78 @@ def place_steps(
     location: Location,
     arms: tuple[OnArm, ...] = (),
     outer: list[Alternative] | None = None,
+    share: float = 1.0,
 ) -> Iterator[PlacedStep]:
-    """The messages among items, those of branches and arms one after the other."""
-    outer = [()] if outer is None else outer
+    """The messages among items, those of branches and arms one after the other.
+
+    `share` is that of all people who are drawn to come to the items.
+    """
+    held_by: list[Alternative] = [()] if outer is None else outer
 
     def follow(
-        name: str, arm: str, held: list[Alternative], inner: Items, *field: int | str
+        on_arm: OnArm,
+        held: list[Alternative],
+        inner: Items,
+        *field: int | str,
+        drawn: float = 1.0,
     ) -> Iterator[PlacedStep]:
-        on_arm = OnArm(branch=name, arm=arm)
-        held = joined(outer, [((on_arm, False),)], held)
-        yield from place_steps(inner, (*here, *field), (*arms, on_arm), held)
+        held = joined(held_by, [((on_arm, False),)], held)
+        there, on_arms = (*here, *field), (*arms, on_arm)
+        yield from place_steps(inner, there, on_arms, held, share * drawn)
 
     for index, item in enumerate(items):
         here = (*location, index)
         if isinstance(item, Branch):
             name, holds = item.branch, alternatives(item.if_)
             lacks = alternatives(item.if_, negated=True)
-            yield from follow(name, "then", holds, item.then, "then")
-            yield from follow(name, "else", lacks, item.else_, "else")
+            then, else_ = (OnArm(branch=name, arm=arm) for arm in ("then", "else"))
+            yield from follow(then, holds, item.then, "then")
+            yield from follow(else_, lacks, item.else_, "else")
         elif isinstance(item, ExperimentSplit):
-            name = item.experiment_split
-            ends = [0.0, *accumulate(arm.share for arm in item.arms)]
-            ends[-1] = 1.0
-            for number, (arm, (low, high)) in enumerate(
-                zip(item.arms, pairwise(ends), strict=True)
-            ):
-                drawn = Drawn(experiment=name, from_=low, until=high)
-                held: list[Alternative] = [((drawn, False),)]
+            for number, (arm, drawn) in enumerate(drawn_arms(item)):
                 yield from follow(
-                    name, arm.arm, held, arm.steps, "arms", number, "steps"
+                    OnArm(branch=item.experiment_split, arm=arm.arm),
+                    [((drawn, False),)],
+                    arm.steps,
+                    *("arms", number, "steps"),
+                    drawn=arm.share,
                 )
-        else:
+        elif isinstance(item, Step):
             own = alternatives(item.only_if) if item.only_if else [()]
-            yield PlacedStep(item, here, arms, joined(outer, own))
+            yield PlacedStep(item, here, arms, joined(held_by, own), share)
+        held_by = joined(held_by, who_stays((item,)))
+
+
+def drawn_arms(split: ExperimentSplit) -> Iterator[tuple[Arm, Drawn]]:
+    """Each arm of an experiment and the draws that lead to it."""
+    ends = [0.0, *accumulate(arm.share for arm in split.arms)]
+    ends[-1] = 1.0
+    for arm, (low, high) in zip(split.arms, pairwise(ends), strict=True):
+        yield arm, Drawn(experiment=split.experiment_split, from_=low, until=high)
+
+
+def who_stays(items: Items) -> list[Alternative]:
+    """Who has not come to the end of the journey after some items, as alternatives."""
+    staying: list[Alternative] = [()]
+    for item in items:
+        ways: list[tuple[list[Alternative], Items]]
+        if isinstance(item, ExitHere):
+            lacks = alternatives(item.only_if, negated=True) if item.only_if else []
+            staying = joined(staying, lacks)
+            continue
+        if isinstance(item, Branch):
+            ways = [
+                (alternatives(item.if_), item.then),
+                (alternatives(item.if_, negated=True), item.else_),
+            ]
+        elif isinstance(item, ExperimentSplit):
+            ways = [([((draw, False),)], arm.steps) for arm, draw in drawn_arms(item)]
+        else:
+            continue
+        stays = [(held, who_stays(inner)) for held, inner in ways]
+        if any(after != [()] for _, after in stays):
+            staying = joined(staying, [*chain(*(joined(*way) for way in stays))])
+    return staying
 
 
 class Journey(Part):
@@ -321,6 +424,7 @@ class Journey(Part):
     message_class: Literal["marketing", "transactional"]
     purpose: Annotated[str, Field(min_length=1)] | None = None
     priority: Count = Field(ge=1)
+    group: Group | None = None
     holdout: Rate = 0.0
     entry: Entry
     exit: Exit
@@ -365,6 +469,10 @@ def contradictions(journey: Journey) -> Iterator[tuple[Location, str]]:
         reason = "re_eligibility must not be shorter than exit.after"
         yield ("re_eligibility",), reason
     yield from misplaced_tests(journey)
+    for placed in journey.messages:
+        if not placed.condition:
+            reason = "every way to the step ends in an exit before; take one out"
+            yield (*placed.location, "step"), reason
     yield from never_due(journey)
 
 
@@ -382,6 +490,7 @@ PLURALS = {
     "step": "steps",
     "branch": "branches",
     "experiment split": "experiment splits",
+    "exit": "exits",
 }
 
 
@@ -397,6 +506,8 @@ def names_of(items: Items, location: Location) -> Iterator[tuple[Location, str, 
             yield here, "experiment_split", item.experiment_split
             for number, arm in enumerate(item.arms):
                 yield from names_of(arm.steps, (*here, "arms", number, "steps"))
+        elif isinstance(item, ExitHere):
+            yield here, "exit", item.exit
         else:
             yield here, "step", item.step
 
@@ -476,11 +587,13 @@ def never_due(journey: Journey) -> Iterator[tuple[Location, str]]:
         last = max(before, default=timedelta(0))
         from_entry = step.delay_from == "entry"
         due = max(last, step.delay) if from_entry else last + step.delay
+        if step.until:
+            due += step.until.longest
         if due >= journey.exit.after:
             yield (
                 (*placed.location, "delay"),
-                f"the step is due {duration_text(due)} after the entry at the "
-                f"earliest, "
+                f"the step is due {duration_text(due)} after the entry "
+                f"{'for some' if step.until else 'at the earliest'}, "
                 f"and exit.after ends the journey after "
                 f"{duration_text(journey.exit.after)}; shorten the delay or lengthen "
                 f"exit.after",
@@ -499,13 +612,18 @@ JOURNEYS = Kind(
         "as_branch": Branch,
         "as_experiment_split": ExperimentSplit,
         "arms": Arm,
+        "as_exit": ExitHere,
+        "at_most": EntryCap,
+        "group": Group,
         "goals": EventPattern,
         "wait_for": WaitFor,
         "send_time": SendTime,
+        "until": Until,
         "incentive": Incentive,
     },
     tags=CONDITION_TAGS
-    | {"by_name", "by_phase", "as_step", "as_branch", "as_experiment_split"},
+    | {"by_name", "by_phase", "as_step", "as_branch", "as_experiment_split"}
+    | {"as_exit"},
     contradictions=contradictions,
 )
 
@@ -561,6 +679,10 @@ JOURNEY_SCHEMA = pl.Schema(
         "holdout_rate": pl.Float64(),
         "minimum_order_count": pl.Int64(),
         "entry_within_seconds": pl.Int64(),
+        "entry_cap": pl.Int64(),
+        "entry_cap_seconds": pl.Int64(),
+        "journey_group": pl.String(),
+        "group_cap": pl.Int64(),
         "exits_on_order": pl.Boolean(),
         "exits_on_misstep": pl.Boolean(),
         "exits_on_resolved": pl.Boolean(),
@@ -577,12 +699,15 @@ STEP_SCHEMA = pl.Schema(
         "journey": pl.String(),
         "step": pl.String(),
         "step_position": pl.Int64(),
+        "arm_share": pl.Float64(),
         "channel": pl.String(),
         "channel_position": pl.Int64(),
         "uses_next_best_channel": pl.Boolean(),
         "is_escalation": pl.Boolean(),
         "delay_seconds": pl.Int64(),
         "is_delayed_from_entry": pl.Boolean(),
+        "until_weekdays": pl.List(pl.Int64),
+        "until_minute": pl.Int64(),
         "wait_for": pl.String(),
         "wait_timeout_seconds": pl.Int64(),
         "is_sent_on_timeout": pl.Boolean(),
@@ -660,6 +785,7 @@ def _condition_rows(journey: Journey) -> Iterator[dict[str, object]]:
 
 
 def _journey_row(journey: Journey) -> dict[str, object]:
+    cap, group = journey.entry.at_most, journey.group
     return {
         "journey": journey.journey,
         "version": journey.version,
@@ -671,6 +797,10 @@ def _journey_row(journey: Journey) -> dict[str, object]:
         "holdout_rate": journey.holdout,
         "minimum_order_count": journey.entry.minimum_orders,
         "entry_within_seconds": seconds(journey.entry.within),
+        "entry_cap": cap.people if cap else None,
+        "entry_cap_seconds": seconds(cap.within) if cap else None,
+        "journey_group": group.name if group else None,
+        "group_cap": group.at_most if group else None,
         "exits_on_order": "order" in journey.exit.when,
         "exits_on_misstep": "misstep" in journey.exit.when,
         "exits_on_resolved": "resolved" in journey.exit.when,
@@ -688,12 +818,19 @@ def _step_rows(journey: Journey) -> list[dict[str, object]]:
             "journey": journey.journey,
             "step": step.step,
             "step_position": step_position,
+            "arm_share": share,
             "channel": channel,
             "channel_position": channel_position,
             "uses_next_best_channel": step.next_best_channel,
             "is_escalation": step.escalation,
             "delay_seconds": seconds(step.delay),
             "is_delayed_from_entry": step.delay_from == "entry",
+            "until_weekdays": (
+                [1 + WEEKDAYS.index(day) for day in step.until.weekdays]
+                if step.until
+                else []
+            ),
+            "until_minute": step.until.minute if step.until else None,
             "wait_for": step.wait_for.event if step.wait_for else None,
             "wait_timeout_seconds": (
                 seconds(step.wait_for.timeout) if step.wait_for else None
@@ -714,8 +851,8 @@ def _step_rows(journey: Journey) -> list[dict[str, object]]:
                 step.incentive.maximum_purchase_propensity if step.incentive else None
             ),
         }
-        for step_position, step in enumerate(
-            (placed.step for placed in journey.messages), start=1
+        for step_position, (step, share) in enumerate(
+            ((placed.step, placed.share) for placed in journey.messages), start=1
         )
         for channel_position, channel in enumerate(step.channels, start=1)
     ]

@@ -431,6 +431,23 @@ def asked_mistakes(journey: Journey, vocabulary: Vocabulary) -> Iterator[Mistake
 
 def shared_mistakes(journeys: Sequence[Journey]) -> Iterator[tuple[Journey, Mistake]]:
     """What two journeys say of one offer, or of one experiment, that cannot both be."""
+    groups: dict[str, Journey] = {}
+    for journey in journeys:
+        if journey.group:
+            other = groups.setdefault(journey.group.name, journey)
+            if other.group and other.group.at_most != journey.group.at_most:
+                yield (
+                    journey,
+                    Mistake(
+                        "disagreeing-group",
+                        ("group", "at_most"),
+                        f"of {journey.group.name} {other.journey} lets "
+                        f"{other.group.at_most} speak at a time; say the same in all "
+                        f"of them",
+                        f"Ada is in both journeys, and may hear of "
+                        f"{journey.group.at_most} or of {other.group.at_most}",
+                    ),
+                )
     offers: dict[str, tuple[Journey, int]] = {}
     for journey in journeys:
         for placed in journey.messages:

@@ -77,6 +77,14 @@ JOURNEYS = """
         journeys.journey,
         journeys.minimum_order_count,
         journeys.re_eligible_after_seconds,
+        journeys.entry_cap,
+        (
+            select count(*) from decisions.entries
+            where
+                entries.journey = journeys.journey
+                and entries.entered_at
+                > $as_of - to_seconds(journeys.entry_cap_seconds)
+        ) as recent_entry_count,
         profiles.order_count
     from staging.stg_journeys as journeys
     inner join profiles.profiles as profiles on profiles.profile_id = $profile_id
@@ -204,8 +212,10 @@ def explain(
             if rule["decision_id"] == decision["decision_id"]
         ]
     all_journeys, conditions = (
-        fetch_frame(connection, query, who).to_dicts() if moment >= newest else []
-        for query in (JOURNEYS, CONDITIONS)
+        fetch_frame(connection, query, parameters).to_dicts()
+        if moment >= newest
+        else []
+        for query, parameters in ((JOURNEYS, at), (CONDITIONS, who))
     )
     return Answer(
         profile_id=found.item(),
@@ -256,6 +266,9 @@ def obstacles(
     yield from min(ways.values(), key=len, default=[])
     if journey["order_count"] < journey["minimum_order_count"]:
         yield f"{journey['order_count']} orders, not {journey['minimum_order_count']}"
+    cap = journey["entry_cap"]
+    if cap is not None and journey["recent_entry_count"] >= cap:
+        yield f"{cap} people, as many as may begin in this time, began already"
     if entry is not None:
         pause = timedelta(seconds=journey["re_eligible_after_seconds"] or 0)
         if entry["entered_at"] + pause > as_of:

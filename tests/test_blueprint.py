@@ -144,6 +144,18 @@ STEP = {"step": "first", "channels": ["email"], "content": "hello"}
             "steps[0].delay: the step is due 5d after the entry at the earliest",
         ),
         (
+            {"steps": [STEP | {"until": {"at": "25:00"}}]},
+            "steps[0].until.at: '25:00' is no hour of the day; write it as",
+        ),
+        (
+            {"steps": [STEP | {"until": {"at": "09:00", "weekdays": ["mon"]}}]},
+            "weekdays[0]: 'mon' is not allowed; did you mean monday",
+        ),
+        (
+            {"steps": [{"exit": "now"}, STEP]},
+            "every way to the step ends in an exit before",
+        ),
+        (
             {"steps": [STEP | {"send_time": {"within": "4d"}}]},
             "send_time.within: Input",
         ),

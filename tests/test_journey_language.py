@@ -413,6 +413,114 @@ def test_an_open_is_read_only_of_who_agreed_to_that(village: Village) -> None:
     assert sent(village, "bob") == ["hello", "again"]
 
 
+EXITS = """
+    entry: {when: {event: Begun}}
+    steps:
+      - {step: hello, channels: [in_app], content: words}
+      - branch: bought
+        if: {event: Bought}
+        then: [{step: thanks, channels: [in_app], content: words}, {exit: done}]
+        else:
+          - {exit: romans, only_if: {trait: city, is: Rome}}
+          - {step: ask, channels: [in_app], content: words}
+      - {step: more, channels: [in_app], delay: 1d, content: words}
+"""
+
+
+def test_nobody_hears_more_after_an_exit(village: Village) -> None:
+    village.begin(EXITS)
+    for name in ("ann", "bob", "cem"):
+        village.move_in(name)
+        village.do(name, "Begun", NOON - HOUR)
+    village.live_in("Rome", "cem")
+    village.run(NOON)
+    village.do("ann", "Bought", NOON + HOUR)
+    for days in range(1, 5):
+        village.run(NOON + days * DAY)
+    assert sent(village, "ann") == ["hello", "thanks"]
+    assert sent(village, "bob") == ["hello", "ask", "more"]
+    assert sent(village, "cem") == ["hello"]
+
+
+def test_a_step_waits_for_its_weekday_and_hour_where_the_person_is(
+    village: Village,
+) -> None:
+    village.begin("""
+        entry: {when: {event: Begun}}
+        steps:
+          - step: hello
+            channels: [in_app]
+            content: words
+            until: {weekdays: [tuesday, friday], at: "15:00"}
+    """)
+    due = {}
+    for name, zone in (("ann", "UTC"), ("bob", "Asia/Tokyo"), ("cem", "US/Pacific")):
+        village.move_in(name, timezone=zone)
+        village.do(name, "Begun", NOON - HOUR)
+    # noon is a Monday's
+    for hours in range(0, 48, 3):
+        now = NOON + hours * HOUR
+        village.run(now)
+        for name in ("ann", "bob", "cem"):
+            if sent(village, name):
+                due.setdefault(name, now)
+    tuesday = NOON + DAY
+    assert due == {
+        "ann": tuesday + 3 * HOUR,
+        "bob": tuesday - 6 * HOUR,
+        "cem": tuesday + 12 * HOUR,
+    }
+
+
+def test_of_a_group_so_many_journeys_speak_at_a_time(village: Village) -> None:
+    group = "group: {name: sale, at_most: 1}\n"
+    later = "{step: more, channels: [in_app], delay: 1d, content: words}"
+    steps = f"\nsteps: [{HELLO}, {later}]"
+    entry = "entry: {when: {event: Begun}}"
+    village.begin(f"{group}{entry}{steps}")
+    story = yaml.safe_load((village.folder / "story.yml").read_text())
+    alone = {name: value for name, value in story.items() if name != "group"}
+    for other, name, priority in ((story, "second", 20), (alone, "alone", 30)):
+        changed = {**other, "journey": name, "priority": priority}
+        (village.folder / f"{name}.yml").write_text(yaml.safe_dump(changed))
+    village.lab.keep_journeys(village.folder)
+    village.lab.change("delete from seeds.frequency_caps")
+    village.move_in("ann")
+    village.do("ann", "Begun", NOON - HOUR)
+    said = [journeys(village, NOON + hours * HOUR) for hours in (0, 1, 24, 25, 26, 50)]
+    assert said == [["story"], ["alone"], ["story"], ["second"], ["alone"], ["second"]]
+    held = village.lab.read("""
+        select distinct journey, reason_detail from decisions.decisions
+        where reason = 'journey_cap'
+    """)
+    assert held.rows() == [("second", "after story")]
+
+
+def journeys(village: Village, as_of: datetime) -> list[str]:
+    """The journeys of what goes out in a run."""
+    village.run(as_of)
+    listed = "select journey from decisions.send_list where as_of = "
+    return village.lab.read(f"{listed}'{as_of}'")["journey"].to_list()
+
+
+def test_so_many_people_begin_a_journey_in_a_time(village: Village) -> None:
+    village.begin("entry: {when: {event: Begun}, at_most: {people: 2, within: 1d}}")
+    for number, name in enumerate(("eve", "dan", "cem", "bob", "ann")):
+        village.move_in(name)
+        village.do(name, "Begun", NOON - (9 - number) * HOUR)
+    begun = {}
+    for hours in (0, 1, 23, 24, 47, 48):
+        village.run(NOON + hours * HOUR)
+        begun[hours] = village.entered()
+    first, second = ["dan", "eve"], ["bob", "cem", "dan", "eve"]
+    everybody = ["ann", *second]
+    assert begun == {
+        **dict.fromkeys((0, 1, 23), first),
+        **dict.fromkeys((24, 47), second),
+        48: everybody,
+    }
+
+
 def test_arms_are_kept_through_re_entry_and_merges(village: Village) -> None:
     village.begin("""
         entry: {when: {event: Begun, within: 1d}}
@@ -438,6 +546,13 @@ def test_arms_are_kept_through_re_entry_and_merges(village: Village) -> None:
     assert 6 < first.count("cool") < 32
     assert 8 < 60 - len(first) < 42
     arms = {name: sent(village, name) for name in people}
+    shares = village.lab.read("""
+        select distinct step, arm_share, assignment_probability
+        from decisions.decisions
+        inner join decisions.entries using (enrollment_id)
+        order by step
+    """)
+    assert shares.rows() == [("cool", 0.3, 1.0), ("warm", 0.3, 1.0)]
     # each turns out to be one with somebody new, whose name goes before
     later = NOON + 20 * DAY
     for name in people:

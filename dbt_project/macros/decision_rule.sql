@@ -2,7 +2,7 @@
    `decisions/rules`, each of which states its own. #}
 {% macro rule_names() -%}
     hub_profile global_control holdout
-    journey_set_aside no_longer_due expired cart_emptied
+    journey_set_aside no_longer_due expired cart_emptied journey_cap
     override_never_contact override_channel audience_set_aside
     no_destination unreachable suppression_list
     unsubscribed consent_denied consent_missing

@@ -25,6 +25,26 @@
     timezone({{ zone }}, timezone('UTC', {{ moment }}))
 {%- endmacro %}
 
+{# The first moment from one on at a minute of the local day and on one of these ISO
+   weekdays, of which none means any; the moment itself without a minute. #}
+{% macro next_at(moment, zone, weekdays, minute) -%}
+    case
+        when {{ minute }} is null then {{ moment }}
+        else timezone('UTC', timezone({{ zone }}, list_min(list_filter(
+            list_transform(
+                range(0, 9),
+                lambda days: date_trunc('day', {{ local_time(moment, zone) }})
+                + to_days(cast(days as integer)) + to_minutes({{ minute }})
+            ),
+            lambda begins_at: begins_at >= {{ local_time(moment, zone) }}
+            and (
+                coalesce(len({{ weekdays }}), 0) = 0
+                or list_contains({{ weekdays }}, isodow(begins_at))
+            )
+        ))))
+    end
+{%- endmacro %}
+
 {# The day written like 2026-01-31; null for any other text. #}
 {% macro iso_date(text) -%}
     case when {{ text }} like '____-__-__' then try_cast({{ text }} as date) end

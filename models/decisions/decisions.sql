@@ -28,6 +28,16 @@ journeys as (
 
 ),
 
+arm_shares as (
+
+    select distinct
+        journey,
+        step,
+        arm_share
+    from {{ ref('stg_journey_steps') }}
+
+),
+
 rules as (
 
     select * from {{ ref('rules') }}
@@ -149,10 +159,15 @@ name_fields as (
         journeys.version || '-' || substr(journeys.definition_hash, 1, 8)
         || '-' || substr(fingerprint_rules.rules_hash, 1, 8) as rule_version,
         verdicts.choice_probability,
+        arm_shares.arm_share,
         verdicts.is_withheld
     from verdicts
     inner join journeys on verdicts.journey = journeys.journey
     cross join fingerprint_rules
+    left join arm_shares
+        on
+            verdicts.journey = arm_shares.journey
+            and verdicts.step = arm_shares.step
     left join find_busy on verdicts.candidate_id = find_busy.candidate_id
 
 )

@@ -20,6 +20,12 @@ entry_matches as (
 
 ),
 
+journeys as (
+
+    select * from {{ ref('stg_journeys') }}
+
+),
+
 identity_map as (
 
     select * from {{ ref('identity_map') }}
@@ -126,9 +132,18 @@ assign_groups as (
         entry_matches.product_name,
         entry_matches.category,
         cast(entry_matches.product_price as decimal(18, 2)) as product_price,
-        cast(entry_matches.cart_value_amount as decimal(18, 2)) as cart_value_amount
+        cast(entry_matches.cart_value_amount as decimal(18, 2)) as cart_value_amount,
+        cast(entry_matches.holdout_rate as double) as holdout_rate,
+        journeys.entry_cap,
+        journeys.entry_cap_seconds,
+        case
+            when entry_matches.message_class = 'marketing'
+                then {{ decision_rule('global_control', 'limit_value') }}
+            else 0
+        end as control_rate
     from entry_matches
     cross join run
+    inner join journeys on entry_matches.journey = journeys.journey
     where
         run.is_newest
         -- the same enrollment goes on where it was
@@ -164,9 +179,69 @@ assign_groups as (
             )
         {% endif %}
 
+),
+
+keep_new as (
+
+    select * from assign_groups
+    {% if is_incremental() %}
+        where
+            enrollment_id not in (
+                select entries.enrollment_id from {{ this }} as entries
+            )
+    {% endif %}
+
+),
+
+-- who began in the time of which a journey's cap speaks
+count_earlier as (
+
+    {% if is_incremental() %}
+        select
+            caps.journey,
+            count(*) as entry_count
+        from (
+            select distinct
+                journey,
+                entry_cap_seconds,
+                entered_at
+            from keep_new
+        ) as caps
+        inner join {{ this }} as entries
+            on
+                caps.journey = entries.journey
+                and {{ add_seconds('entries.entered_at', 'caps.entry_cap_seconds') }}
+                > caps.entered_at
+        group by caps.journey
+    {% else %}
+        select
+            cast(null as varchar) as journey,
+            0 as entry_count
+        where false
+    {% endif %}
+
+),
+
+-- the others may begin in a later run, while their evidence holds
+keep_within_cap as (
+
+    select
+        keep_new.*
+        exclude (holdout_rate, control_rate, entry_cap, entry_cap_seconds),
+        case keep_new.assignment
+            when 'global_control' then keep_new.control_rate
+            when 'holdout' then (1 - keep_new.control_rate) * keep_new.holdout_rate
+            else (1 - keep_new.control_rate) * (1 - keep_new.holdout_rate)
+        end as assignment_probability
+    from keep_new
+    left join count_earlier on keep_new.journey = count_earlier.journey
+    qualify
+        keep_new.entry_cap is null
+        or coalesce(count_earlier.entry_count, 0) + row_number() over (
+            partition by keep_new.journey
+            order by keep_new.evidence_at asc, keep_new.enrollment_id asc
+        ) <= keep_new.entry_cap
+
 )
 
-select * from assign_groups
-{% if is_incremental() %}
-    where enrollment_id not in (select entries.enrollment_id from {{ this }} as entries)
-{% endif %}
+select * from keep_within_cap

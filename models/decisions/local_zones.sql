@@ -1,4 +1,4 @@
--- One row per person of a possible send and time zone that their clock may show: the
+-- One row per person who began a journey and time zone that their clock may show: the
 -- one that is known of them, else those of their country, else the shop's.
 with
 
@@ -10,7 +10,7 @@ run as (
 
 addressees as (
 
-    select distinct profile_id from {{ ref('possible_sends') }}
+    select distinct profile_id from {{ ref('enrollment_progress') }}
 
 ),
 

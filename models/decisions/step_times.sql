@@ -1,6 +1,6 @@
 -- One row per active enrollment and step still ahead: when it is due, and whether all
 -- before it were sent, cannot be sent or have waited in vain.
-with
+with recursive
 
 run as (
 
@@ -14,10 +14,18 @@ open_steps as (
 
 ),
 
+local_zones as (
+
+    select * from {{ ref('local_zones') }}
+    where is_likeliest
+
+),
+
 describe_steps as (
 
     select
         enrollment_id,
+        profile_id,
         step,
         step_position,
         waits_since,
@@ -27,45 +35,68 @@ describe_steps as (
         coalesce(wait_timeout_seconds, 0) as timeout_seconds,
         max(case when is_tried or is_closed then 0 else 1 end) = 1 as can_send,
         case when is_delayed_from_entry then 0 else delay_seconds end as delay_seconds,
-        -- not before this long after waits_since
         case
             when is_delayed_from_entry
-                then delay_seconds - {{ seconds_between('entered_at', 'waits_since') }}
-            else 0
-        end as earliest_seconds
+                then {{ add_seconds('entered_at', 'delay_seconds') }}
+            else waits_since
+        end as earliest_at,
+        until_weekdays,
+        until_minute
     from open_steps
     where is_ahead
     group by all
 
 ),
 
-add_up_delays as (
+number_steps as (
 
     select
-        *,
-        sum(
-            delay_seconds + case when can_send then timeout_seconds else 0 end
-        ) over (
-            partition by enrollment_id order by step_position asc
-        ) - case when can_send then timeout_seconds else 0 end as chained_seconds
+        describe_steps.*,
+        coalesce(local_zones.time_zone, run.time_zone) as time_zone,
+        row_number() over (
+            partition by describe_steps.enrollment_id
+            order by describe_steps.step_position asc
+        ) as step_number
     from describe_steps
+    cross join run
+    left join local_zones on describe_steps.profile_id = local_zones.profile_id
 
 ),
 
+-- a step is due so long after the one before it, and waits for its weekday and hour
 find_due_times as (
 
-    -- due(k) = max(earliest(k), due(k-1) + delay(k)), written without recursion
     select
         *,
-        {{ add_seconds('waits_since', "
-            chained_seconds + greatest(
-                0,
-                max(earliest_seconds - chained_seconds) over (
-                    partition by enrollment_id order by step_position asc
-                )
-            )
-        ") }} as due_at
-    from add_up_delays
+        {{ next_at(
+            'greatest(' ~ add_seconds('waits_since', 'delay_seconds')
+                ~ ', earliest_at)',
+            'time_zone',
+            'until_weekdays',
+            'until_minute'
+        ) }} as due_at
+    from number_steps
+    where step_number = 1
+
+    union all
+
+    select
+        steps.*,
+        {{ next_at(
+            'greatest(' ~ add_seconds(
+                'earlier.due_at',
+                'case when earlier.can_send then earlier.timeout_seconds else 0 end'
+                    ~ ' + steps.delay_seconds'
+            ) ~ ', steps.earliest_at)',
+            'steps.time_zone',
+            'steps.until_weekdays',
+            'steps.until_minute'
+        ) }} as due_at
+    from find_due_times as earlier
+    inner join number_steps as steps
+        on
+            earlier.enrollment_id = steps.enrollment_id
+            and earlier.step_number + 1 = steps.step_number
 
 ),
 

@@ -13,6 +13,12 @@ enrollments as (
 
 ),
 
+journeys as (
+
+    select * from {{ ref('stg_journeys') }}
+
+),
+
 set_aside as (
 
     select distinct journey from {{ ref('stg_journey_problems') }}
@@ -59,7 +65,8 @@ find_set_aside as (
     select
         possible_sends.send_id,
         {{ stated_rule('journey_set_aside') }} as rule,
-        cast(null as varchar) as evidence_message_id
+        cast(null as varchar) as evidence_message_id,
+        cast(null as varchar) as reason_detail
     from possible_sends
     inner join set_aside on possible_sends.journey = set_aside.journey
 
@@ -72,7 +79,8 @@ find_moot as (
     select
         possible_sends.send_id,
         {{ stated_rule('no_longer_due') }} as rule,
-        cast(null as varchar) as evidence_message_id
+        cast(null as varchar) as evidence_message_id,
+        cast(null as varchar) as reason_detail
     from possible_sends
     inner join enrollments on possible_sends.enrollment_id = enrollments.enrollment_id
     where
@@ -99,7 +107,8 @@ find_expired as (
     select
         send_id,
         {{ stated_rule('expired') }} as rule,
-        cast(null as varchar) as evidence_message_id
+        cast(null as varchar) as evidence_message_id,
+        cast(null as varchar) as reason_detail
     from possible_sends
     where
         {{ add_seconds(
@@ -114,7 +123,8 @@ find_emptied_carts as (
         possible_sends.send_id,
         {{ stated_rule('cart_emptied') }} as rule,
         max_by(removals.message_id, (removals.occurred_at, removals.message_id))
-            as evidence_message_id
+            as evidence_message_id,
+        cast(null as varchar) as reason_detail
     from possible_sends
     inner join entries on possible_sends.enrollment_id = entries.enrollment_id
     inner join removals
@@ -129,6 +139,53 @@ find_emptied_carts as (
 
 ),
 
+-- who began first goes first; nobody hears of an arm that is left out
+rank_in_groups as (
+
+    select
+        enrollments.enrollment_id,
+        enrollments.profile_id,
+        enrollments.journey,
+        journeys.journey_group,
+        journeys.group_cap,
+        row_number() over (
+            partition by enrollments.profile_id, journeys.journey_group
+            order by
+                enrollments.entered_at asc,
+                journeys.priority asc,
+                enrollments.enrollment_id asc
+        ) as place
+    from enrollments
+    inner join journeys on enrollments.journey = journeys.journey
+    where
+        enrollments.state = 'active'
+        and enrollments.assignment = 'treated'
+        and journeys.journey_group is not null
+
+),
+
+find_capped as (
+
+    select
+        possible_sends.send_id,
+        {{ stated_rule('journey_cap') }} as rule,
+        cast(null as varchar) as evidence_message_id,
+        'after ' || {{ joined_list(
+            ordered_list('firsts.journey', 'firsts.place asc'), ', '
+        ) }} as reason_detail
+    from possible_sends
+    inner join rank_in_groups as ours
+        on possible_sends.enrollment_id = ours.enrollment_id
+    inner join rank_in_groups as firsts
+        on
+            ours.profile_id = firsts.profile_id
+            and ours.journey_group = firsts.journey_group
+            and ours.place > firsts.place
+    where ours.place > ours.group_cap
+    group by possible_sends.send_id
+
+),
+
 unite_blocks as (
 
     select * from find_set_aside
@@ -138,6 +195,8 @@ unite_blocks as (
     select * from find_expired
     union all
     select * from find_emptied_carts
+    union all
+    select * from find_capped
 
 )
 
