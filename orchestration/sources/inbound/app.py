@@ -181,17 +181,21 @@ class Inbound:
         content = read_json(unzip(body) if body.startswith(GZIP) else body)
         if stated is None:
             key = content.get("writeKey") if isinstance(content, dict) else None
-            self._assert_key(str(key).encode())
+            self._assert_key(str(key).encode(errors="replace"))
         await self._keep(messages_in(call, content))
         return JSONResponse({"success": True})
 
     async def _keep(self, lines: list[Line]) -> None:
         """Return when the lines are on disk; when they came is for us to say."""
         received_at = iso(precise_clock())
-        if lines:
+        if not lines:
+            return
+        try:
             await self._journal.write(
                 [{**line, "receivedAt": received_at} for line in lines]
             )
+        except RecursionError:
+            raise BadRequestError("the body is nested too deeply") from None
 
     def _guarded(self, handler: Handler) -> Handler:
         """A handler of which every refusal is an answer."""
