@@ -43,7 +43,8 @@ from orchestration.sources.inbound.app import LARGEST_BODY, listen, server
 from orchestration.sources.inbound.journal import standing_still
 from orchestration.sources.inbound.limits import BURST_SECONDS, Buckets
 from orchestration.sources.inbound.replies import ReplyWords
-from orchestration.sources.inbound.vendors import Call, Twilio
+from orchestration.sources.inbound.webhooks import BadSignatureError, Call
+from orchestration.sources.inbound.webhooks.twilio import Twilio
 from orchestration.sources.landing import land, landing_fingerprint
 from orchestration.warehouse import Warehouse
 from tests.conftest import LINKS, TestHome
@@ -745,8 +746,6 @@ def test_what_nobody_signed_or_not_lately_is_refused_and_lands_nothing(
 @effort(max_examples=60)
 def test_a_form_of_which_any_bit_was_flipped_is_not_twilios(place, bit) -> None:
     """The form as it stands in memory: no server, so that many can be tried."""
-    from orchestration.sources.inbound.vendors import BadSignatureError
-
     url, form = "https://shop.example/x", {"Body": "Start", "From": "+4790000001"}
     signed = url + "".join(name + form[name] for name in sorted(form))
     signature = hmac.new(b"12345", signed.encode(), hashlib.sha1).digest()

@@ -29,19 +29,15 @@ from orchestration.settings import Settings, precise_clock, split_keys
 from orchestration.sources.inbound.collect import CALLS, messages_in
 from orchestration.sources.inbound.journal import Journal, JournalError, Line
 from orchestration.sources.inbound.limits import Buckets
-from orchestration.sources.inbound.lines import BadRequestError, iso
+from orchestration.sources.inbound.lines import BadRequestError, iso, read_json
 from orchestration.sources.inbound.pages import Pages, chosen, opt_out
 from orchestration.sources.inbound.replies import ReplyWords
-from orchestration.sources.inbound.vendors import (
-    BadSignatureError,
-    Braze,
-    Call,
-    Klaviyo,
-    SendGrid,
-    Standard,
-    Twilio,
-    read_json,
-)
+from orchestration.sources.inbound.webhooks import BadSignatureError, Call
+from orchestration.sources.inbound.webhooks.braze import Braze
+from orchestration.sources.inbound.webhooks.klaviyo import Klaviyo
+from orchestration.sources.inbound.webhooks.sendgrid import SendGrid
+from orchestration.sources.inbound.webhooks.standard import Standard
+from orchestration.sources.inbound.webhooks.twilio import Twilio
 
 LARGEST_BODY = 4 << 20
 LONGEST_READ_SECONDS = 20

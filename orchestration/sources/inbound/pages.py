@@ -60,7 +60,11 @@ class Pages:
                 # from page to page, whatever stands before them
                 "unsubscribe_link": f"../{UNSUBSCRIBE}/{token}",
                 "preferences_link": f"../{PREFERENCES}/{token}",
-                "choices": [vars(choice) for choice in self.choices(recipient)],
+                "choices": [
+                    vars(choice)
+                    for choice in self.choices(recipient)
+                    if name == "preferences"
+                ],
             }
         )
 
