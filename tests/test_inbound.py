@@ -399,7 +399,17 @@ def test_a_page_of_the_brands_own_that_is_broken_is_replaced(home: TestHome) -> 
     content.mkdir(parents=True)
     (content / "_layout.page.liquid").write_text("{{ no_such_word }}")
     with serving(home) as service:
-        assert "<h1>Unsubscribe</h1>" in service.call(service.path("unsubscribe")).body
+        page = service.call(service.path("unsubscribe")).body
+        assert "<h1>Unsubscribe</h1>" in page
+
+
+def test_a_brand_without_a_page_of_its_own_is_named_on_ours(home: TestHome) -> None:
+    content = home.settings.config / "content"
+    content.mkdir(parents=True)
+    (content / "brand.yml").write_text("name: Tents & Co\n")
+    with serving(home) as service:
+        page = service.call(service.path("unsubscribe")).body
+        assert "no more offers from Tents &amp; Co" in page
 
 
 def test_the_pages_fit_a_phone_and_their_buttons_work(
@@ -938,8 +948,8 @@ def test_nothing_is_promised_that_the_disk_did_not_take(home: TestHome) -> None:
         assert (answer.status, answer.headers["retry-after"]) == (503, "5")
         assert service.call("/health").status == 503
         in_the_way.unlink()
-        assert service.call(path, b"").status == 200
         assert service.call("/health").status == 200
+        assert service.call(path, b"").status == 200
         assert len(service.lines()) == 1
 
 

@@ -8,6 +8,7 @@ may say no to everything, and yes there.
 
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from orchestration.sources.inbound.lines import track
 
 EVERYTHING = "everything"
 ALL_CHANNELS = "all"
+REFUSAL = {"channel": ALL_CHANNELS, "purpose": "marketing", "status": "denied"}
 
 
 @dataclass(frozen=True)
@@ -111,10 +113,10 @@ class Pages:
     def _fill(self, words: Mapping[str, object]) -> str:
         """The brand's own frame, else the shipped one: a page has to come."""
         own, shipped = self._renderers
-        try:
-            return fill(own.layout("page"), {**words, "brand": own.brand})
-        except (ContentError, RenderError):
-            return fill(shipped.layout("page"), {**words, "brand": {}})
+        for renderer in (own, shipped):
+            with suppress(ContentError, RenderError):
+                return fill(renderer.layout("page"), {**words, "brand": own.brand})
+        return fill(shipped.layout("page"), {**words, "brand": {}})
 
 
 def topics_of(folder: Path) -> list[str]:
@@ -159,9 +161,6 @@ def chosen(recipient: Recipient, choices: list[Choice], body: bytes) -> list[Lin
     if not stated:
         return []
     return [said(recipient, "Channel Consent Updated", consents(stated))]
-
-
-REFUSAL = {"channel": ALL_CHANNELS, "purpose": "marketing", "status": "denied"}
 
 
 def consents(stated: list[dict[str, str]]) -> dict[str, Any]:
