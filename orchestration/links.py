@@ -8,8 +8,6 @@ from pathlib import Path
 from activations.links import Links
 from orchestration.settings import Settings, SettingsError, split_keys
 
-KEY_BYTES = 32
-
 
 def links_of(settings: Settings) -> Links:
     """Links that `rekindle inbound` of this home can read.
@@ -37,13 +35,18 @@ def links_of(settings: Settings) -> Links:
     raise SettingsError(f"{path}, the file of keys that sign links, {reason}")
 
 
+def links_to_show(settings: Settings) -> Links:
+    """Links that nobody can use, for messages that are only looked at."""
+    return Links(settings.inbound_url or settings.shop_url, [secrets.token_hex()])
+
+
 def make_key(path: Path) -> None:
     """Write a key that nobody else can read; one that is there stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as stream:
-        stream.write(f"{secrets.token_hex(KEY_BYTES)}\n")
+        stream.write(f"{secrets.token_hex()}\n")
         stream.flush()
         os.fsync(descriptor)
     try:

@@ -41,8 +41,10 @@ from orchestration.links import links_of
 from orchestration.settings import PROJECT, Settings, SettingsError, wall_clock
 from orchestration.sources.inbound.app import LARGEST_BODY, listen, server
 from orchestration.sources.inbound.journal import standing_still
+from orchestration.sources.inbound.limits import BURST_SECONDS, Buckets
 from orchestration.sources.inbound.replies import ReplyWords
-from orchestration.sources.inbound.vendors import Call, Twilio
+from orchestration.sources.inbound.webhooks import BadSignatureError, Call
+from orchestration.sources.inbound.webhooks.twilio import Twilio
 from orchestration.sources.landing import land, landing_fingerprint
 from orchestration.warehouse import Warehouse
 from tests.conftest import LINKS, TestHome
@@ -397,7 +399,17 @@ def test_a_page_of_the_brands_own_that_is_broken_is_replaced(home: TestHome) -> 
     content.mkdir(parents=True)
     (content / "_layout.page.liquid").write_text("{{ no_such_word }}")
     with serving(home) as service:
-        assert "<h1>Unsubscribe</h1>" in service.call(service.path("unsubscribe")).body
+        page = service.call(service.path("unsubscribe")).body
+        assert "<h1>Unsubscribe</h1>" in page
+
+
+def test_a_brand_without_a_page_of_its_own_is_named_on_ours(home: TestHome) -> None:
+    content = home.settings.config / "content"
+    content.mkdir(parents=True)
+    (content / "brand.yml").write_text("name: Tents & Co\n")
+    with serving(home) as service:
+        page = service.call(service.path("unsubscribe")).body
+        assert "no more offers from Tents &amp; Co" in page
 
 
 def test_the_pages_fit_a_phone_and_their_buttons_work(
@@ -744,8 +756,6 @@ def test_what_nobody_signed_or_not_lately_is_refused_and_lands_nothing(
 @effort(max_examples=60)
 def test_a_form_of_which_any_bit_was_flipped_is_not_twilios(place, bit) -> None:
     """The form as it stands in memory: no server, so that many can be tried."""
-    from orchestration.sources.inbound.vendors import BadSignatureError
-
     url, form = "https://shop.example/x", {"Body": "Start", "From": "+4790000001"}
     signed = url + "".join(name + form[name] for name in sorted(form))
     signature = hmac.new(b"12345", signed.encode(), hashlib.sha1).digest()
@@ -816,6 +826,7 @@ def test_a_batch_may_be_zipped_and_says_for_all_when_it_was_sent(
         ("/v1/track", b"{}", basic("web-ke"), 401),
         ("/v1/track", b"{}", {"Authorization": "Basic ü"}, 401),
         ("/v1/batch", b'{"writeKey": "", "batch": []}', {}, 401),
+        ("/v1/batch", b'{"writeKey": "\\ud800", "batch": []}', {}, 401),
         ("/v1/dance", b"{}", basic(), 404),
         ("/v1/track", b"[]", basic(), 400),
         ("/v1/track", b'{"userId": NaN}', basic(), 400),
@@ -840,6 +851,22 @@ def test_a_bad_request_is_refused_by_its_right_code(
     encoded = {name: value.encode() for name, value in headers.items()}
     assert service.call(path, body, encoded).status == status  # type: ignore[arg-type]
     assert news() == []
+
+
+def test_a_body_of_any_depth_is_taken_or_refused(home: TestHome) -> None:
+    """Python reads a little deeper than it writes."""
+    with serving(home, **KEYED) as service:
+        statuses = [
+            service.call(
+                "/v1/track",
+                b'{"userId": "ada", "x": ' + b"[" * depth + b"]" * depth + b"}",
+                basic(),
+            ).status
+            for depth in range(700, 1100, 4)
+        ]
+    assert set(statuses) == {200, 400}
+    (path,) = (home.settings.landing / "inbound").glob("*.ndjson")
+    assert len(path.read_text().splitlines()) == statuses.count(200)
 
 
 def test_a_browser_may_send_from_any_site(service: Service) -> None:
@@ -880,6 +907,22 @@ def test_what_is_sent_again_is_landed_once_as_it_first_came(home: TestHome) -> N
 # --- floods, full disks, kill -9 ------------------------------------------------------
 
 
+@given(
+    st.integers(1, 50),
+    st.lists(st.floats(0, 3, allow_nan=False), min_size=1, max_size=300),
+)
+def test_no_source_gets_more_than_its_rate_and_two_seconds_of_it(rate, pauses) -> None:
+    buckets = Buckets(rate)
+    now = 0.0
+    let_in = 0
+    for pause in pauses:
+        now += pause
+        # of an IPv6 network each address is the same source's
+        let_in += buckets.take(f"2001:db8::{len(str(now))}", now)
+        assert let_in <= rate * (BURST_SECONDS + now) + 1e-6
+    assert buckets.take("203.0.113.9", now)
+
+
 def test_a_flood_is_held_back_and_an_unsubscribe_goes_through(home: TestHome) -> None:
     with serving(home, **{**KEYED, "inbound_rate": 1}) as service:
         path = service.path("unsubscribe")
@@ -905,8 +948,8 @@ def test_nothing_is_promised_that_the_disk_did_not_take(home: TestHome) -> None:
         assert (answer.status, answer.headers["retry-after"]) == (503, "5")
         assert service.call("/health").status == 503
         in_the_way.unlink()
-        assert service.call(path, b"").status == 200
         assert service.call("/health").status == 200
+        assert service.call(path, b"").status == 200
         assert len(service.lines()) == 1
 
 
@@ -931,6 +974,7 @@ def test_a_file_that_is_written_anew_meanwhile_costs_no_line(home: TestHome) -> 
                     unfinished.write_bytes(path.read_bytes())
                     unfinished.chmod(0o600)
                     unfinished.replace(path)
+            time.sleep(0.01)
         ids = {line["messageId"] for line in service.lines()}
         for path in (landing / "inbound").iterdir():
             path.unlink()

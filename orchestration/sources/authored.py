@@ -13,15 +13,13 @@ from activations.audiences import Audience, audience_frames, read_audiences
 from activations.authoring import read_usable
 from activations.blueprint import Journey, journey_frames, problem_frame
 from activations.conditions import TraitType, Vocabulary
-from activations.links import KEY_LENGTH, Links
 from activations.reading import Problem
 from activations.render import Renderer
+from orchestration.links import links_to_show
 from orchestration.settings import PROJECT, Settings
 from orchestration.warehouse import Connection, replace_table
 
 PROFILES = PROJECT / "models" / "profiles" / "_profiles__profiles.yml"
-# Signs links that nobody gets to see.
-PROOFREADING = "proofreading".ljust(KEY_LENGTH, ".")
 # Whom these columns mean, or whether somebody is meant, no author decides.
 NO_TRAITS = {"profile_id", "is_hub"}
 TRAIT_TYPES: Mapping[str, TraitType] = {
@@ -65,7 +63,7 @@ def read_authored(settings: Settings) -> Authored:
     # the currency of a message is that of the orders; any will do to proofread it
     renderer = Renderer(
         shop_url=settings.shop_url,
-        links=Links(settings.shop_url, [PROOFREADING]),
+        links=links_to_show(settings),
         currency=settings.base_currency or "USD",
         content=settings.content,
     )

@@ -13,7 +13,7 @@ import logging
 import socket
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import uvicorn
 from starlette.applications import Starlette
@@ -29,19 +29,15 @@ from orchestration.settings import Settings, precise_clock, split_keys
 from orchestration.sources.inbound.collect import CALLS, messages_in
 from orchestration.sources.inbound.journal import Journal, JournalError, Line
 from orchestration.sources.inbound.limits import Buckets
-from orchestration.sources.inbound.lines import BadRequestError, iso
+from orchestration.sources.inbound.lines import BadRequestError, iso, read_json
 from orchestration.sources.inbound.pages import Pages, chosen, opt_out
 from orchestration.sources.inbound.replies import ReplyWords
-from orchestration.sources.inbound.vendors import (
-    BadSignatureError,
-    Braze,
-    Call,
-    Klaviyo,
-    SendGrid,
-    Standard,
-    Twilio,
-    read_json,
-)
+from orchestration.sources.inbound.webhooks import BadSignatureError, Call
+from orchestration.sources.inbound.webhooks.braze import Braze
+from orchestration.sources.inbound.webhooks.klaviyo import Klaviyo
+from orchestration.sources.inbound.webhooks.sendgrid import SendGrid
+from orchestration.sources.inbound.webhooks.standard import Standard
+from orchestration.sources.inbound.webhooks.twilio import Twilio
 
 LARGEST_BODY = 4 << 20
 LONGEST_READ_SECONDS = 20
@@ -123,7 +119,10 @@ class Inbound:
         await self._journal.close()
 
     async def health(self, request: Request) -> Response:
-        """200 while the disk takes what is said."""
+        """200 while the disk takes what is said; where it did not, it is tried."""
+        with suppress(JournalError):
+            if self._journal.is_failing:
+                await self._journal.write([])
         status = 503 if self._journal.is_failing else 200
         return JSONResponse({"ok": status == 200}, status)
 
@@ -181,17 +180,21 @@ class Inbound:
         content = read_json(unzip(body) if body.startswith(GZIP) else body)
         if stated is None:
             key = content.get("writeKey") if isinstance(content, dict) else None
-            self._assert_key(str(key).encode())
+            self._assert_key(str(key).encode(errors="replace"))
         await self._keep(messages_in(call, content))
         return JSONResponse({"success": True})
 
     async def _keep(self, lines: list[Line]) -> None:
         """Return when the lines are on disk; when they came is for us to say."""
         received_at = iso(precise_clock())
-        if lines:
+        if not lines:
+            return
+        try:
             await self._journal.write(
                 [{**line, "receivedAt": received_at} for line in lines]
             )
+        except RecursionError:
+            raise BadRequestError("the body is nested too deeply") from None
 
     def _guarded(self, handler: Handler) -> Handler:
         """A handler of which every refusal is an answer."""

@@ -78,8 +78,10 @@ class Journal:
             problem = None
             try:
                 await asyncio.to_thread(self._store, content)
-            except OSError as error:
-                problem = JournalError(f"the disk took nothing ({error.strerror})")
+            # whatever it is, whoever waits has to hear of it
+            except Exception as error:
+                reason = getattr(error, "strerror", None) or type(error).__name__
+                problem = JournalError(f"the disk took nothing ({reason})")
             self.is_failing = problem is not None
             for _, written in group:
                 # whoever waited may have been given up

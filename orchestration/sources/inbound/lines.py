@@ -1,5 +1,6 @@
 """Lines of the Segment spec, as this service writes them about somebody."""
 
+import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -58,3 +59,21 @@ def moment_text(at: object) -> str | None:
 def iso(moment: datetime) -> str:
     """A naive UTC moment as ISO 8601, to the millisecond."""
     return f"{moment.isoformat(timespec='milliseconds')}Z"
+
+
+def read_json(body: bytes) -> Any:
+    """A body as JSON, which has no NaN.
+
+    Raises:
+        BadRequestError: if it is none.
+    """
+
+    def refuse(word: str) -> None:
+        raise BadRequestError(f"the body is no JSON: {word}")
+
+    try:
+        return json.loads(body, parse_constant=refuse)
+    except BadRequestError:
+        raise
+    except (ValueError, RecursionError):
+        raise BadRequestError("the body is no JSON") from None

@@ -8,13 +8,15 @@ may say no to everything, and yes there.
 
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
 from activations.blueprint import read_journeys
 from activations.links import PREFERENCES, UNSUBSCRIBE, Links, Recipient
-from activations.reading import AuthoredError
+from activations.reading import authored_files
 from activations.registry import CHANNELS
 from activations.render import CONTENT, ContentError, Renderer, RenderError, fill
 from orchestration.settings import Settings
@@ -23,6 +25,7 @@ from orchestration.sources.inbound.lines import track
 
 EVERYTHING = "everything"
 ALL_CHANNELS = "all"
+REFUSAL = {"channel": ALL_CHANNELS, "purpose": "marketing", "status": "denied"}
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Pages:
 
     def __init__(self, settings: Settings, links: Links) -> None:
         self._settings = settings
+        self._files: list[tuple[Path, int]] = []
+        self._known_topics: list[str] = []
         self._renderers = [
             Renderer(
                 shop_url=settings.shop_url,
@@ -60,7 +65,11 @@ class Pages:
                 # from page to page, whatever stands before them
                 "unsubscribe_link": f"../{UNSUBSCRIBE}/{token}",
                 "preferences_link": f"../{PREFERENCES}/{token}",
-                "choices": [vars(choice) for choice in self.choices(recipient)],
+                "choices": (
+                    [vars(choice) for choice in self.choices(recipient)]
+                    if name == PREFERENCES
+                    else []
+                ),
             }
         )
 
@@ -93,26 +102,30 @@ class Pages:
         return channels + topics
 
     def _topics(self) -> list[str]:
-        try:
-            journeys, _ = read_journeys(self._settings.journeys)
-        except AuthoredError:
-            return []
-        return sorted(
-            {
-                journey.purpose
-                for journey in journeys
-                if journey.purpose and journey.message_class == "marketing"
-            }
-            - {"marketing"}
-        )
+        """The topics of marketing journeys, read anew when their files have changed."""
+        folder = self._settings.journeys
+        files = [(path, path.stat().st_mtime_ns) for path in authored_files(folder)]
+        if files != self._files:
+            self._known_topics = topics_of(folder) if files else []
+            self._files = files
+        return self._known_topics
 
     def _fill(self, words: Mapping[str, object]) -> str:
         """The brand's own frame, else the shipped one: a page has to come."""
         own, shipped = self._renderers
-        try:
-            return fill(own.layout("page"), {**words, "brand": own.brand})
-        except (ContentError, RenderError):
-            return fill(shipped.layout("page"), {**words, "brand": {}})
+        for renderer in (own, shipped):
+            with suppress(ContentError, RenderError):
+                return fill(renderer.layout("page"), {**words, "brand": own.brand})
+        return fill(shipped.layout("page"), {**words, "brand": {}})
+
+
+def topics_of(folder: Path) -> list[str]:
+    """The topics of the marketing journeys of a folder, of those that can be read."""
+    journeys, _ = read_journeys(folder)
+    purposes = {
+        journey.purpose for journey in journeys if journey.message_class == "marketing"
+    }
+    return sorted(filter(None, purposes - {"marketing"}))
 
 
 def opt_out(recipient: Recipient) -> Line:
@@ -148,9 +161,6 @@ def chosen(recipient: Recipient, choices: list[Choice], body: bytes) -> list[Lin
     if not stated:
         return []
     return [said(recipient, "Channel Consent Updated", consents(stated))]
-
-
-REFUSAL = {"channel": ALL_CHANNELS, "purpose": "marketing", "status": "denied"}
 
 
 def consents(stated: list[dict[str, str]]) -> dict[str, Any]:
