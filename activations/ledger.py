@@ -6,7 +6,7 @@ SQLite, so that a crash between two writes can never send twice. All times are t
 
 import shutil
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -697,6 +697,40 @@ class Ledger:
                 )
             count = max(self._claim_count(), self._claims.mark)
             self._set_mark(CLAIM_COUNT, str(count))
+
+    def sends_of(
+        self, profile_ids: Collection[str], names: Callable[[str], bool]
+    ) -> list[str]:
+        """The sends to a person: by profile, or by what `names` takes for theirs."""
+        rows = self._connection.execute(
+            "select send_id, profile_id, identifier from sends order by send_id"
+        ).fetchall()
+        return [
+            row["send_id"]
+            for row in rows
+            if row["profile_id"] in profile_ids or names(row["identifier"] or "")
+        ]
+
+    def forget(self, send_ids: Collection[str], names: Callable[[str], bool]) -> None:
+        """Remove sends for good, and from others the address and words of the person.
+
+        `names` takes what is theirs. A send that waits for them goes nowhere then.
+        """
+        with self._transaction() as connection:
+            connection.executemany(
+                "delete from sends where send_id = ?",
+                [(send_id,) for send_id in send_ids],
+            )
+            for column in ("identifier", "address", "payload"):
+                rows = connection.execute(
+                    f"select send_id, {column} from sends where {column} is not null"
+                ).fetchall()
+                connection.executemany(
+                    f"update sends set {column} = null where send_id = ?",
+                    [(row["send_id"],) for row in rows if names(row[column])],
+                )
+        self._connection.execute("vacuum")
+        self._claims.forget(send_ids)
 
     def begin_doubt(self, reason: str) -> None:
         """Record that sends may have gone out of which this ledger knows nothing.

@@ -267,6 +267,41 @@ def why(
 
 
 @app.command()
+def erase(
+    person: Annotated[
+        str, typer.Argument(help="identifier (value or type:value) or profile id")
+    ],
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="list what holds them; write nothing"),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Erase a person from the home, for good; only that they were stays known."""
+    from orchestration.erase import erase as forget
+    from orchestration.erasure_plan import EraseError
+    from orchestration.warehouse import DatabaseError
+    from orchestration.why import WhyError
+
+    settings = Settings()
+    try:
+        erased = forget(settings, person, dry_run=dry_run)
+    except (EraseError, WhyError, DatabaseError) as error:
+        fail(error)
+    if as_json:
+        print_json(erased.as_dict())
+    else:
+        for place, count in erased.found.items():
+            typer.echo(f"{place}: {count}")
+        for path, problem in erased.left.items():
+            typer.echo(f"left to you: {path} {problem}")
+        for backup in erased.backups or ["backups of this home, if there are any"]:
+            typer.echo(f"cannot be reached from here, remove it: {backup}")
+    if erased.left and not dry_run:
+        fail(f"erased but for what is left to you: {', '.join(erased.left)}")
+
+
+@app.command()
 def reconcile(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="report only; change nothing")

@@ -437,6 +437,21 @@ class Settings(BaseSettings):
         return self.root / "restoring"
 
     @property
+    def erasures(self) -> Path:
+        """Hashes of the identifiers of erased people, and their pepper."""
+        return self.root / "erasures"
+
+    @property
+    def erasing(self) -> Path:
+        """Present while a person is being erased: who, and what is known of them."""
+        return self.root / "erasing"
+
+    @property
+    def backups(self) -> Path:
+        """Where backups of this home were made: they cannot be reached from here."""
+        return self.root / "backups.ndjson"
+
+    @property
     def demo_marker(self) -> Path:
         """Present in a home that `rekindle demo` made."""
         return self.root / "demo"

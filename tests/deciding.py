@@ -87,6 +87,7 @@ PARENTS = {
     "identity.identity_map": """
         identifier_type varchar, identifier varchar, profile_id varchar
     """,
+    "identity.erased_profiles": "profile_id varchar, erased_at timestamp",
     "identity.profile_events": """
         message_id varchar, profile_id varchar, occurred_at timestamp
     """,

@@ -9,6 +9,7 @@ from activations.blueprint import JOURNEY_SCHEMA, STEP_SCHEMA
 from activations.conditions import CONDITION_SCHEMA
 from activations.reading import Problem
 from orchestration.columns import documented
+from orchestration.erasures import read_erasures
 from orchestration.moment import record_built
 from orchestration.reconcile import assert_ledger_holds
 from orchestration.resources import Home
@@ -58,7 +59,7 @@ REJECTED_EVENTS = {
     "file_id": ("varchar", "The file that holds the line."),
     "line_number": (
         "bigint",
-        "Physical line, or element, from 1; null: the whole file.",
+        "Physical line, or element, from 1; null: the whole file; 0: of one erased.",
     ),
     "reason": ("varchar", "What is wrong with it."),
     "raw": ("varchar", "The line, of one too long its begin; escaped if not UTF-8."),
@@ -237,7 +238,8 @@ def land(
             if lost:
                 context.log.warning(lost)
             sends = ledger.rows_before(as_of, listed)
-        landed = land_files(connection, home.settings.landing, started_at)
+        erasures = read_erasures(home.settings.erasures)
+        landed = land_files(connection, home.settings.landing, started_at, erasures)
         bring_seeds(connection, home.settings)
         begin_run(connection, as_of, home.settings)
         snapshot_sends(connection, sends)
