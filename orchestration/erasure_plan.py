@@ -13,7 +13,7 @@ import polars as pl
 
 from activations.ledger import opened_copy
 from orchestration.erasures import TOKEN
-from orchestration.settings import Settings, wall_clock
+from orchestration.settings import Settings
 from orchestration.sources.redaction import ERASED, SHORTEST, Person
 from orchestration.warehouse import (
     Connection,
@@ -22,7 +22,7 @@ from orchestration.warehouse import (
     has_table,
     require_table,
 )
-from orchestration.why import find_profile
+from orchestration.why import NEWEST, find_profile
 
 # Columns that name one thing of one person: where a table has the person's profile, its
 # values are the person's, and rows of other tables with one of them too.
@@ -146,7 +146,8 @@ class EraseError(Exception):
 class Plan:
     """All that is to go, as it was found before any of it went.
 
-    `keys` are values by the column that holds them; `orders` the landed lines by which
+    `erased_at` is the newest run: what had been received by then is what goes. `keys`
+    are values by the column that holds them; `orders` the landed lines by which
     money stays, `token` the id that they are under.
     """
 
@@ -199,6 +200,7 @@ def make_plan(settings: Settings, person: str) -> Plan:
     token = f"{TOKEN}{secrets.token_hex(16)}"
     with Warehouse.of(settings).connect(read_only=True) as connection:
         require_table(connection, "decisions", "rule_verdicts")
+        newest = fetch_frame(connection, NEWEST).item()
         who = {"profile_id": find_profile(connection, person)}
         hub = "select is_hub from profiles.profiles where profile_id = $profile_id"
         if True in fetch_frame(connection, hub, who)["is_hub"]:
@@ -230,7 +232,7 @@ def make_plan(settings: Settings, person: str) -> Plan:
             sends = ledger.sends_of(set(profile_ids), known.is_named_by)
         keys["send_id"] = sorted({*keys["send_id"], *sends})
     return Plan(
-        erased_at=wall_clock().isoformat(),
+        erased_at=newest.isoformat(),
         token=token,
         profile_ids=profile_ids,
         identifiers=[list(row) for row in identifiers],
