@@ -711,6 +711,13 @@ class Ledger:
             if row["profile_id"] in profile_ids or names(row["identifier"] or "")
         ]
 
+    def rows(self, send_ids: Collection[str]) -> list[dict[str, object]]:
+        """All that is known of some sends, in the order in which they were decided."""
+        rows = self._connection.execute(
+            "select * from sends order by as_of, send_id"
+        ).fetchall()
+        return [dict(row) for row in rows if row["send_id"] in send_ids]
+
     def forget(self, send_ids: Collection[str], names: Callable[[str], bool]) -> None:
         """Remove sends for good, and from others the address and words of the person.
 

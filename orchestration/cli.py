@@ -267,6 +267,34 @@ def why(
 
 
 @app.command()
+def export(
+    person: Annotated[
+        str, typer.Argument(help="identifier (value or type:value) or profile id")
+    ],
+    out: Annotated[Path, typer.Option(help="a new folder outside the home")] = Path(
+        "export"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Write all that the home holds of a person, as JSON and as a page to read."""
+    from orchestration.export import ExportError, write_export
+    from orchestration.export import export as gather
+    from orchestration.warehouse import DatabaseError
+    from orchestration.why import WhyError
+
+    settings = Settings()
+    try:
+        exported = gather(settings, person)
+        written = write_export(settings, exported, out)
+    except (ExportError, WhyError, DatabaseError) as error:
+        fail(error)
+    if as_json:
+        print_json({"row_count": exported.row_count, "files": written})
+    else:
+        typer.echo(f"{exported.row_count:,} rows in {' and '.join(map(str, written))}")
+
+
+@app.command()
 def erase(
     person: Annotated[
         str, typer.Argument(help="identifier (value or type:value) or profile id")

@@ -210,13 +210,7 @@ def make_plan(settings: Settings, person: str) -> Plan:
             )
         identifiers = fetch_frame(connection, IDENTIFIERS, who).rows()
         profile_ids = fetch_frame(connection, PROFILE_IDS, who)["profile_id"].to_list()
-        spellings = {
-            text
-            for table, query in SPELLINGS.items()
-            if has_table(connection, *table.split("."))
-            for (text,) in fetch_frame(connection, query, who).iter_rows()
-            if text
-        }
+        spellings = spellings_of(connection, who["profile_id"])
         keys = keys_of(connection, profile_ids)
         spellings |= written_ids(connection, keys["message_id"], spellings)
         names = fetch_frame(connection, NAMES, who)["name"].drop_nulls().to_list()
@@ -242,6 +236,19 @@ def make_plan(settings: Settings, person: str) -> Plan:
         keys=keys,
         orders=orders,
     )
+
+
+def spellings_of(connection: Connection, profile_id: str) -> set[str]:
+    """Identifiers and addresses of a profile, however they were written."""
+    return {
+        text
+        for table, query in SPELLINGS.items()
+        if has_table(connection, *table.split("."))
+        for (text,) in fetch_frame(
+            connection, query, {"profile_id": profile_id}
+        ).iter_rows()
+        if text
+    }
 
 
 def keys_of(connection: Connection, profile_ids: list[str]) -> dict[str, list[str]]:

@@ -26,7 +26,7 @@ from orchestration.recovery import home_lock
 from orchestration.sources.landing import land
 from orchestration.sources.redaction import Person, forget_in_file
 from orchestration.warehouse import Warehouse, fetch_frame
-from tests.conftest import TestHome, moment
+from tests.conftest import MakeOnce, TestHome, moment
 
 FIRST, SECOND = moment("2026-06-20T12:00:00"), moment("2026-06-21T12:00:00")
 PEOPLE = range(70, 78)
@@ -161,16 +161,19 @@ def fill(home: TestHome) -> None:
     )
 
 
-@pytest.fixture(scope="module")
-def lived(tmp_path_factory: pytest.TempPathFactory) -> TestHome:
+@pytest.fixture(scope="session")
+def lived(make_once: MakeOnce) -> TestHome:
     """A home in which one run has sent."""
-    home = TestHome(tmp_path_factory.mktemp("erase") / "home")
-    fill(home)
-    home.run(FIRST.isoformat())
-    return home
+
+    def live(folder: Path) -> None:
+        home = TestHome(folder)
+        fill(home)
+        home.run(FIRST.isoformat())
+
+    return TestHome(make_once("erase", live))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def number(lived: TestHome) -> int:
     """One of those who were sent an email."""
     sent = lived.read(
