@@ -111,6 +111,21 @@ MIGRATIONS = (
         select raise(abort, 'a send cannot take this step');
     end;
     """,
+    """
+    create table test_sends (
+        send_id text primary key,
+        journey text not null,
+        step text not null,
+        channel text not null,
+        content_id text not null,
+        destination text not null,
+        address text,
+        state text not null check (state in ('inflight', 'sent', 'dead', 'unknown')),
+        reason text,
+        receipt text,
+        made_at text not null
+    ) strict;
+    """,
 )
 CLAIMS = "claims.ndjson"
 BOUNCED = "bounced"
@@ -185,6 +200,17 @@ ROWS_BEFORE_SCHEMA: Schema = {
     "as_of": TIMESTAMP,
     "waits_since": TIMESTAMP,
     "sent_at": TIMESTAMP,
+}
+TEST_SCHEMA: Schema = {
+    "send_id": pl.String,
+    "journey": pl.String,
+    "step": pl.String,
+    "channel": pl.String,
+    "content_id": pl.String,
+    "destination": pl.String,
+    "state": pl.String,
+    "reason": pl.String,
+    "made_at": TIMESTAMP,
 }
 DEAD_SCHEMA: Schema = {
     "reason": pl.String,
@@ -532,6 +558,45 @@ class Ledger:
                 [(reason, send_id) for send_id, reason in reasons.items()],
             )
 
+    def begin_test(self, send: Send, *, made_at: datetime) -> None:
+        """Record a message to ourselves before it is handed over.
+
+        It is no send: no run reads it, counts it or sends it again. One that a process
+        left in flight when it died is `unknown`.
+        """
+        with self._transaction() as connection:
+            connection.execute(
+                "update test_sends set state = 'unknown', reason = 'crashed_in_flight' "
+                "where state = 'inflight'"
+            )
+            connection.execute(
+                "insert into test_sends values "
+                "(?, ?, ?, ?, ?, ?, ?, 'inflight', null, null, ?)",
+                (
+                    *(send.send_id, send.journey, send.step, send.channel),
+                    *(send.content_id, send.destination, send.address),
+                    to_text(made_at),
+                ),
+            )
+
+    def end_test(self, outcome: Outcome) -> None:
+        """Record what became of a message to ourselves; it is not tried again."""
+        state = "dead" if outcome.state == "pending" else outcome.state
+        with self._transaction() as connection:
+            connection.execute(
+                "update test_sends set state = ?, reason = ?, receipt = ? "
+                "where send_id = ?",
+                (state, outcome.reason, outcome.receipt, outcome.send_id),
+            )
+
+    def tests(self) -> pl.DataFrame:
+        """Every message to ourselves, the newest last, without its address."""
+        return self._frame(
+            TEST_SCHEMA,
+            f"select {', '.join(TEST_SCHEMA)} from test_sends "
+            "order by made_at, send_id",
+        )
+
     def dead(self) -> pl.DataFrame:
         """How many sends are dead for which reason, the newest of them last settled."""
         return self._frame(
@@ -736,6 +801,13 @@ class Ledger:
                     f"update sends set {column} = null where send_id = ?",
                     [(row["send_id"],) for row in rows if names(row[column])],
                 )
+            rows = connection.execute(
+                "select send_id, address from test_sends where address is not null"
+            ).fetchall()
+            connection.executemany(
+                "update test_sends set address = null where send_id = ?",
+                [(row["send_id"],) for row in rows if names(row["address"])],
+            )
         self._connection.execute("vacuum")
         self._claims.forget(send_ids)
 

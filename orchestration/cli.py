@@ -440,6 +440,58 @@ def check(
 
 
 @app.command()
+def preview(
+    journey: Annotated[str, typer.Argument(help="a journey, as its file names it")],
+    step: Annotated[str | None, typer.Argument(help="one of its steps")] = None,
+    *,
+    everything: Annotated[
+        bool, typer.Option("--all", help="every step and channel, on one page")
+    ] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="identifier or profile id; default: a made-up customer"),
+    ] = None,
+    channel: Annotated[str | None, typer.Option(help="this channel alone")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="write the page there; default: open it")
+    ] = None,
+    send: Annotated[
+        bool, typer.Option("--send", help="send it to config/seed_list.yml too")
+    ] = False,
+) -> None:
+    """Show what a step says to a person, as each channel shows it."""
+    import webbrowser
+
+    from rich.console import Console
+
+    from activations.ledger import LedgerError
+    from activations.preview import PreviewError, preview_page
+    from activations.reading import AuthoredError
+    from orchestration.preview import preview as look
+    from orchestration.preview import send_tests, write_page
+    from orchestration.terminal import print_frame
+    from orchestration.warehouse import DatabaseError
+    from orchestration.why import WhyError
+
+    if (step is None) != everything:
+        raise typer.BadParameter("say a step, or --all")
+    settings = Settings()
+    try:
+        found = look(settings, journey, step=step, channel=channel, person=profile)
+        path = write_page(preview_page(found.shown, found.whom), out)
+        typer.echo(path)
+        if send:
+            print_frame(Console(), "sent to ourselves", send_tests(settings, found))
+        elif out is None:
+            webbrowser.open(path.as_uri())
+    except (AuthoredError, DatabaseError, LedgerError, PreviewError, WhyError) as error:
+        fail(error)
+    problems = [each.problem for each in found.shown if each.problem]
+    if problems:
+        fail(f"{len(problems)} cannot be made: {problems[0]}")
+
+
+@app.command()
 def retry(
     send_id: Annotated[str | None, typer.Argument(help="a dead send")] = None,
     reason: Annotated[

@@ -207,7 +207,9 @@ def forget_in_outbox(settings: Settings, plan: Plan) -> None:
 def outbox_files(settings: Settings, plan: Plan) -> Iterator[Path]:
     """Messages to the person, and to others at an address of theirs."""
     send_ids = set(plan.keys["send_id"])
-    for path in sorted(settings.outbox.rglob("*")):
+    for path in sorted(
+        chain(settings.outbox.rglob("*"), settings.test_outbox.rglob("*"))
+    ):
         if path.is_file() and (
             not send_ids.isdisjoint(path.name.split(".")) or names_file(path, plan)
         ):

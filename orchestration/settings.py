@@ -407,6 +407,16 @@ class Settings(BaseSettings):
         return self.root / "outbox"
 
     @property
+    def test_outbox(self) -> Path:
+        """What the file destination wrote of messages to ourselves."""
+        return self.root / "test_outbox"
+
+    @property
+    def seed_list(self) -> Path:
+        """Addresses of ours by channel, to which messages are sent to be looked at."""
+        return self.config / "seed_list.yml"
+
+    @property
     def estimators(self) -> Path:
         """Fitted estimators, a folder each."""
         return self.root / "estimators"

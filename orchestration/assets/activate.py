@@ -6,6 +6,7 @@ became of it. Only the newest run activates.
 
 from contextlib import closing, nullcontext
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -223,10 +224,13 @@ COLUMNS = {
 
 
 def destinations(
-    channel: str, settings: Settings
+    channel: str, settings: Settings, outbox: Path | None = None
 ) -> tuple[Destination | None, tuple[Destination, ...]]:
-    """Where a channel's messages go, and who may still hold some of earlier runs."""
-    files = FileDestination(settings.outbox, email_from=settings.email_from)
+    """Where a channel's messages go, and who may still hold some of earlier runs.
+
+    Files go into the home's outbox, or another one.
+    """
+    files = FileDestination(outbox or settings.outbox, email_from=settings.email_from)
     name = destinations_in_use(settings).get(channel)
     if name != "smtp" or settings.smtp_host is None:
         return (files, ()) if name == "file" else (None, (files,))
@@ -357,6 +361,7 @@ def channel_asset(channel: str) -> dg.AssetsDefinition:
                             shop_url=settings.shop_url,
                             currency=run["base_currency"],
                             content=settings.content,
+                            needs_postal_address=settings.live,
                         ),
                         guard=guard,
                         as_of=run["as_of"],
