@@ -7,7 +7,7 @@ SQLite, so that a crash between two writes can never send twice. All times are t
 import shutil
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -867,6 +867,30 @@ class Ledger:
             for name, kind in schema.items()
             if kind == TIMESTAMP
         )
+
+
+def count_unsettled(path: Path, channel: str) -> tuple[int, int]:
+    """How many sends wait on a channel and how many are in flight, without a lock.
+
+    Raises:
+        DamagedLedgerError: if the file cannot be read.
+    """
+    if not path.exists():
+        return 0, 0
+    try:
+        with closing(
+            sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)
+        ) as connection:
+            counts = dict(
+                connection.execute(
+                    "select state, count(*) from sends where channel = ? "
+                    "and state in ('pending', 'inflight') group by state",
+                    (channel,),
+                ).fetchall()
+            )
+    except sqlite3.DatabaseError as error:
+        raise DamagedLedgerError(damage(path, error)) from None
+    return counts.get("pending", 0), counts.get("inflight", 0)
 
 
 @contextmanager

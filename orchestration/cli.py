@@ -492,6 +492,48 @@ def preview(
 
 
 @app.command()
+def stop(
+    channel: Annotated[str, typer.Argument(help="email, sms, push …")],
+    reason: Annotated[str, typer.Option(help="why, for who reads of it")] = "",
+) -> None:
+    """Send nothing more on a channel, at once, in the midst of a run too."""
+    from orchestration.stopping import StoppingError, stop_channel
+
+    settings = Settings()
+    try:
+        stop_channel(settings, channel, reason)
+    except StoppingError as error:
+        fail(error)
+    say_what_waits(settings, channel, "is stopped")
+
+
+@app.command()
+def start(
+    channel: Annotated[str, typer.Argument(help="a channel that was stopped")],
+) -> None:
+    """Have the next run send on a channel again that was stopped."""
+    from orchestration.stopping import StoppingError, start_channel
+
+    settings = Settings()
+    try:
+        start_channel(settings, channel)
+    except StoppingError as error:
+        fail(error)
+    say_what_waits(settings, channel, "goes on with the next run")
+
+
+def say_what_waits(settings: Settings, channel: str, what: str) -> None:
+    """Print what a channel does now, and how many of its sends are not settled."""
+    from activations.ledger import LedgerError, count_unsettled
+
+    try:
+        pending, inflight = count_unsettled(settings.ledger, channel)
+    except LedgerError as error:
+        fail(f"{channel} {what}; {error}")
+    typer.echo(f"{channel} {what}: {pending} wait, {inflight} in flight")
+
+
+@app.command()
 def retry(
     send_id: Annotated[str | None, typer.Argument(help="a dead send")] = None,
     reason: Annotated[

@@ -28,6 +28,7 @@ from orchestration.backup import write_private
 from orchestration.recovery import home_lock
 from orchestration.settings import Settings, wall_clock
 from orchestration.sources.authored import read_authored
+from orchestration.stopping import CHANNEL_STOPPED, mark_of
 from orchestration.warehouse import Warehouse, fetch_frame, require_table
 from orchestration.why import find_profile
 
@@ -207,6 +208,9 @@ def send_test(
     destination, _ = destinations(send.channel, settings, outbox=settings.test_outbox)
     send = replace(send, destination=destination.name if destination else "none")
     ledger.begin_test(send, made_at=wall_clock())
+    if mark_of(settings, send.channel).exists():
+        ledger.end_test(Outcome(send.send_id, "dead", CHANNEL_STOPPED))
+        return
     if destination is None:
         ledger.end_test(Outcome(send.send_id, "dead", "no_destination"))
         return

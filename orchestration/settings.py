@@ -417,6 +417,11 @@ class Settings(BaseSettings):
         return self.config / "seed_list.yml"
 
     @property
+    def stopped(self) -> Path:
+        """A file per channel that somebody stopped."""
+        return self.root / "stopped"
+
+    @property
     def estimators(self) -> Path:
         """Fitted estimators, a folder each."""
         return self.root / "estimators"

@@ -62,6 +62,9 @@ PARENTS = {
         properties json, traits json
     """,
     "staging.stg_destinations": "channel varchar, destination varchar",
+    "staging.stg_stopped_channels": """
+        channel varchar, stopped_at timestamp, reason varchar
+    """,
     "staging.stg_message_events": """
         message_id varchar, occurred_at timestamp, effective_at timestamp,
         channel varchar, interaction varchar,

@@ -13,6 +13,7 @@
     frequency_cap
     better_send_time
     another_channel arbitration
+    channel_stopped breaker
 {%- endmacro %}
 
 {# The name of a rule as text; an error where no model is to state it. #}

@@ -25,6 +25,7 @@ from orchestration.resources import Home
 from orchestration.settings import Settings
 from orchestration.sources.guard import Guard
 from orchestration.sources.run_inputs import destinations_in_use
+from orchestration.stopping import heeding_stops
 from orchestration.warehouse import Connection, fetch_frame, replace_table
 
 OWNERS = ["lifecycle@example.com"]
@@ -363,7 +364,7 @@ def channel_asset(channel: str) -> dg.AssetsDefinition:
                             content=settings.content,
                             needs_postal_address=settings.live,
                         ),
-                        guard=guard,
+                        guard=heeding_stops(settings, channel, guard),
                         as_of=run["as_of"],
                     )
             else:

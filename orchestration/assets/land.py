@@ -26,6 +26,7 @@ from orchestration.sources.run_inputs import (
     listed_sends,
     snapshot_sends,
 )
+from orchestration.stopping import STOPPED_CHANNELS
 from orchestration.warehouse import fetch_frame
 
 OWNERS = ["data@example.com"]
@@ -185,6 +186,11 @@ TABLES = (
         "destinations",
         "One row per channel whose messages go somewhere in this run.",
         from_frame(DESTINATIONS),
+    ),
+    table(
+        "stopped_channels",
+        "One row per channel that somebody stopped.",
+        from_frame(STOPPED_CHANNELS),
     ),
     table(
         "journeys",
