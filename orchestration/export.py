@@ -1,6 +1,6 @@
 """All that a home holds of one person, as JSON for programs and as a page to read.
 
-Every table that names people is in `SECTIONS`, or in `LEFT_OUT` with the reason.
+Every table that names people is in `SECTIONS`, or in `NOT_GIVEN` with the reason.
 """
 
 import json
@@ -113,7 +113,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "attribution.lift_outcomes": "What you did after an experiment began.",
     },
 }
-LEFT_OUT: Mapping[str, tuple[str, ...]] = {
+NOT_GIVEN: Mapping[str, tuple[str, ...]] = {
     "reads what raw.events holds, word for word": (
         *("staging.stg_cart_events", "staging.stg_checkout_events"),
         *("staging.stg_consent_updates", "staging.stg_coupons", "staging.stg_events"),
@@ -250,7 +250,9 @@ class Export:
             "ledger": self.ledger,
             "why": self.why.as_dict(),
             "left_out": {
-                table: reason for reason, tables in LEFT_OUT.items() for table in tables
+                table: reason
+                for reason, tables in NOT_GIVEN.items()
+                for table in tables
             },
         }
 
@@ -372,7 +374,7 @@ def page(exported: Export) -> str:
         Markup("<h2>What is not repeated here</h2><ul>"),
         *(
             Markup("<li><code>{}</code>: {}</li>").format(table, reason)
-            for reason, tables in LEFT_OUT.items()
+            for reason, tables in NOT_GIVEN.items()
             for table in tables
         ),
         Markup("</ul>"),

@@ -1,8 +1,7 @@
 {# The names of the rules that can stand against a message, one line a model of
    `decisions/rules`, each of which states its own. #}
 {% macro rule_names() -%}
-    erased
-    hub_profile global_control holdout
+    erased hub_profile global_control holdout
     journey_set_aside no_longer_due expired cart_emptied
     override_never_contact override_channel audience_set_aside
     no_destination unreachable suppression_list
