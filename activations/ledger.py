@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -242,10 +242,10 @@ class Send:
     channel: str
     profile_id: str
     destination: str
-    address: str | None
+    address: str | None = field(repr=False)
     content_id: str
     message_class: str
-    payload: str | None
+    payload: str | None = field(repr=False)
     as_of: datetime
     attempts: int
 

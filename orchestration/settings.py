@@ -182,6 +182,20 @@ class Settings(BaseSettings):
     keep_runs_days: int = Field(
         default=7, ge=1, le=MAX_DAYS, description="days that Dagster remembers a run"
     )
+    keep_payloads_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_DAYS,
+        examples=["90"],
+        description="days that the words of settled messages are kept; unset: for good",
+    )
+    keep_landed_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_DAYS,
+        examples=["90"],
+        description="days that landed files are kept; unset: for good",
+    )
     shop_url: str = Field(
         default="https://shop.example",
         description="where links in messages lead",

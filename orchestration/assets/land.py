@@ -13,6 +13,7 @@ from orchestration.erasures import read_erasures
 from orchestration.moment import record_built
 from orchestration.reconcile import assert_ledger_holds
 from orchestration.resources import Home
+from orchestration.retention import purge
 from orchestration.settings import wall_clock
 from orchestration.sources.authored import bring_authored, read_authored
 from orchestration.sources.landing import land as land_files
@@ -249,6 +250,9 @@ def land(
         bring_seeds(connection, home.settings)
         begin_run(connection, as_of, home.settings)
         snapshot_sends(connection, sends)
+        if not home.is_aside:
+            purged = purge(home.settings, connection, as_of)
+            context.log.info(f"{purged}")
         authored = read_authored(home.settings)
         bring_authored(connection, authored)
         for kind, problems in (
