@@ -228,3 +228,43 @@ def test_who_was_erased_is_written_to_on_no_channel_and_for_no_reason(
     assert set(town.verdicts("ann").values()) == {("suppressed", "erased")}
     listed = town.lab.read("select distinct profile_id from decisions.send_list")
     assert listed["profile_id"].to_list() == ["bob"]
+
+
+def test_a_new_channel_carries_no_more_than_its_day_allows_the_foremost_first(
+    town: Town,
+) -> None:
+    found(town, "offer", ["email"])
+    found(town, "notice", ["email"], "transactional")
+    for number in range(9):
+        town.move_in(f"p{number}")
+        town.want(f"p{number}", "offer", NOON - HOUR - number * HOUR / 60)
+    town.move_in("served")
+    town.want("served", "notice", NOON - HOUR)
+    days = [(1, 2), (2, 4), (4, None)]
+    town.lab.put(
+        "seeds.warm_up_limits",
+        [{"channel": "email", "day": day, "limit_value": limit} for day, limit in days],
+    )
+    sent = [len(town.run(NOON))]
+    assert town.verdicts("p8") == {("step_1", "email"): ("held", "warm_up")}
+    # the service message counts, and is not held
+    assert sent == [3]
+    for hours in (6, 23, 24, 30, 48, 71):
+        sent.append(len(town.run(NOON + hours * HOUR)))
+    assert sent[1:3] == [0, 0]
+    # the second day: four in any 24 hours
+    assert sent[3:] == [4, 0, 3, 0]
+    assert sum(sent) == 10
+    listed = town.lab.read("select profile_id from decisions.send_list")
+    assert listed["profile_id"].is_unique().all()
+
+
+def test_a_channel_that_is_not_warmed_up_carries_all(town: Town) -> None:
+    found(town, "offer", ["email"])
+    for name in ("ann", "bob", "cy"):
+        town.move_in(name)
+        town.want(name, "offer", NOON - HOUR)
+    town.lab.put(
+        "seeds.warm_up_limits", [{"channel": "sms", "day": 1, "limit_value": 1}]
+    )
+    assert len(town.run(NOON)) == 3

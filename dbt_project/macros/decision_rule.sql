@@ -11,7 +11,7 @@
     quiet_hours
     frequency_cap
     better_send_time
-    another_channel arbitration
+    another_channel arbitration warm_up
     channel_stopped breaker
 {%- endmacro %}
 
