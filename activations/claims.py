@@ -7,7 +7,7 @@ ledger look older than it is. It names no address and no identifier.
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -77,6 +77,22 @@ class Claims:
             found[fields["send_id"]] = {**fields, "claim_count": count}
         return pl.DataFrame(list(found.values()), schema=schema)
 
+    def forget(self, send_ids: Collection[str]) -> None:
+        """Remove the claims of sends for good; the count goes on from the last left."""
+        lines = self._lines()
+        kept = [line for line in lines if send_id_of(line) not in send_ids]
+        if len(kept) == len(lines):
+            return
+        partial = self.path.with_name(f".{self.path.name}.part")
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(b"".join(line + b"\n" for line in kept))
+            stream.flush()
+            os.fsync(descriptor)
+        partial.replace(self.path)
+        flush_folder(self.path.parent)
+        self._mark = None
+
     def _lines(self) -> list[bytes]:
         if not self.path.exists():
             return []
@@ -106,6 +122,14 @@ class Claims:
             tail = stream.read()
             if not tail.endswith(b"\n"):
                 stream.truncate(start + tail.rfind(b"\n") + 1)
+
+
+def send_id_of(line: bytes) -> object:
+    """The send that a line claims; none where it cannot be read."""
+    try:
+        return json.loads(line)["send_id"]
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def flush_folder(path: Path) -> None:

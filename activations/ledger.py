@@ -6,9 +6,9 @@ SQLite, so that a crash between two writes can never send twice. All times are t
 
 import shutil
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -111,6 +111,21 @@ MIGRATIONS = (
         select raise(abort, 'a send cannot take this step');
     end;
     """,
+    """
+    create table test_sends (
+        send_id text primary key,
+        journey text not null,
+        step text not null,
+        channel text not null,
+        content_id text not null,
+        destination text not null,
+        address text,
+        state text not null check (state in ('inflight', 'sent', 'dead', 'unknown')),
+        reason text,
+        receipt text,
+        made_at text not null
+    ) strict;
+    """,
 )
 CLAIMS = "claims.ndjson"
 BOUNCED = "bounced"
@@ -186,6 +201,17 @@ ROWS_BEFORE_SCHEMA: Schema = {
     "waits_since": TIMESTAMP,
     "sent_at": TIMESTAMP,
 }
+TEST_SCHEMA: Schema = {
+    "send_id": pl.String,
+    "journey": pl.String,
+    "step": pl.String,
+    "channel": pl.String,
+    "content_id": pl.String,
+    "destination": pl.String,
+    "state": pl.String,
+    "reason": pl.String,
+    "made_at": TIMESTAMP,
+}
 DEAD_SCHEMA: Schema = {
     "reason": pl.String,
     "send_count": pl.Int64,
@@ -216,10 +242,10 @@ class Send:
     channel: str
     profile_id: str
     destination: str
-    address: str | None
+    address: str | None = field(repr=False)
     content_id: str
     message_class: str
-    payload: str | None
+    payload: str | None = field(repr=False)
     as_of: datetime
     attempts: int
     identifier_type: str | None = None
@@ -534,6 +560,45 @@ class Ledger:
                 [(reason, send_id) for send_id, reason in reasons.items()],
             )
 
+    def begin_test(self, send: Send, *, made_at: datetime) -> None:
+        """Record a message to ourselves before it is handed over.
+
+        It is no send: no run reads it, counts it or sends it again. One that a process
+        left in flight when it died is `unknown`.
+        """
+        with self._transaction() as connection:
+            connection.execute(
+                "update test_sends set state = 'unknown', reason = 'crashed_in_flight' "
+                "where state = 'inflight'"
+            )
+            connection.execute(
+                "insert into test_sends values "
+                "(?, ?, ?, ?, ?, ?, ?, 'inflight', null, null, ?)",
+                (
+                    *(send.send_id, send.journey, send.step, send.channel),
+                    *(send.content_id, send.destination, send.address),
+                    to_text(made_at),
+                ),
+            )
+
+    def end_test(self, outcome: Outcome) -> None:
+        """Record what became of a message to ourselves; it is not tried again."""
+        state = "dead" if outcome.state == "pending" else outcome.state
+        with self._transaction() as connection:
+            connection.execute(
+                "update test_sends set state = ?, reason = ?, receipt = ? "
+                "where send_id = ?",
+                (state, outcome.reason, outcome.receipt, outcome.send_id),
+            )
+
+    def tests(self) -> pl.DataFrame:
+        """Every message to ourselves, the newest last, without its address."""
+        return self._frame(
+            TEST_SCHEMA,
+            f"select {', '.join(TEST_SCHEMA)} from test_sends "
+            "order by made_at, send_id",
+        )
+
     def dead(self) -> pl.DataFrame:
         """How many sends are dead for which reason, the newest of them last settled."""
         return self._frame(
@@ -700,6 +765,54 @@ class Ledger:
             count = max(self._claim_count(), self._claims.mark)
             self._set_mark(CLAIM_COUNT, str(count))
 
+    def sends_of(
+        self, profile_ids: Collection[str], names: Callable[[str], bool]
+    ) -> list[str]:
+        """The sends to a person: by profile, or by what `names` takes for theirs."""
+        rows = self._connection.execute(
+            "select send_id, profile_id, identifier from sends order by send_id"
+        ).fetchall()
+        return [
+            row["send_id"]
+            for row in rows
+            if row["profile_id"] in profile_ids or names(row["identifier"] or "")
+        ]
+
+    def rows(self, send_ids: Collection[str]) -> list[dict[str, object]]:
+        """All that is known of some sends, in the order in which they were decided."""
+        rows = self._connection.execute(
+            "select * from sends order by as_of, send_id"
+        ).fetchall()
+        return [dict(row) for row in rows if row["send_id"] in send_ids]
+
+    def forget(self, send_ids: Collection[str], names: Callable[[str], bool]) -> None:
+        """Remove sends for good, and from others the address and words of the person.
+
+        `names` takes what is theirs. A send that waits for them goes nowhere then.
+        """
+        with self._transaction() as connection:
+            connection.executemany(
+                "delete from sends where send_id = ?",
+                [(send_id,) for send_id in send_ids],
+            )
+            for column in ("identifier", "address", "payload"):
+                rows = connection.execute(
+                    f"select send_id, {column} from sends where {column} is not null"
+                ).fetchall()
+                connection.executemany(
+                    f"update sends set {column} = null where send_id = ?",
+                    [(row["send_id"],) for row in rows if names(row[column])],
+                )
+            rows = connection.execute(
+                "select send_id, address from test_sends where address is not null"
+            ).fetchall()
+            connection.executemany(
+                "update test_sends set address = null where send_id = ?",
+                [(row["send_id"],) for row in rows if names(row["address"])],
+            )
+        self._connection.execute("vacuum")
+        self._claims.forget(send_ids)
+
     def begin_doubt(self, reason: str) -> None:
         """Record that sends may have gone out of which this ledger knows nothing.
 
@@ -791,6 +904,30 @@ class Ledger:
             for name, kind in schema.items()
             if kind == TIMESTAMP
         )
+
+
+def count_unsettled(path: Path, channel: str) -> tuple[int, int]:
+    """How many sends wait on a channel and how many are in flight, without a lock.
+
+    Raises:
+        DamagedLedgerError: if the file cannot be read.
+    """
+    if not path.exists():
+        return 0, 0
+    try:
+        with closing(
+            sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)
+        ) as connection:
+            counts = dict(
+                connection.execute(
+                    "select state, count(*) from sends where channel = ? "
+                    "and state in ('pending', 'inflight') group by state",
+                    (channel,),
+                ).fetchall()
+            )
+    except sqlite3.DatabaseError as error:
+        raise DamagedLedgerError(damage(path, error)) from None
+    return counts.get("pending", 0), counts.get("inflight", 0)
 
 
 @contextmanager

@@ -123,13 +123,23 @@ class Template:
 
 
 class Renderer:
-    """Renders sends from a content folder for one shop."""
+    """Renders sends from a content folder for one shop.
+
+    With `needs_postal_address` no marketing email is without one.
+    """
 
     def __init__(
-        self, *, shop_url: str, links: Links, currency: str, content: Path = CONTENT
+        self,
+        *,
+        shop_url: str,
+        links: Links,
+        currency: str,
+        content: Path = CONTENT,
+        needs_postal_address: bool = False,
     ) -> None:
         self._content = content
         self._links = links
+        self._needs_postal_address = needs_postal_address
         self._shop_url = shop_url.rstrip("/")
         self._currency = currency
         self._templates: dict[str, Template] = {}
@@ -384,6 +394,14 @@ class Renderer:
                     "_layout.email.liquid", "no unsubscribe_link", field="body"
                 )
             fields["unsubscribe_link"] = unsubscribe
+            postal_address = str(self.brand.get("postal_address") or "").strip()
+            if self._needs_postal_address and not postal_address:
+                reason = "is missing; marketing needs it where messages go out"
+                raise ContentError("brand.yml", reason, field="postal_address")
+            if self._needs_postal_address and Markup.escape(postal_address) not in html:
+                raise ContentError(
+                    "_layout.email.liquid", "no brand.postal_address", field="body"
+                )
         return fields
 
     def _sms(self, body: str, context: Mapping[str, Any]) -> dict[str, str]:

@@ -438,8 +438,9 @@ class Rehearsals:
         home.rehearsal_marker.touch()
         if settings.demo_marker.exists():
             home.demo_marker.touch()
-        if settings.config.is_dir():
-            shutil.copytree(settings.config, home.config)
+        for folder in ("config", "erasures"):
+            if (settings.root / folder).is_dir():
+                shutil.copytree(settings.root / folder, home.root / folder)
         own = home.config / "journeys"
         shutil.rmtree(own, ignore_errors=True)
         own.mkdir(parents=True)

@@ -29,7 +29,11 @@ UNFINISHED = ".unfinished"
 PARTIAL = ".rekindle.part"
 LEDGER_PARTIAL = "ledger.part"
 FORMAT = 1
-EXCLUDED = {"dbt", "published", "past", "dry_run", "dagster", "run.lock", "restoring"}
+EXCLUDED = {
+    *("dbt", "published", "past", "dry_run", "rehearsal", "dagster", "run.lock"),
+    "restoring",
+    "backups.ndjson",
+}
 # Logs of our own files, copies of them half written, and what was set aside.
 LEFTOVER = re.compile(
     r"(ledger[.]sqlite|warehouse[.]duckdb)[.-].*|warehouse[.]tmp|ledger[.]part.*"
@@ -100,6 +104,7 @@ def back_up(settings: Settings, target: Path, *, with_dagster: bool = False) -> 
             write_private(partial, json.dumps(manifest, indent=1).encode())
             partial.replace(target / MANIFEST)
             (target / UNFINISHED).unlink()
+            note_backup(settings, target, made_at)
         except BaseException as error:
             empty(target)
             if not isinstance(error, OSError):
@@ -107,6 +112,12 @@ def back_up(settings: Settings, target: Path, *, with_dagster: bool = False) -> 
             reason = f"{target} cannot be written ({error.strerror})"
             raise BackupError(f"{reason}: no backup was made") from None
     return replace(summarize(manifest), left_out=left_out)
+
+
+def note_backup(settings: Settings, target: Path, made_at: str) -> None:
+    """Remember where a backup is: what is erased from the home is in it still."""
+    with settings.backups.open("a") as stream:
+        stream.write(json.dumps({"made_at": made_at, "path": str(target)}) + "\n")
 
 
 def copy_home(settings: Settings, paths: list[Path], target: Path) -> Manifest:

@@ -31,6 +31,43 @@ def every_value_is_understood(home: Home) -> dg.AssetCheckResult:
     )
 
 
+@dg.asset_check(asset=dg.AssetKey(["decisions", "breakers"]))
+def no_breaker_is_open(home: Home) -> dg.AssetCheckResult:
+    """Warns of each channel on which too many complain or are not reached."""
+    with home.warehouse.connect(read_only=True) as connection:
+        rows = fetch_frame(
+            connection,
+            "select channel, state, reason_detail, rate, warn_rate, stop_rate "
+            "from decisions.breakers where state <> 'closed' "
+            "order by state, channel, reason_detail",
+        )
+    said = (
+        f"{row['channel']} {'is stopped' if row['state'] == 'stop' else 'may stop'}: "
+        f"{row['reason_detail']}"
+        for row in rows.to_dicts()
+    )
+    return dg.AssetCheckResult(
+        passed=rows.is_empty(),
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(said) or "no channel is about to stop",
+        metadata={"open_count": rows.height, "breakers": markdown_table(rows)},
+    )
+
+
+@dg.asset_check(asset=dg.AssetKey(["raw", "stopped_channels"]))
+def no_channel_is_stopped(home: Home) -> dg.AssetCheckResult:
+    """Warns of each channel that somebody stopped by hand, until it is started."""
+    with home.warehouse.connect(read_only=True) as connection:
+        rows = fetch_frame(connection, "from raw.stopped_channels order by channel")
+    said = ", ".join(rows["channel"])
+    return dg.AssetCheckResult(
+        passed=rows.is_empty(),
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"stopped by hand: {said or 'none'}",
+        metadata={"channel_count": rows.height, "channels": markdown_table(rows)},
+    )
+
+
 @dg.asset_check(
     asset=dg.AssetKey(["activations", "sends"]),
     name="send_list_equals_ledger",

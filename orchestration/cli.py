@@ -320,6 +320,69 @@ def why(
 
 
 @app.command()
+def export(
+    person: Annotated[
+        str, typer.Argument(help="identifier (value or type:value) or profile id")
+    ],
+    out: Annotated[Path, typer.Option(help="a new folder outside the home")] = Path(
+        "export"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Write all that the home holds of a person, as JSON and as a page to read."""
+    from orchestration.export import ExportError, write_export
+    from orchestration.export import export as gather
+    from orchestration.warehouse import DatabaseError
+    from orchestration.why import WhyError
+
+    settings = Settings()
+    try:
+        exported = gather(settings, person)
+        written = write_export(settings, exported, out)
+    except (ExportError, WhyError, DatabaseError) as error:
+        fail(error)
+    if as_json:
+        print_json({"row_count": exported.row_count, "files": written})
+    else:
+        typer.echo(f"{exported.row_count:,} rows in {' and '.join(map(str, written))}")
+
+
+@app.command()
+def erase(
+    person: Annotated[
+        str, typer.Argument(help="identifier (value or type:value) or profile id")
+    ],
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="list what holds them; write nothing"),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Erase a person from the home, for good; only that they were stays known."""
+    from orchestration.erase import erase as forget
+    from orchestration.erasure_plan import EraseError
+    from orchestration.warehouse import DatabaseError
+    from orchestration.why import WhyError
+
+    settings = Settings()
+    try:
+        erased = forget(settings, person, dry_run=dry_run)
+    except (EraseError, WhyError, DatabaseError) as error:
+        fail(error)
+    if as_json:
+        print_json(erased.as_dict())
+    else:
+        for place, count in erased.found.items():
+            typer.echo(f"{place}: {count}")
+        for path, problem in erased.left.items():
+            typer.echo(f"left to you: {path} {problem}")
+        for backup in erased.backups or ["backups of this home, if there are any"]:
+            typer.echo(f"cannot be reached from here, remove it: {backup}")
+    if erased.left and not dry_run:
+        fail(f"erased but for what is left to you: {', '.join(erased.left)}")
+
+
+@app.command()
 def reconcile(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="report only; change nothing")
@@ -427,6 +490,100 @@ def check(
         f"journeys: {len(authored.journeys)}, "
         f"audiences: {len(authored.audiences)}, mistakes: none"
     )
+
+
+@app.command()
+def preview(
+    journey: Annotated[str, typer.Argument(help="a journey, as its file names it")],
+    step: Annotated[str | None, typer.Argument(help="one of its steps")] = None,
+    *,
+    everything: Annotated[
+        bool, typer.Option("--all", help="every step and channel, on one page")
+    ] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(help="identifier or profile id; default: a made-up customer"),
+    ] = None,
+    channel: Annotated[str | None, typer.Option(help="this channel alone")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="write the page there; default: open it")
+    ] = None,
+    send: Annotated[
+        bool, typer.Option("--send", help="send it to config/seed_list.yml too")
+    ] = False,
+) -> None:
+    """Show what a step says to a person, as each channel shows it."""
+    import webbrowser
+
+    from rich.console import Console
+
+    from activations.ledger import LedgerError
+    from activations.preview import PreviewError, preview_page
+    from activations.reading import AuthoredError
+    from orchestration.preview import preview as look
+    from orchestration.preview import send_tests, write_page
+    from orchestration.terminal import print_frame
+    from orchestration.warehouse import DatabaseError
+    from orchestration.why import WhyError
+
+    if (step is None) != everything:
+        raise typer.BadParameter("say a step, or --all")
+    settings = Settings()
+    try:
+        found = look(settings, journey, step=step, channel=channel, person=profile)
+        path = write_page(preview_page(found.shown, found.whom), out)
+        typer.echo(path)
+        if send:
+            print_frame(Console(), "sent to ourselves", send_tests(settings, found))
+        elif out is None:
+            webbrowser.open(path.as_uri())
+    except (AuthoredError, DatabaseError, LedgerError, PreviewError, WhyError) as error:
+        fail(error)
+    problems = [each.problem for each in found.shown if each.problem]
+    if problems:
+        fail(f"{len(problems)} cannot be made: {problems[0]}")
+
+
+@app.command()
+def stop(
+    channel: Annotated[str, typer.Argument(help="email, sms, push …")],
+    reason: Annotated[str, typer.Option(help="why, for who reads of it")] = "",
+) -> None:
+    """Send nothing more on a channel, at once, in the midst of a run too."""
+    from orchestration.stopping import StoppingError, stop_channel
+
+    settings = Settings()
+    try:
+        stop_channel(settings, channel, reason)
+    except StoppingError as error:
+        fail(error)
+    say_what_waits(settings, channel, "is stopped")
+
+
+@app.command()
+def start(
+    channel: Annotated[str, typer.Argument(help="a channel that was stopped")],
+) -> None:
+    """Have the next run send on a channel again that was stopped."""
+    from orchestration.stopping import StoppingError, start_channel
+
+    settings = Settings()
+    try:
+        start_channel(settings, channel)
+    except StoppingError as error:
+        fail(error)
+    say_what_waits(settings, channel, "goes on with the next run")
+
+
+def say_what_waits(settings: Settings, channel: str, what: str) -> None:
+    """Print what a channel does now, and how many of its sends are not settled."""
+    from activations.ledger import LedgerError, count_unsettled
+
+    try:
+        pending, inflight = count_unsettled(settings.ledger, channel)
+    except LedgerError as error:
+        fail(f"{channel} {what}; {error}")
+    typer.echo(f"{channel} {what}: {pending} wait, {inflight} in flight")
 
 
 @app.command()

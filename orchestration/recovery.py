@@ -45,7 +45,8 @@ class UnfinishedRestoreError(Exception):
 def home_lock(settings: Settings) -> Iterator[None]:
     """Hold the home for one run or one change by hand; others wait.
 
-    What a run that died left behind is cleared first.
+    What a run that died left behind is cleared first, and an erasure that broke off
+    brought to its end.
 
     Raises:
         UnfinishedRestoreError: if a restore into the home broke off.
@@ -57,6 +58,10 @@ def home_lock(settings: Settings) -> Iterator[None]:
                 "`rekindle restore` again, which goes on with it"
             )
         clear_leftovers(settings)
+        if settings.erasing.exists():
+            from orchestration.erase import finish_erasure
+
+            finish_erasure(settings)
         if has_dead_runs(settings):
             import dagster as dg
 

@@ -184,6 +184,20 @@ class Settings(BaseSettings):
     keep_runs_days: int = Field(
         default=7, ge=1, le=MAX_DAYS, description="days that Dagster remembers a run"
     )
+    keep_payloads_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_DAYS,
+        examples=["90"],
+        description="days that the words of settled messages are kept; unset: for good",
+    )
+    keep_landed_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_DAYS,
+        examples=["90"],
+        description="days that landed files are kept; unset: for good",
+    )
     shop_url: str = Field(
         default="https://shop.example",
         description="where links in messages lead",
@@ -521,6 +535,21 @@ class Settings(BaseSettings):
         return self.root / "outbox"
 
     @property
+    def test_outbox(self) -> Path:
+        """What the file destination wrote of messages to ourselves."""
+        return self.root / "test_outbox"
+
+    @property
+    def seed_list(self) -> Path:
+        """Addresses of ours by channel, to which messages are sent to be looked at."""
+        return self.config / "seed_list.yml"
+
+    @property
+    def stopped(self) -> Path:
+        """A file per channel that somebody stopped."""
+        return self.root / "stopped"
+
+    @property
     def estimators(self) -> Path:
         """Fitted estimators, a folder each."""
         return self.root / "estimators"
@@ -549,6 +578,21 @@ class Settings(BaseSettings):
     def restoring(self) -> Path:
         """Present while the home is being put back from a backup."""
         return self.root / "restoring"
+
+    @property
+    def erasures(self) -> Path:
+        """Hashes of the identifiers of erased people, and their pepper."""
+        return self.root / "erasures"
+
+    @property
+    def erasing(self) -> Path:
+        """Present while a person is being erased: who, and what is known of them."""
+        return self.root / "erasing"
+
+    @property
+    def backups(self) -> Path:
+        """Where backups of this home were made: they cannot be reached from here."""
+        return self.root / "backups.ndjson"
 
     @property
     def demo_marker(self) -> Path:

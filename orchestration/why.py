@@ -183,15 +183,7 @@ def explain(
     require_table(connection, "decisions", "rule_verdicts")
     newest: datetime = fetch_frame(connection, NEWEST).item()
     moment = newest if as_of is None else as_of
-    found = fetch_frame(connection, PERSONS, {"text": person.strip()})["profile_id"]
-    if found.is_empty():
-        raise WhyError(f"no run knows {person!r} as an identifier or a profile")
-    if len(found) > 1:
-        raise WhyError(
-            f"{person!r} is {len(found)} persons, of several types of identifier: say "
-            f"type:value, or one of {', '.join(found)}"
-        )
-    who = {"profile_id": found.item()}
+    who = {"profile_id": find_profile(connection, person)}
     at = {**who, "as_of": moment}
     phases = fetch_frame(connection, PHASE, at).to_dicts()
     entered = fetch_frame(connection, ENTERED, at).to_dicts()
@@ -218,13 +210,30 @@ def explain(
         for query, parameters in ((JOURNEYS, at), (CONDITIONS, who))
     )
     return Answer(
-        profile_id=found.item(),
+        profile_id=who["profile_id"],
         as_of=moment,
         identifiers=fetch_frame(connection, IDENTIFIERS, who).to_dicts(),
         phase=phases[0] if phases else None,
         journeys=list(describe_journeys(entered, all_journeys, conditions, moment)),
         decisions=decisions,
     )
+
+
+def find_profile(connection: Connection, person: str) -> str:
+    """The id of the profile that is meant by any identifier, or by a profile's id.
+
+    Raises:
+        WhyError: if there is no such person, or several.
+    """
+    found = fetch_frame(connection, PERSONS, {"text": person.strip()})["profile_id"]
+    if found.is_empty():
+        raise WhyError(f"no run knows {person!r} as an identifier or a profile")
+    if len(found) > 1:
+        raise WhyError(
+            f"{person!r} is {len(found)} persons, of several types of identifier: say "
+            f"type:value, or one of {', '.join(found)}"
+        )
+    return str(found.item())
 
 
 def describe_journeys(

@@ -62,6 +62,9 @@ PARENTS = {
         properties json, traits json
     """,
     "staging.stg_destinations": "channel varchar, destination varchar",
+    "staging.stg_stopped_channels": """
+        channel varchar, stopped_at timestamp, reason varchar
+    """,
     "staging.stg_message_events": """
         message_id varchar, occurred_at timestamp, effective_at timestamp,
         channel varchar, interaction varchar,
@@ -82,11 +85,12 @@ PARENTS = {
         send_id varchar, enrollment_id varchar, journey varchar, step varchar,
         channel varchar, profile_id varchar, identifier_type varchar,
         identifier varchar, content_id varchar, message_class varchar, address varchar,
-        state varchar, as_of timestamp, waits_since timestamp
+        state varchar, as_of timestamp, waits_since timestamp, sent_at timestamp
     """,
     "identity.identity_map": """
         identifier_type varchar, identifier varchar, profile_id varchar
     """,
+    "identity.erased_profiles": "profile_id varchar, erased_at timestamp",
     "identity.profile_events": """
         message_id varchar, profile_id varchar, occurred_at timestamp
     """,

@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from orchestration.assets import activate, channel_scores, land, score
+from orchestration.assets import activate, channel_scores, erased, land, score
 from orchestration.resources import dbt_project
 from orchestration.settings import PROJECT, Settings
 
@@ -68,8 +68,8 @@ def is_table(node: dict[str, Any]) -> bool:
 
 
 def python_assets() -> Iterator[dg.AssetSpec]:
-    """What Python writes: raw, ml and activations."""
-    for module in (land, score, channel_scores, activate):
+    """What Python writes: raw, identity.erased_profiles, ml and activations."""
+    for module in (land, erased, score, channel_scores, activate):
         for definition in vars(module).values():
             if isinstance(definition, dg.AssetsDefinition):
                 yield from definition.specs

@@ -237,7 +237,7 @@ def test_a_failed_migration_leaves_no_half_schema(tmp_path, monkeypatch):
         assert enqueue(ledger, "a") == 1
     connection = sqlite3.connect(path)
     tables = connection.execute("select name from sqlite_master where type = 'table'")
-    assert tables.fetchall() == [("sends",), ("marks",)]
+    assert tables.fetchall() == [("sends",), ("marks",), ("test_sends",)]
     connection.close()
 
 

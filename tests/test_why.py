@@ -35,7 +35,7 @@ WHAT_ELSE_STANDS = """
     where rules.verdict <> 'passed' and others.verdict <> 'passed'
 """
 # these choose between messages; neither can be taken out
-CHOICES = ("another_channel", "arbitration")
+CHOICES = ("another_channel", "arbitration", "warm_up")
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -109,7 +109,7 @@ def test_every_rule_that_looked_has_a_verdict_and_a_cap_its_messages(
     assert hits[0]["counterfactual"] == "due"
     looked = lab.read(
         "select rule from seeds.decision_rules where for_marketing and rule not in "
-        "('arbitration', 'another_channel')"
+        "('arbitration', 'another_channel', 'warm_up')"
     )
     assert set(rows["rule"]) == set(looked["rule"])
     lab.build(NOON + DAY)

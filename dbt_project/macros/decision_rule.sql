@@ -1,7 +1,7 @@
 {# The names of the rules that can stand against a message, one line a model of
    `decisions/rules`, each of which states its own. #}
 {% macro rule_names() -%}
-    hub_profile global_control holdout
+    erased hub_profile global_control holdout
     journey_set_aside no_longer_due expired cart_emptied journey_cap
     override_never_contact override_channel audience_set_aside
     no_destination unreachable suppression_list
@@ -11,7 +11,8 @@
     quiet_hours
     frequency_cap
     better_send_time
-    another_channel arbitration
+    another_channel arbitration warm_up
+    channel_stopped breaker
 {%- endmacro %}
 
 {# The name of a rule as text; an error where no model is to state it. #}

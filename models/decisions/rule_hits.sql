@@ -1,6 +1,7 @@
 -- One row per possible send and rule that stands against it, looked at alone.
 {%- set families = [
     ('exclusion_blocks', none, none),
+    ('channel_blocks', none, 'reason_detail'),
     ('enrollment_blocks', 'evidence_message_id', 'reason_detail'),
     ('override_blocks', none, 'reason_detail'),
     ('quiet_period_blocks', 'evidence_message_id', 'reason_detail'),

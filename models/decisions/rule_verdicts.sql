@@ -179,15 +179,18 @@ list_looks as (
         on
             decisions.decision_id = first_hits.decision_id
             and rules.rule = first_hits.rule
-    -- these two are asked last, of what no other rule stands against
+    -- these are asked last, of what no other rule stands against
     where
         rules.rule not in (
-            {{ stated_rule('another_channel') }}, {{ stated_rule('arbitration') }}
+            {{ stated_rule('another_channel') }},
+            {{ stated_rule('arbitration') }},
+            {{ stated_rule('warm_up') }}
         )
         or decisions.reason in (
             'due',
             {{ stated_rule('another_channel') }},
-            {{ stated_rule('arbitration') }}
+            {{ stated_rule('arbitration') }},
+            {{ stated_rule('warm_up') }}
         )
     window same_decision as (
         partition by decisions.decision_id, first_hits.rule is not null

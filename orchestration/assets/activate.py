@@ -6,6 +6,7 @@ became of it. Only the newest run activates.
 
 from contextlib import closing, nullcontext
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -26,6 +27,7 @@ from orchestration.resources import Home
 from orchestration.settings import Settings
 from orchestration.sources.guard import Guard
 from orchestration.sources.run_inputs import destinations_in_use
+from orchestration.stopping import heeding_stops
 from orchestration.warehouse import Connection, fetch_frame, replace_table
 
 OWNERS = ["lifecycle@example.com"]
@@ -225,13 +227,16 @@ COLUMNS = {
 
 
 def destinations(
-    channel: str, settings: Settings
+    channel: str, settings: Settings, outbox: Path | None = None
 ) -> tuple[Destination | None, tuple[Destination, ...]]:
-    """Where a channel's messages go, and who may still hold some of earlier runs."""
+    """Where a channel's messages go, and who may still hold some of earlier runs.
+
+    Files go into the home's outbox, or another one.
+    """
     name = destinations_in_use(settings).get(channel)
     if settings.rehearsal_marker.exists():
         return (RehearsalDestination(name) if name else None), ()
-    files = FileDestination(settings.outbox, email_from=settings.email_from)
+    files = FileDestination(outbox or settings.outbox, email_from=settings.email_from)
     if name != "smtp" or settings.smtp_host is None:
         return (files, ()) if name == "file" else (None, (files,))
     password = settings.smtp_password
@@ -362,8 +367,9 @@ def channel_asset(channel: str) -> dg.AssetsDefinition:
                             links=links_of(settings),
                             currency=run["base_currency"],
                             content=settings.content,
+                            needs_postal_address=settings.live,
                         ),
-                        guard=guard,
+                        guard=heeding_stops(settings, channel, guard),
                         as_of=run["as_of"],
                     )
             else:

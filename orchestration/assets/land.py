@@ -9,9 +9,11 @@ from activations.blueprint import JOURNEY_SCHEMA, STEP_SCHEMA
 from activations.conditions import CONDITION_SCHEMA
 from activations.reading import Problem
 from orchestration.columns import documented
+from orchestration.erasures import read_erasures
 from orchestration.moment import record_built
 from orchestration.reconcile import assert_ledger_holds
 from orchestration.resources import Home
+from orchestration.retention import purge
 from orchestration.settings import wall_clock
 from orchestration.sources.authored import bring_authored, read_authored
 from orchestration.sources.landing import land as land_files
@@ -25,6 +27,7 @@ from orchestration.sources.run_inputs import (
     listed_sends,
     snapshot_sends,
 )
+from orchestration.stopping import STOPPED_CHANNELS
 from orchestration.warehouse import fetch_frame
 
 OWNERS = ["data@example.com"]
@@ -58,7 +61,7 @@ REJECTED_EVENTS = {
     "file_id": ("varchar", "The file that holds the line."),
     "line_number": (
         "bigint",
-        "Physical line, or element, from 1; null: the whole file.",
+        "Physical line, or element, from 1; null: the whole file; 0: of one erased.",
     ),
     "reason": ("varchar", "What is wrong with it."),
     "raw": ("varchar", "The line, of one too long its begin; escaped if not UTF-8."),
@@ -186,6 +189,11 @@ TABLES = (
         from_frame(DESTINATIONS),
     ),
     table(
+        "stopped_channels",
+        "One row per channel that somebody stopped.",
+        from_frame(STOPPED_CHANNELS),
+    ),
+    table(
         "journeys",
         "One row per journey that can be used.",
         from_frame(JOURNEY_SCHEMA),
@@ -237,10 +245,14 @@ def land(
             if lost:
                 context.log.warning(lost)
             sends = ledger.rows_before(as_of, listed)
-        landed = land_files(connection, home.settings.landing, started_at)
+        erasures = read_erasures(home.settings.erasures)
+        landed = land_files(connection, home.settings.landing, started_at, erasures)
         bring_seeds(connection, home.settings)
         begin_run(connection, as_of, home.settings)
         snapshot_sends(connection, sends)
+        if not home.is_aside:
+            purged = purge(home.settings, connection, as_of)
+            context.log.info(f"{purged}")
         authored = read_authored(home.settings)
         bring_authored(connection, authored)
         for kind, problems in (

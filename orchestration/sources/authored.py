@@ -66,6 +66,7 @@ def read_authored(settings: Settings) -> Authored:
         links=links_to_show(settings),
         currency=settings.base_currency or "USD",
         content=settings.content,
+        needs_postal_address=settings.live,
     )
     words = known_words(settings)
     audiences, audience_problems = read_audiences(settings.audiences, words)

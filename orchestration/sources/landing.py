@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 
 import polars as pl
 
+from orchestration.erasures import MESSAGE_ID, NOBODY, Erasures
 from orchestration.sources.envelope import ARRIVALS, FIELDS, content_hash, parse_events
 from orchestration.sources.folder import Content, Form, FoundFile, find_files, inspect
 from orchestration.sources.inbound import INBOUND
@@ -76,6 +77,31 @@ TABLES = """
 """
 
 NO_ARRIVALS = f"create or replace temp table arrivals ({ARRIVALS})"
+
+# What is told of erased people again, word for word or of the time before: line 0, as
+# a reader of many lines at once knows no number, and nothing of it is kept.
+REFUSE_ERASED = f"""
+    update arrivals
+    set reason = 'erased', line_number = coalesce(line_number, 0), raw = ''
+    where
+        reason is null
+        and exists (select 1 from erased)
+        and (
+            keyed_hash('{MESSAGE_ID}', message_id) in (select hmac from erased)
+            or exists (
+                select 1 from erased
+                where
+                    hmac = keyed_hash('user_id', user_id)
+                    and received_at <= erased_at
+            )
+            or exists (
+                select 1 from erased
+                where
+                    hmac = keyed_hash('anonymous_id', anonymous_id)
+                    and received_at <= erased_at
+            )
+        )
+"""
 
 UNREAD_ID = "sha256('unopened: ' || path)"
 """Stands for the content of a file that is not read, in SQL."""
@@ -138,8 +164,13 @@ class Landed:
     salvaged_count: int
 
 
-def land(connection: Connection, landing: Path, landed_at: datetime) -> Landed:
-    """Bring every file that is new by content into `raw`.
+def land(
+    connection: Connection,
+    landing: Path,
+    landed_at: datetime,
+    erasures: Erasures = NOBODY,
+) -> Landed:
+    """Bring every file that is new by content into `raw`, but for what was erased.
 
     1. List the files; inspect those whose path, size or time of change is new.
     2. Where a known path grew, its new content takes the old one's place.
@@ -151,6 +182,7 @@ def land(connection: Connection, landing: Path, landed_at: datetime) -> Landed:
     committed, so that a crash loses none that is done.
     """
     connection.execute(TABLES)
+    erasures.bring(connection)
     take_turn(connection)
     paths = known_paths(connection)
     listing = find_files(landing)
@@ -546,6 +578,7 @@ def keep_arrivals(
     smallest content hash, then that from the file with the smallest id: the smallest
     of a total order, so that no order of landing matters.
     """
+    connection.execute(REFUSE_ERASED)
     register_files(connection, files)
     connection.execute(
         """

@@ -18,6 +18,7 @@ from activations.parts import nearest
 from orchestration.fingerprint import fingerprint
 from orchestration.settings import PROJECT, SEEDS, Settings, wall_clock
 from orchestration.sources.landing import take_turn
+from orchestration.stopping import read_stopped
 from orchestration.warehouse import (
     Connection,
     fetch_frame,
@@ -129,6 +130,7 @@ def begin_run(connection: Connection, as_of: datetime, settings: Settings) -> bo
     replace_table(
         connection, "raw.current_run", pl.DataFrame([run], schema=CURRENT_RUN)
     )
+    replace_table(connection, "raw.stopped_channels", read_stopped(settings))
     routes = list(destinations_in_use(settings).items())
     replace_table(
         connection,

@@ -1,5 +1,6 @@
 -- One row per possible send that no rule stands against, and yet another goes before
--- it: on another channel, to the same person, or to the same address.
+-- it: on another channel, to the same person, to the same address, or as one of those
+-- that a channel that is new may carry today.
 with
 
 possible_sends as (
@@ -23,6 +24,12 @@ channel_choices as (
 contact_points as (
 
     select * from {{ ref('contact_points') }}
+
+),
+
+warm_ups as (
+
+    select * from {{ ref('warm_ups') }}
 
 ),
 
@@ -78,6 +85,22 @@ rank_at_addresses as (
 
 ),
 
+rank_on_channels as (
+
+    select
+        persons.send_id,
+        warm_ups.rest_count,
+        row_number() over (
+            partition by persons.channel
+            order by persons.priority asc, persons.entered_at asc, persons.send_id asc
+        ) as place
+    from rank_for_persons as persons
+    inner join rank_at_addresses as addresses on persons.send_id = addresses.send_id
+    inner join warm_ups on persons.channel = warm_ups.channel
+    where addresses.place = 1
+
+),
+
 unite_blocks as (
 
     select * from stand_back
@@ -97,6 +120,14 @@ unite_blocks as (
         {{ stated_rule('arbitration') }} as rule
     from rank_at_addresses
     where place > 1
+
+    union all
+
+    select
+        send_id,
+        {{ stated_rule('warm_up') }} as rule
+    from rank_on_channels
+    where place > rest_count
 
 )
 

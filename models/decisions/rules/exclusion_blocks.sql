@@ -1,5 +1,5 @@
--- One row per possible send and rule by which nobody is ever written to: no person, or
--- a control group.
+-- One row per possible send and rule by which nobody is ever written to: no person, one
+-- who was erased, or a control group.
 with
 
 possible_sends as (
@@ -14,6 +14,12 @@ profiles as (
 
 ),
 
+erased_profiles as (
+
+    select * from {{ source('identity', 'erased_profiles') }}
+
+),
+
 find_hubs as (
 
     select
@@ -22,6 +28,17 @@ find_hubs as (
     from possible_sends
     inner join profiles on possible_sends.profile_id = profiles.profile_id
     where profiles.is_hub
+
+),
+
+find_erased as (
+
+    select
+        possible_sends.send_id,
+        {{ stated_rule('erased') }} as rule
+    from possible_sends
+    inner join erased_profiles
+        on possible_sends.profile_id = erased_profiles.profile_id
 
 ),
 
@@ -45,6 +62,8 @@ find_controls as (
 
 unite_blocks as (
 
+    select * from find_erased
+    union all
     select * from find_hubs
     union all
     select * from find_controls

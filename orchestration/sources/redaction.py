@@ -1,0 +1,317 @@
+"""Landing files without one person: their lines go, others lose the mention of them.
+
+A file that holds the person is written anew, one event a line, or as a Parquet file
+where it was one; every other stays as it is.
+"""
+
+import gzip
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from orchestration.sources.folder import (
+    PARQUET_MAGIC,
+    FoundFile,
+    find_files,
+    is_finished,
+)
+from orchestration.sources.salvage import GZIP_MAGIC, DamagedError, read_lines
+
+SHORTEST = 6
+"""Characters from which an identifier is looked for within a text, not only as one."""
+IDS = ("userId", "user_id", "anonymousId", "anonymous_id")
+MESSAGE_IDS = ("messageId", "message_id")
+OBJECTS = ("context", "properties", "traits")
+PHONE_DIGITS = 9
+"""Last digits of a phone number, which are the same however it is written."""
+NOTHING = r"[^\s\S]"
+ROWS = 10_000
+ERASED = "[erased]"
+
+
+@dataclass(frozen=True)
+class Person:
+    """What one person is known by.
+
+    `spellings` are identifiers and addresses as they are written somewhere;
+    `message_ids` are their own messages, `mentioned_in` those of others that name them.
+    """
+
+    spellings: frozenset[str]
+    message_ids: frozenset[str] = frozenset()
+    mentioned_in: frozenset[str] = frozenset()
+
+    def __repr__(self) -> str:
+        return f"Person({len(self.spellings)} spellings)"
+
+    @cached_property
+    def whole(self) -> frozenset[str]:
+        """Every spelling, as a text that is nothing else is compared."""
+        return frozenset(folded(spelling) for spelling in self.spellings)
+
+    @cached_property
+    def phones(self) -> frozenset[str]:
+        """The last digits of phone numbers."""
+        digits = (
+            re.sub(r"\D", "", spelling)
+            for spelling in self.spellings
+            if re.fullmatch(r"\+?[\d\s()./-]{8,}", spelling)
+        )
+        return frozenset(
+            number[-PHONE_DIGITS:] for number in digits if len(number) >= PHONE_DIGITS
+        )
+
+    @cached_property
+    def words(self) -> str:
+        """What is looked for within a longer text, as alternatives of a pattern."""
+        long = {spelling for spelling in self.spellings if len(spelling) >= SHORTEST}
+        longest_first = sorted(long, key=len, reverse=True)
+        return "|".join(map(re.escape, longest_first)) or NOTHING
+
+    @cached_property
+    def parts(self) -> re.Pattern[str]:
+        """The same, where it is no part of a longer address or id."""
+        return re.compile(rf"(?<![\w.%-])(?:{self.words})(?![\w-]|\.\w)", re.IGNORECASE)
+
+    @cached_property
+    def hint(self) -> re.Pattern[str]:
+        """What a line has to hold, for a closer look to be worth it."""
+        short = (spelling for spelling in self.spellings if len(spelling) < SHORTEST)
+        words = [
+            self.words,
+            *(rf"""["'\s:,]{re.escape(word)}["'\s,}}\]]""" for word in short),
+            *(r"\D{0,3}".join(number) for number in self.phones),
+            r"\\u[0-9a-f]{4}",
+        ]
+        return re.compile("|".join(words), re.IGNORECASE)
+
+    def is_named_by(self, text: str) -> bool:
+        """Whether a text is one of the spellings, or holds a long one."""
+        if folded(text) in self.whole or self.parts.search(text):
+            return True
+        digits = re.sub(r"\D", "", text)
+        return len(text) <= len(digits) + 8 and digits[-PHONE_DIGITS:] in self.phones
+
+    def is_named_in(self, value: object) -> bool:
+        """Whether any text or number within a JSON value is of the person."""
+        return any(self.is_named_by(text) for text in texts_of(value))
+
+    def without(self, value: Any) -> Any:
+        """A JSON value with `null` in place of all that names the person."""
+        if isinstance(value, dict):
+            return {
+                key: self.without(item)
+                for key, item in value.items()
+                if not self.is_named_by(key)
+            }
+        if isinstance(value, list):
+            return [self.without(item) for item in value]
+        return None if self.is_named_in(value) else value
+
+    def cut_from(self, text: str) -> str:
+        """A text with `[erased]` in place of each long spelling."""
+        return self.parts.sub(ERASED, text)
+
+    def forget_event(self, event: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """An event as it may stay: as it is, without the mention, or not at all."""
+        message_id = next((event[key] for key in MESSAGE_IDS if event.get(key)), None)
+        if message_id in self.message_ids:
+            return None
+        if not self.is_named_in(event):
+            return event
+        if message_id not in self.mentioned_in:
+            return None
+        kept: dict[str, Any] = self.without(event)
+        return kept if any(kept.get(key) for key in IDS) else None
+
+    def forget_line(self, line: str) -> str | None:
+        """A landed line as it may stay; none if not at all."""
+        if not self.hint.search(line):
+            return line
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            return None if self.parts.search(line) else line
+        if not isinstance(event, dict):
+            return None if self.is_named_in(event) else line
+        kept = self.forget_event(event)
+        if kept is event or kept is None:
+            return line if kept is event else None
+        return json.dumps(kept, ensure_ascii=False)
+
+
+def folded(text: str) -> str:
+    """A text as spellings are compared."""
+    return text.strip().casefold()
+
+
+def texts_of(value: object) -> Iterator[str]:
+    """Every text and number in a JSON value, and every name of a field, as text."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield str(key)
+            yield from texts_of(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from texts_of(item)
+    elif isinstance(value, bytes):
+        yield value.decode(errors="replace")
+    elif value is not None and not isinstance(value, bool):
+        yield str(value)
+
+
+def find_landed(landing: Path, person: Person) -> tuple[dict[str, int], dict[str, str]]:
+    """Lines in which the person stands, by file, and what could not be looked into."""
+    counts: dict[str, int] = {}
+    problems: dict[str, str] = {}
+    for file in everything(landing):
+        if file.problem and not file.location.is_file():
+            continue
+        try:
+            count = sum(changes(file.location, person))
+        except (DamagedError, OSError, pa.ArrowException) as error:
+            problems[file.path] = f"cannot be read: {error}"
+            continue
+        if count and file.problem:
+            problems[file.path] = f"names the person, and is {file.problem}"
+        elif count:
+            counts[file.path] = count
+        if person.is_named_by(file.path):
+            problems[file.path] = "names the person by its own name"
+    return counts, problems
+
+
+def everything(landing: Path) -> Iterator[FoundFile]:
+    """All files in a landing folder, those too that somebody may be writing still."""
+    yield from find_files(landing)
+    for path in sorted(landing.rglob("*")):
+        if path.is_file() and not is_finished(path.name):
+            name = path.relative_to(landing).as_posix()
+            yield FoundFile(name, path, problem="not finished")
+
+
+def changes(path: Path, person: Person) -> Iterator[bool]:
+    """For each line or row of a file whether it would be another, or none."""
+    if is_table(path):
+        for batch in pq.ParquetFile(path).iter_batches(ROWS):
+            for row in batch.to_pylist():
+                yield forget_row(row, person) is not row
+    else:
+        for line in read_lines(path):
+            yield person.forget_line(line.line) is not line.line
+
+
+def forget_in_file(path: Path, person: Person) -> None:
+    """Write a file anew without the person; one that nothing is left of is removed.
+
+    Raises:
+        DamagedError, OSError: if it cannot be read or written.
+    """
+    write = forget_in_table if is_table(path) else forget_in_lines
+    with rewritten(path) as partial:
+        kept_count = write(path, partial, person)
+    if not kept_count:
+        path.unlink()
+
+
+@contextmanager
+def rewritten(path: Path) -> Iterator[Path]:
+    """Give a path to write, which takes the place of `path` with its rights."""
+    partial = path.with_name(f".{path.name}.erasing.part")
+    partial.unlink(missing_ok=True)
+    partial.touch(mode=0o600)
+    yield partial
+    shutil.copymode(path, partial)
+    with partial.open("rb+") as stream:
+        os.fsync(stream.fileno())
+    partial.replace(path)
+
+
+def forget_in_lines(path: Path, target: Path, person: Person) -> int:
+    """Write the lines that stay; returns how many."""
+    with path.open("rb") as stream:
+        is_zipped = stream.read(2) == GZIP_MAGIC
+    opened: Callable[..., IO[str]] = gzip.open if is_zipped else open
+    kept_count = 0
+    with opened(target, "wt", encoding="utf-8", newline="\n") as stream:
+        for line in read_lines(path):
+            kept = person.forget_line(line.line)
+            if kept is not None:
+                stream.write(f"{kept}\n")
+                kept_count += 1
+    return kept_count
+
+
+def forget_in_table(path: Path, target: Path, person: Person) -> int:
+    """Write the rows that stay; returns how many."""
+    file = pq.ParquetFile(path)
+    # a dictionary would keep the values that no row has any more
+    schema = pa.schema(
+        field.with_type(field.type.value_type)
+        if pa.types.is_dictionary(field.type)
+        else field
+        for field in file.schema_arrow
+    )
+    kept_count = 0
+    with pq.ParquetWriter(target, schema) as writer:
+        for batch in file.iter_batches(ROWS):
+            rows = [
+                kept
+                for row in batch.to_pylist()
+                if (kept := forget_row(row, person)) is not None
+            ]
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+            kept_count += len(rows)
+    return kept_count
+
+
+def forget_row(row: dict[str, Any], person: Person) -> dict[str, Any] | None:
+    """A row of a table as it may stay; none if not at all."""
+    event = unfold(row)
+    kept = person.forget_event(event)
+    if kept is event or kept is None:
+        return None if kept is None else row
+    return {
+        key: json.dumps(kept.get(key), ensure_ascii=False)
+        if isinstance(value, str) and key in OBJECTS
+        else kept.get(key)
+        for key, value in row.items()
+    }
+
+
+def unfold(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row with the objects that it holds as text read."""
+    unfolded = dict(row)
+    for key in OBJECTS:
+        if isinstance(row.get(key), str | bytes):
+            try:
+                unfolded[key] = json.loads(row[key])
+            except ValueError:
+                continue
+    return unfolded
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is a Parquet file, by its first bytes."""
+    with path.open("rb") as stream:
+        return stream.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
+
+
+def named_in(paths: Collection[Path], person: Person) -> list[Path]:
+    """Those of some files that name the person, as far as plain bytes show it."""
+    return [
+        path
+        for path in paths
+        if person.parts.search(path.read_bytes().decode("utf-8", "replace"))
+        or person.is_named_by(path.name)
+    ]
