@@ -242,6 +242,26 @@ def unmerge(
 
 
 @app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Say how fresh, able and sound the home is; exit 1 where it needs a hand."""
+    from orchestration.doctor import examine, in_words
+    from orchestration.warehouse import DatabaseError
+
+    try:
+        health = examine(Settings())
+    except DatabaseError as error:
+        fail(error)
+    if as_json:
+        print_json(health.as_dict())
+    else:
+        for line in in_words(health):
+            typer.echo(line)
+    if health.troubles:
+        typer.echo(f"rekindle: needs a hand: {len(health.troubles)}", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
 def why(
     person: Annotated[
         str, typer.Argument(help="identifier (value or type:value) or profile id")
