@@ -242,6 +242,23 @@ def unmerge(
 
 
 @app.command()
+def report(
+    *,
+    no_open: Annotated[
+        bool, typer.Option("--no-open", help="print where it is, and open nothing")
+    ] = False,
+) -> None:
+    """Open the report of the newest run in the browser."""
+    import webbrowser
+
+    path = Settings().report / "index.html"
+    if not path.exists():
+        fail(f"{path} is not there: `rekindle run` makes it")
+    if no_open or not webbrowser.open(path.as_uri()):
+        typer.echo(path)
+
+
+@app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Say how fresh, able and sound the home is; exit 1 where it needs a hand."""
     from orchestration.doctor import examine, in_words

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from orchestration import checks
-from orchestration.assets import activate, channel_scores, land, publish, score
+from orchestration.assets import activate, channel_scores, land, publish, report, score
 from orchestration.assets.transform import transform
 from orchestration.jobs import dead_runs, every_quarter_hour, loop, new_files
 from orchestration.progress import progress_logger
@@ -15,7 +15,9 @@ project = dbt_project(settings)
 
 defs = dg.Definitions(
     assets=[
-        *dg.load_assets_from_modules([land, score, channel_scores, activate, publish]),
+        *dg.load_assets_from_modules(
+            [land, score, channel_scores, activate, publish, report]
+        ),
         *transform(project),
     ],
     asset_checks=dg.load_asset_checks_from_modules([land, checks]),

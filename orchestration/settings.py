@@ -373,6 +373,16 @@ class Settings(BaseSettings):
         return self.root / "published" / "warehouse.duckdb"
 
     @property
+    def report(self) -> Path:
+        """The pages of the newest run that hold counts and sums, and may be shared."""
+        return self.published.parent / "report"
+
+    @property
+    def people(self) -> Path:
+        """The pages of the newest run that show persons."""
+        return self.published.parent / "people"
+
+    @property
     def past(self) -> Path:
         """Warehouses of moments that the main one has left behind, a folder each."""
         return self.root / "past"
