@@ -376,6 +376,49 @@ def restore(
 
 
 @app.command()
+def approve(
+    journey: Annotated[str, typer.Argument(help="a journey that needs approval")],
+    by: Annotated[str, typer.Option("--by", help="who approves it")],
+) -> None:
+    """Let a journey send as it is written now, words included."""
+    from activations.approvals import (
+        NEEDS_REVIEW,
+        Approval,
+        ApprovalError,
+        add_approval,
+        digest,
+    )
+    from activations.blueprint import read_journeys
+    from activations.reading import AuthoredError
+    from orchestration.settings import wall_clock
+    from orchestration.sources.authored import read_authored
+
+    settings = Settings()
+    try:
+        problems = [
+            problem
+            for problem in read_authored(settings).journey_problems
+            if problem.name == journey
+        ]
+        written = {one.journey: one for one in read_journeys(settings.journeys)[0]}
+    except (AuthoredError, ApprovalError) as error:
+        fail(error)
+    mistakes = [problem for problem in problems if problem.code != NEEDS_REVIEW]
+    if mistakes:
+        fail(f"mend it first: {mistakes[0]}")
+    if not problems:
+        fail(f"{journey} waits for no approval; `rekindle check` lists what does")
+    approval = Approval(
+        journey=journey,
+        digest=digest(written[journey], settings.content),
+        approved_by=by,
+        approved_at=f"{wall_clock().isoformat()}Z",
+    )
+    add_approval(settings.approvals, approval)
+    typer.echo(f"{journey} may send from the next run on: {settings.approvals}")
+
+
+@app.command()
 def check(
     *,
     schema: Annotated[
@@ -384,6 +427,7 @@ def check(
     ] = None,
 ) -> None:
     """Proofread audiences, journeys, contents and destinations.yml, as a run does."""
+    from activations.approvals import ApprovalError
     from activations.audiences import AUDIENCES
     from activations.blueprint import JOURNEYS
     from activations.destinations import DestinationsError, read_destinations
@@ -399,7 +443,7 @@ def check(
     try:
         authored = read_authored(Settings())
         read_destinations()
-    except (AuthoredError, DestinationsError) as error:
+    except (ApprovalError, AuthoredError, DestinationsError) as error:
         fail(error)
     problems = [*authored.audience_problems, *authored.journey_problems]
     for problem in problems:

@@ -341,6 +341,11 @@ class Settings(BaseSettings):
         """Contents, layouts and `brand.yml`: the brand's, else the checkout's."""
         return self._authored("content")
 
+    @property
+    def approvals(self) -> Path:
+        """Which journeys were approved, by whom: a line each."""
+        return self.config / "approvals.csv"
+
     def _authored(self, name: str) -> Path:
         own = self.config / name
         return own if own.is_dir() else PROJECT / "activations" / name
