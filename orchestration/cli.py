@@ -376,6 +376,18 @@ def restore(
 
 
 @app.command()
+def mcp() -> None:
+    """Answer a client of the Model Context Protocol over stdin and stdout."""
+    from importlib.util import find_spec
+
+    if find_spec("mcp") is None:
+        fail("needs the MCP SDK: pip install 'rekindle[mcp]'")
+    from orchestration.mcp_server import make_server
+
+    make_server(Settings()).run()
+
+
+@app.command()
 def approve(
     journey: Annotated[str, typer.Argument(help="a journey that needs approval")],
     by: Annotated[str, typer.Option("--by", help="who approves it")],
