@@ -388,6 +388,11 @@ class Settings(BaseSettings):
         return self.published.parent / "people"
 
     @property
+    def marts(self) -> Path:
+        """Tables of the newest run as Parquet files, one each."""
+        return self.published.parent / "marts"
+
+    @property
     def past(self) -> Path:
         """Warehouses of moments that the main one has left behind, a folder each."""
         return self.root / "past"
