@@ -213,10 +213,19 @@ AUDIENCES = """
     where mistake is not null
     order by audience
 """
+# Of values, only names that tools give are told: others may be of a person.
 UNKNOWN = """
-    select kind, value, event, count, suggestion
+    select
+        count(*) as values,
+        max_by(kind, (count, kind, value)) as kind,
+        max_by(
+            case when kind in ('event_name', 'channel') then ' ' || value else '' end,
+            (count, kind, value)
+        ) as name,
+        max(count) as times,
+        max_by(suggestion, (count, kind, value)) as suggestion
     from staging.not_understood
-    order by count desc, kind asc, value asc
+    having count(*) > 0
 """
 UNSETTLED = """
     select state, count(*) as sends, min(as_of) as oldest_at
@@ -360,14 +369,16 @@ def find_troubles(connection: Connection, labels: Labels) -> Iterator[Trouble]:
             f"{row['audience']} is set aside: {row['mistake']}",
             "Run `rekindle check` and mend the file",
         )
-    unknown = fetch_frame(connection, UNKNOWN).to_dicts()
-    if unknown:
-        first = unknown[0]
+    for row in fetch_frame(connection, UNKNOWN).to_dicts():
         yield Trouble(
             "unknown values",
-            f"{len(unknown)} values were not understood, most often "
-            f"{first['kind']} {first['value']!r} ({first['count']} times)",
-            first["suggestion"] or "Name them in the seed semantic_events or spellings",
+            f"{row['values']} "
+            f"{'value was' if row['values'] == 1 else 'values were'} not understood, "
+            "most often "
+            f"{row['kind']}{row['name']} ({row['times']} times)",
+            f"Is it {row['suggestion']}? Name it in the seeds"
+            if row["suggestion"]
+            else "Look at staging.not_understood, and name them in the seeds",
         )
     if has_table(connection, "activations", "sends"):
         yield from unsettled_sends(connection)

@@ -140,6 +140,19 @@ TROUBLES: dict[str, tuple[str | Callable[[Connection], None], str, str]] = {
         "staff is set aside: no such trait",
         "rekindle check",
     ),
+    "unknown values": (
+        "insert into staging.not_understood (kind, value, count, suggestion) values "
+        "('event_name', 'Ordr Completed', 3, 'Order Completed'), "
+        "('order_id', 'jane@example.com', 2, null)",
+        "2 values were not understood, most often event_name Ordr Completed (3 times)",
+        "Is it Order Completed?",
+    ),
+    "unknown values of somebody": (
+        "insert into staging.not_understood (kind, value, count) "
+        "values ('order_id', 'jane@example.com', 2)",
+        "1 value was not understood, most often order_id (2 times)",
+        "staging.not_understood",
+    ),
     "pending sends": (
         pending,
         "3 wait, the oldest since 2026-06-29 20:00",
@@ -164,6 +177,7 @@ def test_a_trouble_is_found_with_what_to_do(spoilt: Warehouse, name: str) -> Non
         troubles = list(find_troubles(connection, Labels.read(connection)))
         connection.execute("rollback")
         connection.execute("begin")
+    assert "jane" not in str(troubles)
     assert [
         trouble
         for trouble in troubles

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from orchestration.doctor import find_troubles
+from orchestration.labels import in_words
 from orchestration.report.parts import (
     Cell,
     Figure,
@@ -229,6 +231,11 @@ def today(source: Source, pages: Sequence[Page]) -> Page:
         ],
         sections=[
             Section(
+                "What needs a hand",
+                table=trouble_table(source),
+                if_empty="Nothing needs a hand.",
+            ),
+            Section(
                 "What went out",
                 table=Table(
                     "Messages of this run by channel",
@@ -279,6 +286,21 @@ def today(source: Source, pages: Sequence[Page]) -> Page:
             ),
         ],
         extra={"findings": pages},
+    )
+
+
+def trouble_table(source: Source) -> Table | None:
+    """What the doctor finds in tables, each with what to do."""
+    troubles = list(find_troubles(source.connection, source.labels))
+    if not troubles:
+        return None
+    return Table(
+        "What needs a hand",
+        ("What", "Found", "What to do"),
+        [
+            (in_words(trouble.topic), trouble.found, trouble.advice)
+            for trouble in troubles
+        ],
     )
 
 
