@@ -94,7 +94,7 @@ lock: $(VENV)/uv.stamp
 		--no-emit-index-url --no-header pyproject.toml -o requirements.txt
 	$(UV) pip compile -q --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header pyproject.toml --group dev --extra real --extra match \
-		-c requirements.txt -o requirements-dev.txt
+		--extra mcp -c requirements.txt -o requirements-dev.txt
 
 readers: $(READERS:%=$(VENV)/readers/%.stamp)
 

@@ -429,6 +429,7 @@ class Journey(Part):
     entry: Entry
     exit: Exit
     open_tracking: bool = False
+    approval: Literal["required"] | None = None
     re_eligibility: Annotated[
         timedelta | None,
         BeforeValidator(parse_re_eligibility, json_schema_input_type=ReEligibility),
@@ -449,7 +450,8 @@ class Journey(Part):
     @property
     def definition_hash(self) -> str:
         """Changes whenever anything in the file that steers a decision changes."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        steering = self.model_dump_json(exclude={"approval"})
+        return hashlib.sha256(steering.encode()).hexdigest()
 
 
 # The tests that come about at a moment, by which a journey begins.

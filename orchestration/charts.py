@@ -4,13 +4,15 @@ Shows counts and sums only: no query here may select an email or a phone number.
 """
 
 import base64
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
 import polars as pl
 import vl_convert
 
+from orchestration.labels import Labels
 from orchestration.warehouse import Connection, fetch_frame
 
 BRAND = "#d9480f"
@@ -31,6 +33,8 @@ class Portrait:
     series: str | None = None
     if_empty: str | None = None
     """Why there may be none, and the mend."""
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    """What columns name, which is shown by its label."""
 
 
 def chart_metadata(address: str, connection: Connection) -> dict[str, Any]:
@@ -44,6 +48,7 @@ def chart_metadata(address: str, connection: Connection) -> dict[str, Any]:
     frame = fetch_frame(connection, portrait.query)
     if frame.is_empty() and portrait.if_empty:
         return {"table": dg.MetadataValue.md(portrait.if_empty)}
+    frame = Labels.read(connection).relabel(frame, portrait.kinds)
     table = {"table": markdown_table(frame)}
     if 0 < frame.height == frame[portrait.value].null_count():
         return table
@@ -113,9 +118,8 @@ def draw_chart(
     frame: pl.DataFrame, *, title: str, mark: dict[str, Any], encoding: dict[str, Any]
 ) -> dg.MarkdownMetadataValue:
     """A chart as an inline SVG image, which the UI shows without any network."""
-    drawable = frame.with_columns(pl.col(pl.String).str.replace_all(NOT_XML, "\ufffd"))
     chart = {
-        "data": {"values": drawable.to_dicts()},
+        "data": {"values": drawable(frame)},
         "title": title,
         "width": WIDTH,
         "mark": {**mark, "color": BRAND},
@@ -124,6 +128,13 @@ def draw_chart(
     svg = vl_convert.vegalite_to_svg(chart)
     encoded = base64.b64encode(svg.encode()).decode()
     return dg.MetadataValue.md(f"![{title}](data:image/svg+xml;base64,{encoded})")
+
+
+def drawable(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a frame, without what no SVG can hold."""
+    return frame.with_columns(
+        pl.col(pl.String).str.replace_all(NOT_XML, "\ufffd")
+    ).to_dicts()
 
 
 def markdown_table(frame: pl.DataFrame) -> dg.MarkdownMetadataValue:
@@ -224,6 +235,7 @@ CHARTS = {
         """,
         label="rfm_segment",
         value="profile_count",
+        kinds={"rfm_segment": "segment"},
     ),
     "profiles.intents": Portrait(
         title="Profiles by intent",
@@ -234,6 +246,7 @@ CHARTS = {
         """,
         label="intent",
         value="profile_count",
+        kinds={"intent": "entry"},
     ),
     "profiles.overrides": Portrait(
         title="People by override and audience",
@@ -267,6 +280,7 @@ CHARTS = {
         """,
         label="phase_name",
         value="profile_count",
+        kinds={"phase_name": "phase"},
     ),
     "decisions.enrollments": Portrait(
         title="Enrollments by journey",
@@ -278,6 +292,7 @@ CHARTS = {
         label="journey",
         value="enrollment_count",
         series="state",
+        kinds={"journey": "journey"},
     ),
     "decisions.decisions": Portrait(
         title="Verdicts by reason",
@@ -289,6 +304,7 @@ CHARTS = {
         label="reason",
         value="decision_count",
         series="verdict",
+        kinds={"verdict": "verdict", "reason": "reason"},
     ),
     "decisions.send_list": Portrait(
         title="Sends by journey step and channel",
@@ -301,6 +317,7 @@ CHARTS = {
         label="journey_step",
         value="send_count",
         series="channel",
+        kinds={"journey_step": "step", "channel": "channel"},
     ),
     "attribution.credits": Portrait(
         title="Credited revenue by attribution model",
@@ -316,6 +333,7 @@ CHARTS = {
         label="attribution_model",
         value="revenue_amount",
         if_empty=NO_CONVERSIONS,
+        kinds={"attribution_model": "model"},
     ),
     "attribution.removal_effects": Portrait(
         title="Removal effect by channel and Markov order",
@@ -329,6 +347,7 @@ CHARTS = {
         value="removal_effect",
         series="markov_order",
         if_empty=NO_TOUCHES,
+        kinds={"channel": "channel"},
     ),
     "attribution.channel_performance": Portrait(
         title="Revenue by channel and attribution model",
@@ -343,6 +362,7 @@ CHARTS = {
         value="revenue_amount",
         series="attribution_model",
         if_empty=NO_CREDITS,
+        kinds={"channel": "channel", "attribution_model": "model"},
     ),
     "attribution.campaign_performance": Portrait(
         title="Campaigns by last-touch and Markov revenue",
@@ -359,6 +379,7 @@ CHARTS = {
         value="revenue_amount",
         series="attribution_model",
         if_empty=NO_CONVERSIONS,
+        kinds={"attribution_model": "model"},
     ),
     "attribution.policy_values": Portrait(
         title="Answers that other ways of choosing channels would have earned",
@@ -389,6 +410,11 @@ CHARTS = {
         """,
         label="journey",
         value="incremental_lift",
+        kinds={
+            "journey": "journey",
+            "finding": "finding",
+            "unknown_reason": "lift_reason",
+        },
     ),
     "attribution.experiment_lift": Portrait(
         title="Incremental lift by experiment, arm and metric",
@@ -411,5 +437,6 @@ CHARTS = {
             "`experiment_id` and `variation_id`, and name the control in the seed "
             "`experiments`."
         ),
+        kinds={"finding": "finding", "unknown_reason": "lift_reason"},
     ),
 }

@@ -295,6 +295,43 @@ def unmerge(
 
 
 @app.command()
+def report(
+    *,
+    no_open: Annotated[
+        bool, typer.Option("--no-open", help="print where it is, and open nothing")
+    ] = False,
+) -> None:
+    """Open the report of the newest run in the browser."""
+    import webbrowser
+
+    path = Settings().report / "index.html"
+    if not path.exists():
+        fail(f"{path} is not there: `rekindle run` makes it")
+    if no_open or not webbrowser.open(path.as_uri()):
+        typer.echo(path)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Say how fresh, able and sound the home is; exit 1 where it needs a hand."""
+    from orchestration.doctor import examine, in_words
+    from orchestration.warehouse import DatabaseError
+
+    try:
+        health = examine(Settings())
+    except DatabaseError as error:
+        fail(error)
+    if as_json:
+        print_json(health.as_dict())
+    else:
+        for line in in_words(health):
+            typer.echo(line)
+    if health.troubles:
+        typer.echo(f"rekindle: needs a hand: {len(health.troubles)}", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
 def why(
     person: Annotated[
         str, typer.Argument(help="identifier (value or type:value) or profile id")
@@ -455,6 +492,61 @@ def restore(
 
 
 @app.command()
+def mcp() -> None:
+    """Answer a client of the Model Context Protocol over stdin and stdout."""
+    from importlib.util import find_spec
+
+    if find_spec("mcp") is None:
+        fail("needs the MCP SDK: pip install 'rekindle[mcp]'")
+    from orchestration.mcp_server import make_server
+
+    make_server(Settings()).run()
+
+
+@app.command()
+def approve(
+    journey: Annotated[str, typer.Argument(help="a journey that needs approval")],
+    by: Annotated[str, typer.Option("--by", help="who approves it")],
+) -> None:
+    """Let a journey send as it is written now, words included."""
+    from activations.approvals import (
+        NEEDS_REVIEW,
+        Approval,
+        ApprovalError,
+        add_approval,
+        digest,
+    )
+    from activations.blueprint import read_journeys
+    from activations.reading import AuthoredError
+    from orchestration.settings import wall_clock
+    from orchestration.sources.authored import read_authored
+
+    settings = Settings()
+    try:
+        problems = [
+            problem
+            for problem in read_authored(settings).journey_problems
+            if problem.name == journey
+        ]
+        written = {one.journey: one for one in read_journeys(settings.journeys)[0]}
+    except (AuthoredError, ApprovalError) as error:
+        fail(error)
+    mistakes = [problem for problem in problems if problem.code != NEEDS_REVIEW]
+    if mistakes:
+        fail(f"mend it first: {mistakes[0]}")
+    if not problems:
+        fail(f"{journey} waits for no approval; `rekindle check` lists what does")
+    approval = Approval(
+        journey=journey,
+        digest=digest(written[journey], settings.content),
+        approved_by=by,
+        approved_at=f"{wall_clock().isoformat()}Z",
+    )
+    add_approval(settings.approvals, approval)
+    typer.echo(f"{journey} may send from the next run on: {settings.approvals}")
+
+
+@app.command()
 def check(
     *,
     schema: Annotated[
@@ -463,6 +555,7 @@ def check(
     ] = None,
 ) -> None:
     """Proofread audiences, journeys, contents and destinations.yml, as a run does."""
+    from activations.approvals import ApprovalError
     from activations.audiences import AUDIENCES
     from activations.blueprint import JOURNEYS
     from activations.destinations import DestinationsError, read_destinations
@@ -478,7 +571,7 @@ def check(
     try:
         authored = read_authored(Settings())
         read_destinations()
-    except (AuthoredError, DestinationsError) as error:
+    except (ApprovalError, AuthoredError, DestinationsError) as error:
         fail(error)
     problems = [*authored.audience_problems, *authored.journey_problems]
     for problem in problems:

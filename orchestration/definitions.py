@@ -9,6 +9,7 @@ from orchestration.assets import (
     erased,
     land,
     publish,
+    report,
     score,
 )
 from orchestration.assets.transform import transform
@@ -23,7 +24,7 @@ project = dbt_project(settings)
 defs = dg.Definitions(
     assets=[
         *dg.load_assets_from_modules(
-            [land, erased, score, channel_scores, activate, publish]
+            [land, erased, score, channel_scores, activate, publish, report]
         ),
         *transform(project),
     ],

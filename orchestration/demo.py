@@ -174,6 +174,7 @@ def report(settings: Settings) -> None:
     for title, query in FOUND.items():
         print_frame(console, title, warehouse.read(query))
     console.print(
+        f"Report:   {settings.report / 'index.html'}\n"
         f"Messages: {settings.outbox}\n"
         f"Tables:   {settings.published} (read-only copy)\n"
         "Lineage, charts and checks: rekindle ui",

@@ -464,6 +464,11 @@ class Settings(BaseSettings):
         """Contents, layouts and `brand.yml`: the brand's, else the checkout's."""
         return self._authored("content")
 
+    @property
+    def approvals(self) -> Path:
+        """Which journeys were approved, by whom: a line each."""
+        return self.config / "approvals.csv"
+
     def _authored(self, name: str) -> Path:
         own = self.config / name
         return own if own.is_dir() else PROJECT / "activations" / name
@@ -499,6 +504,21 @@ class Settings(BaseSettings):
     def published(self) -> Path:
         """The read-only copy for BI, swapped atomically after each run."""
         return self.root / "published" / "warehouse.duckdb"
+
+    @property
+    def report(self) -> Path:
+        """The pages of the newest run that hold counts and sums, and may be shared."""
+        return self.published.parent / "report"
+
+    @property
+    def people(self) -> Path:
+        """The pages of the newest run that show persons."""
+        return self.published.parent / "people"
+
+    @property
+    def marts(self) -> Path:
+        """Tables of the newest run as Parquet files, one each."""
+        return self.published.parent / "marts"
 
     @property
     def past(self) -> Path:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from rich.console import Console
 
+from orchestration.labels import Labels
 from orchestration.resources import ASIDE
 from orchestration.settings import Settings
 from orchestration.sources.receipts import RECEIPTS
@@ -98,6 +99,18 @@ UNSENT = """
 """
 
 
+KINDS = {
+    "from_phase": "phase",
+    "to_phase": "phase",
+    "journey": "journey",
+    "step": "step",
+    "channel": "channel",
+    "state": "state",
+    "verdict": "verdict",
+    "reason": "reason",
+}
+"""What the columns of a summary name."""
+
 DBTS_OWN = {"unique_id", "invocation_id", "status"}
 
 
@@ -128,6 +141,7 @@ class Summary:
     sent: pl.DataFrame
     unsent: pl.DataFrame
     warnings: list[Warned]
+    labels: Labels
 
     def as_dict(self) -> dict[str, Any]:
         """What a program reads: plain values, lists of rows."""
@@ -183,6 +197,7 @@ def summarise(settings: Settings, run_id: str) -> Summary:
             sent=fetch_frame(connection, SENT),
             unsent=fetch_frame(connection, UNSENT),
             warnings=warnings,
+            labels=Labels.read(connection),
         )
 
 
@@ -232,7 +247,7 @@ def print_summary(console: Console, summary: Summary) -> None:
             if frame.is_empty():
                 say(f"{title}: none")
             else:
-                print_frame(console, title, frame)
+                print_frame(console, title, summary.labels.relabel(frame, KINDS))
     else:
         say(
             "A newer run exists: nothing was decided, nothing sent. The tables as of "

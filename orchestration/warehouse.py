@@ -152,6 +152,16 @@ class Warehouse:
             connection.execute("copy from database newer to rewritten")
 
 
+def write_parquet(connection: Connection, table: str, target: Path) -> None:
+    """Swap the rows of a table, in an order of their own, into a Parquet file."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with swapped(target) as partial:
+        connection.execute(
+            f"copy (select * from {table} order by all) to '{quoted(partial)}' "
+            "(format parquet, compression zstd)"
+        )
+
+
 def quoted(path: Path) -> str:
     """A path as it stands within a text of SQL, which takes no parameter there."""
     return str(path).replace("'", "''")

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from orchestration.labels import Labels
 from orchestration.warehouse import Connection, fetch_frame, require_table
 
 Row = dict[str, Any]
@@ -162,10 +163,11 @@ class Answer:
     phase: Row | None
     journeys: list[Row]
     decisions: list[Row]
+    labels: Labels
 
     def as_dict(self) -> Row:
-        """For JSON."""
-        return asdict(self)
+        """For JSON: names as tables hold them."""
+        return {key: value for key, value in asdict(self).items() if key != "labels"}
 
 
 def explain(
@@ -216,6 +218,7 @@ def explain(
         phase=phases[0] if phases else None,
         journeys=list(describe_journeys(entered, all_journeys, conditions, moment)),
         decisions=decisions,
+        labels=Labels.read(connection),
     )
 
 
@@ -286,6 +289,7 @@ def obstacles(
 
 def in_words(answer: Answer) -> Iterator[str]:
     """The answer, line by line."""
+    labels = answer.labels
     names = ", ".join(
         f"{row['identifier_type']} {row['identifier']}" for row in answer.identifiers
     )
@@ -295,46 +299,56 @@ def in_words(answer: Answer) -> Iterator[str]:
     else:
         before = answer.phase["previous_phase"]
         yield (
-            f"Phase: {answer.phase['phase']} since {minute(answer.phase['since'])}"
-            f" by {answer.phase['reason']}{evidence(answer.phase)}"
-            + (f", before that {before}" if before else "")
+            f"Phase: {labels.of('phase', answer.phase['phase'])} since "
+            f"{minute(answer.phase['since'])}: "
+            f"{labels.of('phase_reason', answer.phase['reason'])}"
+            f"{evidence(answer.phase)}"
+            + (f", before that {labels.of('phase', before)}" if before else "")
         )
     yield "Journeys:"
     for row in answer.journeys:
+        journey = labels.of("journey", row["journey"])
         if row["why_not"] is not None:
-            yield f"  {row['journey']}: {row['state']}: {row['why_not']}"
+            yield f"  {journey}: {row['state']}: {row['why_not']}"
             continue
         left = (
-            f", left {minute(row['exited_at'])} by {row['exit_reason']}"
+            f", left {minute(row['exited_at'])}: "
+            f"{labels.of('exit', row['exit_reason'])}"
             if row["exited_at"]
             else ""
         )
         yield (
-            f"  {row['journey']}: entered {minute(row['entered_at'])} by "
-            f"{row['entry_reason']}{evidence(row)}, {row['assignment']}{left}"
+            f"  {journey}: entered {minute(row['entered_at'])} for "
+            f"{labels.of('entry', row['entry_reason'])}{evidence(row)}, "
+            f"{labels.of('assignment', row['assignment'])}{left}"
         )
     yield "Decisions:" if answer.decisions else "Decisions: none"
     for decision in answer.decisions:
-        where = f"{decision['journey']}/{decision['step']} by {decision['channel']}"
-        said = decision["verdict"]
+        where = (
+            f"{labels.of('journey', decision['journey'])}, "
+            f"{labels.of('step', decision['step'])} by "
+            f"{labels.of('channel', decision['channel'])}"
+        )
+        said = labels.of("verdict", decision["verdict"])
         if decision["reason"] != "due":
-            said += f" by {decision['reason']}"
+            said += f": {labels.of('reason', decision['reason'])}"
         yield f"  {minute(decision['as_of'])} {where}: {said}"
         for rule in decision["rules"]:
             if rule["verdict"] != "passed":
-                yield f"    {describe_rule(rule)}"
+                yield f"    {describe_rule(rule, labels)}"
 
 
-def describe_rule(rule: Row) -> str:
+def describe_rule(rule: Row, labels: Labels) -> str:
     """A rule that stands against a message, by what, and what would hold without it."""
     saw = f" ({rule['value']})" if rule["value"] else ""
     otherwise = rule["counterfactual"]
     without = {
         None: "the step would choose its channel anew",
         "due": "it would go",
-    }.get(otherwise, f"{otherwise} would hold")
+    }.get(otherwise, f"it would be “{labels.of('reason', otherwise)}”")
     return (
-        f"{rule['rule']}: {rule['description'] or 'a rule of earlier runs'}{saw}"
+        f"{labels.of('reason', rule['rule'])}: "
+        f"{rule['description'] or 'a rule of earlier runs'}{saw}"
         f"{evidence(rule)}; without it {without}"
     )
 

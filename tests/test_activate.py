@@ -443,7 +443,7 @@ def test_metadata_tells_counts_and_no_person(world):
     metadata = {key: value.value for key, value in event.metadata.items()}
     assert metadata["dagster/row_count"] == 1
     assert metadata["sent_count"] == 1
-    assert "| cart_recovery | a_step | sent |" in metadata["table"]
+    assert "| Cart recovery | A step | Sent |" in metadata["table"]
     (copied,) = result.asset_materializations_for_node("activations__sends")
     assert "image/svg" in copied.metadata["chart"].value
     shown = str(metadata) + str(

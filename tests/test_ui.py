@@ -1,4 +1,4 @@
-"""A marketer opens the Dagster UI and finds lineage, a chart and a table."""
+"""A marketer opens the Dagster UI, and the report, and finds what they look for."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.conftest import TestHome
 
@@ -69,7 +69,7 @@ def wait_for(address: str, server: "subprocess.Popen[bytes]", log: Path) -> None
 
 
 @pytest.fixture(scope="module")
-def page(chromium: str, served: str) -> Iterator[Page]:
+def browser(chromium: str) -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=chromium,
@@ -83,13 +83,16 @@ def page(chromium: str, served: str) -> Iterator[Page]:
                 "--disable-sync",
             ],
         )
-        page = browser.new_page(
-            base_url=served, viewport={"width": 1500, "height": 1100}
-        )
-        page.set_default_timeout(60_000)
         expect.set_options(timeout=60_000)
-        yield page
+        yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, served: str) -> Page:
+    page = browser.new_page(base_url=served, viewport={"width": 1500, "height": 1100})
+    page.set_default_timeout(60_000)
+    return page
 
 
 CHARTED = (
@@ -139,3 +142,50 @@ def test_the_page_of_the_job_lists_each_run_by_its_moment(
         tag = page.get_by_text(f"as_of: {moment.isoformat()}Z")
         expect(tag.first).to_be_visible()
     expect(page.get_by_text("Success", exact=True)).to_have_count(len(moments))
+
+
+@pytest.fixture
+def report(browser: Browser, demo_home: TestHome) -> Iterator[Page]:
+    """The first page of the report on a phone in the dark; it must not complain."""
+    complaints: list[str] = []
+    page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme="dark")
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on(
+        "request",
+        lambda request: (
+            None
+            if request.url.startswith(("file:", "about:"))
+            else complaints.append(request.url)
+        ),
+    )
+    page.goto((demo_home.settings.report / "index.html").as_uri())
+    yield page
+    page.close()
+    assert not complaints
+
+
+def test_every_page_of_the_report_fits_a_phone(report: Page) -> None:
+    names = report.get_by_role("navigation").get_by_role("link").all_inner_texts()
+    assert len(names) == 13
+    for name in names:
+        report.get_by_role("navigation").get_by_role("link", name=name).click()
+        expect(report.get_by_role("heading", level=1)).to_be_visible()
+        assert report.evaluate("document.documentElement.scrollWidth") <= 390, name
+
+
+def test_a_person_is_looked_up_by_keyboard_alone(
+    report: Page, demo_home: TestHome
+) -> None:
+    first, last = demo_home.read("""
+        select first_name, last_name from profiles.profiles
+        where not is_hub and first_name is not null and last_name is not null
+        and profile_id in (select profile_id from decisions.decisions)
+        order by profile_id limit 1
+    """).row(0)
+    report.get_by_role("link", name="One person").first.click()
+    report.get_by_label("Name, email, phone or id").fill(f"{last} {first}")
+    report.keyboard.press("Enter")
+    found = report.get_by_role("heading", level=2, name=f"{first} {last}")
+    expect(found).to_be_focused()
+    expect(report.get_by_role("table").first).to_be_visible()

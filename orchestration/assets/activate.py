@@ -22,6 +22,7 @@ from activations.reconcile import MAY_HAVE_BEEN_SENT
 from activations.render import Renderer
 from orchestration.charts import bar_chart, markdown_table
 from orchestration.columns import documented
+from orchestration.labels import Labels
 from orchestration.links import links_of
 from orchestration.resources import Home
 from orchestration.settings import Settings
@@ -264,7 +265,17 @@ def table_metadata(table: str) -> dict[str, Any]:
     }
 
 
-def tally(rows: pl.DataFrame) -> dict[str, Any]:
+KINDS = {
+    "journey": "journey",
+    "step": "step",
+    "channel": "channel",
+    "state": "state",
+    "reason": "reason",
+}
+"""What columns of sends name, which is shown by its label."""
+
+
+def tally(rows: pl.DataFrame, labels: Labels) -> dict[str, Any]:
     """Counts by state, as numbers to plot over runs and as a table to read."""
     by_step = (
         rows.group_by("journey", "step", "state", "reason")
@@ -275,7 +286,7 @@ def tally(rows: pl.DataFrame) -> dict[str, Any]:
     return {
         "dagster/row_count": rows.height,
         **{f"{state}_count": count for state, count in by_state.items()},
-        "table": markdown_table(by_step),
+        "table": markdown_table(labels.relabel(by_step, KINDS)),
     }
 
 
@@ -376,6 +387,7 @@ def channel_asset(channel: str) -> dg.AssetsDefinition:
                 context.log.info("A dry run, or one of the past: nothing is activated.")
             rows = ledger.run_rows(run["as_of"], channel)
         with home.warehouse.connect() as connection:
+            labels = Labels.read(connection)
             replace_table(connection, f"activations.{channel}", rows)
             record_stops(
                 connection,
@@ -387,7 +399,7 @@ def channel_asset(channel: str) -> dg.AssetsDefinition:
         unsent = rows.filter(pl.col("state") != "sent")
         if not unsent.is_empty():
             context.log.warning(f"{unsent.height} of {rows.height} sends not sent")
-        return dg.MaterializeResult(metadata=tally(rows))
+        return dg.MaterializeResult(metadata=tally(rows, labels))
 
     return push
 
@@ -411,14 +423,15 @@ def sends(context: dg.AssetExecutionContext, home: Home) -> dg.MaterializeResult
     if home.is_aside:
         rows = rows.filter(pl.col("as_of") <= home.moment)
     with home.warehouse.connect() as connection:
+        labels = Labels.read(connection)
         replace_table(connection, "activations.sends", rows)
     home.record(context)
     by_channel = rows.group_by("channel", "state").len("send_count")
     return dg.MaterializeResult(
         metadata={
-            **tally(rows),
+            **tally(rows, labels),
             "chart": bar_chart(
-                by_channel.sort("channel", "state"),
+                labels.relabel(by_channel.sort("channel", "state"), KINDS),
                 title="Sends by channel and state",
                 label="channel",
                 value="send_count",

@@ -1,8 +1,24 @@
-"""The read-only copy of the warehouse that BI tools open."""
+"""What other tools open: the read-only copy of the warehouse, and tables as files."""
 
 import dagster as dg
 
 from orchestration.resources import Home
+from orchestration.warehouse import write_parquet
+
+MARTS = (
+    *("profiles.profiles", "profiles.rfm", "profiles.consents", "ml.scores"),
+    *("decisions.phases", "decisions.enrollments", "decisions.decisions"),
+    *("activations.sends", "attribution.conversions", "attribution.touchpoints"),
+    *("attribution.channel_performance", "attribution.campaign_performance"),
+    *("attribution.segment_performance", "attribution.step_performance"),
+    *("attribution.path_performance", "attribution.removal_effects"),
+    *(
+        "attribution.lift",
+        "attribution.lift_comparisons",
+        "attribution.experiment_lift",
+    ),
+)
+"""What is worth a file of its own: people, what was decided, and what it earned."""
 
 
 @dg.asset(
@@ -28,4 +44,33 @@ def published_warehouse(home: Home) -> dg.MaterializeResult[None]:
     home.warehouse.publish(target)
     return dg.MaterializeResult(
         metadata={"size_bytes": target.stat().st_size, "path": str(target)}
+    )
+
+
+@dg.asset(
+    key=["published", "marts"],
+    group_name="activations",
+    deps=[dg.AssetKey(["published", "warehouse"])],
+    owners=["data@example.com"],
+    kinds={"parquet"},
+)
+def published_marts(
+    context: dg.AssetExecutionContext, home: Home
+) -> dg.MaterializeResult[None]:
+    """A Parquet file per table that tools without DuckDB read: Spark, pandas, sheets.
+
+    A dry run, or one of the past, leaves those of the newest run as they are.
+    """
+    if home.is_aside:
+        context.log.info("A dry run, or one of the past: the files stay as they are.")
+        return dg.MaterializeResult()
+    folder = home.settings.marts
+    with home.warehouse.connect(read_only=True) as connection:
+        for table in MARTS:
+            write_parquet(connection, table, folder / f"{table}.parquet")
+    return dg.MaterializeResult(
+        metadata={
+            "path": dg.MetadataValue.path(folder),
+            "size_bytes": sum(path.stat().st_size for path in folder.iterdir()),
+        }
     )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import polars as pl
 import yaml
 
+from activations.approvals import read_approvals, unapproved
 from activations.audiences import Audience, audience_frames, read_audiences
 from activations.authoring import read_usable
 from activations.blueprint import Journey, journey_frames, problem_frame
@@ -59,6 +60,7 @@ def read_authored(settings: Settings) -> Authored:
 
     Raises:
         AuthoredError: if there is no journey file at all.
+        ApprovalError: if the approvals cannot be read.
     """
     # the currency of a message is that of the orders; any will do to proofread it
     renderer = Renderer(
@@ -72,7 +74,21 @@ def read_authored(settings: Settings) -> Authored:
     audiences, audience_problems = read_audiences(settings.audiences, words)
     words = replace(words, audiences=audiences.keys())
     journeys, problems = read_usable(settings.journeys, renderer, words)
-    return Authored(audiences, audience_problems, journeys, problems)
+    waiting = list(
+        unapproved(
+            journeys,
+            read_approvals(settings.approvals),
+            settings.journeys,
+            settings.content,
+        )
+    )
+    names = {problem.name for problem in waiting}
+    return Authored(
+        audiences,
+        audience_problems,
+        [journey for journey in journeys if journey.journey not in names],
+        [*problems, *waiting],
+    )
 
 
 def known_words(settings: Settings) -> Vocabulary:
