@@ -8,7 +8,6 @@ from pathlib import Path
 from activations.links import Links
 from orchestration.settings import Settings, SettingsError, split_keys
 
-
 NO_KEY = "0" * 64
 """Signs links that no home reads; the same each time, as pages made twice are."""
 
