@@ -617,7 +617,7 @@ def test_sendgrid_signs_as_its_own_library_tests_show() -> None:
     # it is good, and years old
     with pytest.raises(BadSignatureError, match="too old"):
         SendGrid(key).lines(Call("", headers, body))
-    with pytest.raises(BadSignatureError, match="^signature$"):
+    with pytest.raises(BadSignatureError, match=r"^signature$"):
         SendGrid(key).lines(Call("", headers, body + b" "))
 
 
