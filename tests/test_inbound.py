@@ -44,6 +44,7 @@ from orchestration.sources.inbound.journal import standing_still
 from orchestration.sources.inbound.limits import BURST_SECONDS, Buckets
 from orchestration.sources.inbound.replies import ReplyWords
 from orchestration.sources.inbound.webhooks import BadSignatureError, Call
+from orchestration.sources.inbound.webhooks.sendgrid import SendGrid
 from orchestration.sources.inbound.webhooks.twilio import Twilio
 from orchestration.sources.landing import land, landing_fingerprint
 from orchestration.warehouse import Warehouse
@@ -595,6 +596,29 @@ SENDGRID_EVENTS = {
     "group_unsubscribe": ("message", "unsubscribed", "email"),
     "group_resubscribe": ("consent", "granted", "email"),
 }
+
+
+def test_sendgrid_signs_as_its_own_library_tests_show() -> None:
+    key = (
+        "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEEDr2LjtURuePQzplybdC+u4CwrqDqBaWjcMMsTbhdbcw"
+        "HBcepxo7yAQGhHPTnlvFYPAZFceEu/1FwCM/QmGUhA=="
+    )
+    signature = (
+        "MEUCIQCtIHJeH93Y+qpYeWrySphQgpNGNr/U+UyUlBkU6n7RAwIgJTz2C+8a8xonZGi6BpSzoQsbVRam"
+        "r2nlxFDWYNH2j/0="
+    )
+    body = (
+        b'{"category":"example_payload","event":"test_event","message_id":"message_id"}'
+    )
+    headers = {
+        "x-twilio-email-event-webhook-signature": signature,
+        "x-twilio-email-event-webhook-timestamp": "1588788367",
+    }
+    # it is good, and years old
+    with pytest.raises(BadSignatureError, match="too old"):
+        SendGrid(key).lines(Call("", headers, body))
+    with pytest.raises(BadSignatureError, match=r"^signature$"):
+        SendGrid(key).lines(Call("", headers, body + b" "))
 
 
 def test_sendgrid_says_what_became_of_a_send(service: Service, news: News) -> None:
