@@ -35,6 +35,7 @@ from orchestration.past import RECORDED
 from orchestration.recovery import home_lock
 from orchestration.settings import Settings
 from orchestration.sources.folder import find_files
+from orchestration.sources.inbound.journal import standing_still
 from orchestration.sources.landing import is_known, known_paths
 from orchestration.sources.redaction import (
     find_landed,
@@ -189,10 +190,11 @@ def remember(settings: Settings, plan: Plan) -> None:
 
 def forget_in_landing(settings: Settings, plan: Plan) -> None:
     """Write landed files anew without the person, and the orders that stay."""
-    counts, _ = find_landed(settings.landing, plan.person)
-    for file in find_files(settings.landing):
-        if file.path in counts:
-            forget_in_file(file.location, plan.person)
+    with standing_still(settings.landing):
+        counts, _ = find_landed(settings.landing, plan.person)
+        for file in find_files(settings.landing):
+            if file.path in counts:
+                forget_in_file(file.location, plan.person)
     if plan.orders:
         kept = settings.landing / KEPT_ORDERS / f"{plan.token}.ndjson"
         kept.parent.mkdir(parents=True, exist_ok=True)
