@@ -1512,6 +1512,12 @@ def test_consent_is_read_in_any_spelling_and_doubt_is_a_no(home: TestHome) -> No
         "xeno": everything,
         "xila": everything,
     }
+    # as no journey has that purpose; one that had it would alone be stopped
+    said = home.read("""
+        select purpose, is_purpose_unknown from staging.stg_consent_updates
+        where user_id = 'vida' and status = 'denied'
+    """)
+    assert said.rows() == [("promos", True)]
     assert reported(home, "channel")["carrier pigeon"][2] == "closed"
     assert reported(home, "consent_status")["perhaps"][2] == "closed"
 

@@ -20,6 +20,12 @@ consent_updates as (
 
 ),
 
+journeys as (
+
+    select * from {{ ref('stg_journeys') }}
+
+),
+
 profile_events as (
 
     select * from {{ ref('profile_events') }}
@@ -44,6 +50,23 @@ profiles as (
 
 ),
 
+-- a no to a purpose that no journey has either may mean all marketing
+spread_doubt as (
+
+    select * from consent_updates
+    union all
+    select * replace ('marketing' as purpose)
+    from consent_updates
+    where
+        is_purpose_unknown
+        and status = 'denied'
+        and {{ spelled('purpose') }} not in (
+            select {{ spelled('journeys.purpose') }} from journeys
+            where journeys.purpose is not null
+        )
+
+),
+
 date_updates as (
 
     select
@@ -57,7 +80,7 @@ date_updates as (
         consent_updates.message_id,
         consent_updates.user_id,
         consent_updates.effective_at as updated_at
-    from consent_updates
+    from spread_doubt as consent_updates
     inner join profile_events on consent_updates.message_id = profile_events.message_id
 
 ),

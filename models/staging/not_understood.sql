@@ -64,6 +64,13 @@ exchange_rates as (
 
 ),
 
+-- a purpose that a journey has is known
+journeys as (
+
+    select * from {{ ref('stg_journeys') }}
+
+),
+
 run as (
 
     select * from {{ ref('stg_run') }}
@@ -136,6 +143,12 @@ list_values as (
         from {{ ref(model) }}
         where unread is not null
     ) as {{ model }}
+    {%- if model == 'stg_consent_updates' %}
+    where item.kind <> 'consent_purpose' or {{ spelled('item.value') }} not in (
+        select {{ spelled('journeys.purpose') }} from journeys
+        where journeys.purpose is not null
+    )
+    {%- endif %}
     union all
     {%- endfor %}
     select

@@ -215,7 +215,12 @@ list_value_updates as (
                 and consent_values.place in ('consent', 'reply')
                 then events.implied_channel
         end as implied_channel,
-        consent_values.purpose as stated_purpose,
+        -- what stands beside a purpose is about that
+        case
+            when consent_values.purpose = 'marketing' and not contains(path, '.')
+                then nullif(lower(trim(fields[2])), '')
+            else consent_values.purpose
+        end as stated_purpose,
         consent_values.status as stated_status,
         'consent' as lawful_basis,
         fields[5] as policy_version,
@@ -443,19 +448,15 @@ name_updates as (
 
 ),
 
--- a no to a channel that is not known is one to every channel, to another one than the
--- event is named for one to both, and to a purpose that is not known one to marketing;
--- a yes to what is not known is none
+-- a no to a channel that is not known is one to every channel, and to another one than
+-- the event is named for one to both; a yes to what is not known is none
 spread_doubt as (
 
     select
         name_updates.message_id,
         channels.channel,
-        {{ unnest_items(
-            "case when name_updates.is_purpose_unknown and status = 'denied' "
-            ~ "then [name_updates.purpose, 'marketing'] "
-            ~ 'else [name_updates.purpose] end'
-        ) }} as purpose,
+        name_updates.purpose,
+        name_updates.is_purpose_unknown,
         name_updates.status,
         name_updates.lawful_basis,
         name_updates.policy_version,
@@ -504,6 +505,7 @@ date_updates as (
         ) }} as effective_at,
         keep_noes.channel,
         keep_noes.purpose,
+        keep_noes.is_purpose_unknown,
         keep_noes.status,
         keep_noes.subscription_group,
         keep_noes.lawful_basis,
