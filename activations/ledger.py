@@ -766,16 +766,18 @@ class Ledger:
             self._set_mark(CLAIM_COUNT, str(count))
 
     def sends_of(
-        self, profile_ids: Collection[str], names: Callable[[str], bool]
+        self, profile_ids: Collection[str], identifiers: Collection[tuple[str, str]]
     ) -> list[str]:
-        """The sends to a person: by profile, or by what `names` takes for theirs."""
+        """The sends to a person, by a profile's id or by (type, identifier)."""
         rows = self._connection.execute(
-            "select send_id, profile_id, identifier from sends order by send_id"
+            "select send_id, profile_id, identifier_type, identifier from sends "
+            "order by send_id"
         ).fetchall()
         return [
             row["send_id"]
             for row in rows
-            if row["profile_id"] in profile_ids or names(row["identifier"] or "")
+            if row["profile_id"] in profile_ids
+            or (row["identifier_type"], row["identifier"]) in identifiers
         ]
 
     def rows(self, send_ids: Collection[str]) -> list[dict[str, object]]:

@@ -51,14 +51,14 @@ from orchestration.warehouse import (
 KEPT_ORDERS = "erased"
 """The folder of the landing in which the orders of erased people stay."""
 
-# Columns that hold an identifier or address and nothing else.
-IDENTIFIER_COLUMNS = (
-    *("identifier", "linked_identifier", "refused_identifier", "user_id"),
-    *("anonymous_id", "device_id", "device_token", "advertising_id", "email", "phone"),
-    *("address", "wire_address", "spelling"),
-)
-# A send to another profile may go to an address that the person has too.
-OF_OTHERS = {("address", "decisions.send_list")}
+# Columns that hold an identifier, and the column that says its type.
+TYPED = {
+    "identifier": "identifier_type",
+    "linked_identifier": "linked_identifier_type",
+    "refused_identifier": "refused_identifier_type",
+}
+# Columns that hold an identifier of the type that they are called by.
+OF_TYPE = ("user_id", "anonymous_id", "device_id", "loyalty_id", "email", "phone")
 TEXT_KINDS = ("VARCHAR", "JSON", "STRUCT", "MAP")
 # What the next run reads again, or what holds no person
 NOT_SCRUBBED = {"raw.files", "raw.landing_paths", "raw.events"}
@@ -245,6 +245,8 @@ def forget_in_warehouse(settings: Settings, path: Path, plan: Plan) -> None:
         for name, values in plan.keys.items():
             frame = pl.DataFrame({name: values}, schema={name: pl.String})
             connection.register(f"erased_{name}", frame.to_arrow())
+        ids = pl.DataFrame({"text": sorted(plan.typed)}, schema={"text": pl.String})
+        connection.register("erased_ids", ids.to_arrow())
         redact_events(connection, plan)
         for table, columns in tables_of(connection).items():
             if table not in NOT_SCRUBBED:
@@ -302,7 +304,6 @@ def scrub(
     """
     parameters = {
         "profile_ids": plan.profile_ids,
-        "whole": sorted(plan.person.whole),
         "part": f"(^|[^\\w.%-])(?:{plan.person.words})($|[^\\w.-]|[.]($|\\W))",
     }
     texts = [name for name, kind in columns.items() if holds_text(kind)]
@@ -321,9 +322,14 @@ def scrub(
             if name in KEYS
         ),
         *(
-            f"list_contains($whole, lower(trim({name})))"
-            for name in columns
-            if name in IDENTIFIER_COLUMNS and (name, table) not in OF_OTHERS
+            f"{kind} || ':' || lower(trim({name})) in (select text from erased_ids)"
+            for name, kind in TYPED.items()
+            if name in columns and kind in columns
+        ),
+        *(
+            f"'{name}:' || lower(trim({name})) in (select text from erased_ids)"
+            for name in OF_TYPE
+            if name in columns
         ),
     ]
     is_recorded = table in RECORDED
@@ -375,11 +381,20 @@ def forget_in_seeds(settings: Settings, plan: Plan) -> None:
     """Take the rows that name the person out of the brand's own seeds."""
     for path in sorted(settings.seeds.glob("[!.]*.csv")):
         with path.open(newline="") as lines:
-            rows = list(csv.reader(lines))
-        kept = [row for row in rows if not any(map(plan.person.is_named_by, row))]
+            head, *rows = csv.reader(lines)
+        kept = [row for row in rows if not is_of_person(head, row, plan)]
         if len(kept) < len(rows):
             with rewritten(path) as partial, partial.open("w", newline="") as lines:
-                csv.writer(lines, lineterminator="\n").writerows(kept)
+                csv.writer(lines, lineterminator="\n").writerows([head, *kept])
+
+
+def is_of_person(head: list[str], row: list[str], plan: Plan) -> bool:
+    """Whether a row of a seed names the person."""
+    fields = dict(zip(head, row, strict=False))
+    return any(map(plan.person.is_named_by, row)) or any(
+        f"{fields.get(kind)}:{fields.get(name, '').strip().lower()}" in plan.typed
+        for name, kind in TYPED.items()
+    )
 
 
 def forget_in_records(settings: Settings, plan: Plan) -> None:

@@ -174,6 +174,16 @@ class Plan:
         )
 
     @cached_property
+    def typed(self) -> frozenset[str]:
+        """The identifiers as `type:identifier`, however they are written."""
+        letters = {letters_of(value): kind for kind, value in self.identifiers}
+        return frozenset(
+            f"{kind}:{text.strip().lower()}"
+            for text in (*self.spellings, *(value for _, value in self.identifiers))
+            if (kind := letters.get(letters_of(text)))
+        )
+
+    @cached_property
     def named(self) -> Person:
         """The same in texts about them, which may call them by name."""
         return Person(frozenset([*self.spellings, *self.names, *self.profile_ids]))
@@ -221,9 +231,8 @@ def make_plan(settings: Settings, person: str) -> Plan:
             fetch_frame(connection, REFUNDS, who).to_dicts(),
         )
     if settings.ledger.exists():
-        known = Person(frozenset(spellings))
         with opened_copy(settings.ledger) as ledger:
-            sends = ledger.sends_of(set(profile_ids), known.is_named_by)
+            sends = ledger.sends_of(set(profile_ids), set(identifiers))
         keys["send_id"] = sorted({*keys["send_id"], *sends})
     return Plan(
         erased_at=newest.isoformat(),

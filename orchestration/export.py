@@ -14,7 +14,12 @@ from markupsafe import Markup
 
 from activations.ledger import opened_copy
 from orchestration.backup import write_private
-from orchestration.erasure_plan import PROFILE_IDS, spellings_of, tables_of
+from orchestration.erasure_plan import (
+    IDENTIFIERS,
+    PROFILE_IDS,
+    spellings_of,
+    tables_of,
+)
 from orchestration.settings import Settings
 from orchestration.sources.redaction import Person
 from orchestration.warehouse import (
@@ -269,6 +274,7 @@ def export(settings: Settings, person: str) -> Export:
         profile_id = find_profile(connection, person)
         who = {"profile_id": profile_id}
         profile_ids = fetch_frame(connection, PROFILE_IDS, who)["profile_id"].to_list()
+        identifiers = set(fetch_frame(connection, IDENTIFIERS, who).rows())
         known = Person(frozenset(spellings_of(connection, profile_id)))
         columns = tables_of(connection)
         sections = {
@@ -282,7 +288,11 @@ def export(settings: Settings, person: str) -> Export:
         as_of = fetch_frame(connection, NEWEST).item()
         answer = explain(connection, profile_id)
     return Export(
-        profile_id, as_of, sections, sends_of(settings, profile_ids, known), answer
+        profile_id,
+        as_of,
+        sections,
+        sends_of(settings, profile_ids, identifiers),
+        answer,
     )
 
 
@@ -311,12 +321,14 @@ def rows_of(
     ).to_dicts()
 
 
-def sends_of(settings: Settings, profile_ids: list[str], known: Person) -> list[Row]:
+def sends_of(
+    settings: Settings, profile_ids: list[str], identifiers: set[tuple[str, str]]
+) -> list[Row]:
     """The rows of the ledger, with addresses and what waits to be said."""
     if not settings.ledger.exists():
         return []
     with opened_copy(settings.ledger) as ledger:
-        return ledger.rows(set(ledger.sends_of(set(profile_ids), known.is_named_by)))
+        return ledger.rows(set(ledger.sends_of(set(profile_ids), identifiers)))
 
 
 def write_export(settings: Settings, exported: Export, folder: Path) -> list[Path]:

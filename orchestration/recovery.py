@@ -61,7 +61,9 @@ def home_lock(settings: Settings) -> Iterator[None]:
         if settings.erasing.exists():
             from orchestration.erase import finish_erasure
 
-            finish_erasure(settings)
+            for path, problem in finish_erasure(settings).items():
+                left = f"left to you by an erasure that broke off: {path} {problem}"
+                print(left, file=sys.stderr, flush=True)
         if has_dead_runs(settings):
             import dagster as dg
 

@@ -13,8 +13,8 @@ CONTRACT = {
     for table, columns in ROW.findall((PROJECT / "docs" / "contract.md").read_text())
 }
 
-# the sample world says nothing odd, erases nobody, warms up no channel and holds nothing
-# back at the end
+# the sample world says nothing odd, erases nobody, warms up no channel and holds
+# nothing back at the end
 EMPTY_IN_THE_DEMO = {
     "activations.guard_stops",
     "identity.erased_profiles",

@@ -355,6 +355,8 @@ def test_a_dry_run_lists_what_holds_a_person_and_writes_nothing(
                 '{"messageId": "m2", "userId": "b.ada@mail.example"}',
                 '{"messageId": "m3", "p": "007"}',
                 "not ada at all",
+                '{"messageId": "m4", "userId": "8", "size": "7", "quantity": 7}',
+                '{"messageId": "m5", "userId": "100234x", "price": 100234}',
                 '{"messageId": "x1", "userId": "7"}',
                 '{"messageId": "x2", "userId": 7}',
                 '{"messageId": "x3", "traits": {"email": " ADA@mail.example"}}',
@@ -368,7 +370,7 @@ def test_a_dry_run_lists_what_holds_a_person_and_writes_nothing(
     )
 )
 def test_lines_of_others_stay_letter_by_letter(lines: list[str]) -> None:
-    person = Person(frozenset({"ada@mail.example", "+491701234567", "7"}))
+    person = Person(frozenset({"ada@mail.example", "+491701234567", "7", "100234"}))
     kept = [line for line in lines if person.forget_line(line) is not None]
     assert kept == [line for line in lines if '"x' not in line and "x7" not in line]
 

@@ -28,8 +28,17 @@ from orchestration.sources.folder import (
 from orchestration.sources.salvage import GZIP_MAGIC, DamagedError, read_lines
 
 SHORTEST = 6
-"""Characters from which an identifier is looked for within a text, not only as one."""
+"""Characters from which an identifier is looked for anywhere, not among ids alone."""
+SHORTEST_NUMBER = 9
+"""The same of one of digits alone, which a price or a product may have too."""
 IDS = ("userId", "user_id", "anonymousId", "anonymous_id")
+ID_FIELDS = frozenset(
+    {
+        *(*IDS, "previousId", "previous_id", "loyaltyId", "loyalty_id"),
+        *("customerId", "customer_id", "profileId", "profile_id"),
+    }
+)
+"""Fields in which a short text or number is an identifier."""
 MESSAGE_IDS = ("messageId", "message_id")
 OBJECTS = ("context", "properties", "traits")
 PHONE_DIGITS = 9
@@ -55,9 +64,14 @@ class Person:
         return f"Person({len(self.spellings)} spellings)"
 
     @cached_property
-    def whole(self) -> frozenset[str]:
-        """Every spelling, as a text that is nothing else is compared."""
+    def ids(self) -> frozenset[str]:
+        """Every spelling, as what stands in a field of ids is compared."""
         return frozenset(folded(spelling) for spelling in self.spellings)
+
+    @cached_property
+    def telling(self) -> frozenset[str]:
+        """The spellings that name the person wherever they stand."""
+        return frozenset(filter(is_telling, self.spellings))
 
     @cached_property
     def phones(self) -> frozenset[str]:
@@ -74,8 +88,7 @@ class Person:
     @cached_property
     def words(self) -> str:
         """What is looked for within a longer text, as alternatives of a pattern."""
-        long = {spelling for spelling in self.spellings if len(spelling) >= SHORTEST}
-        longest_first = sorted(long, key=len, reverse=True)
+        longest_first = sorted(self.telling, key=len, reverse=True)
         return "|".join(map(re.escape, longest_first)) or NOTHING
 
     @cached_property
@@ -86,7 +99,7 @@ class Person:
     @cached_property
     def hint(self) -> re.Pattern[str]:
         """What a line has to hold, for a closer look to be worth it."""
-        short = (spelling for spelling in self.spellings if len(spelling) < SHORTEST)
+        short = self.spellings - self.telling
         words = [
             self.words,
             *(rf"""["'\s:,]{re.escape(word)}["'\s,}}\]]""" for word in short),
@@ -96,27 +109,41 @@ class Person:
         return re.compile("|".join(words), re.IGNORECASE)
 
     def is_named_by(self, text: str) -> bool:
-        """Whether a text is one of the spellings, or holds a long one."""
-        if folded(text) in self.whole or self.parts.search(text):
+        """Whether a text holds a spelling that names the person wherever it stands."""
+        if self.parts.search(text):
             return True
         digits = re.sub(r"\D", "", text)
         return len(text) <= len(digits) + 8 and digits[-PHONE_DIGITS:] in self.phones
 
-    def is_named_in(self, value: object) -> bool:
-        """Whether any text or number within a JSON value is of the person."""
-        return any(self.is_named_by(text) for text in texts_of(value))
+    def is_named_in(self, value: object, field: str = "") -> bool:
+        """Whether anything within a JSON value, which stands in a field, names them."""
+        if isinstance(value, Mapping):
+            return any(
+                self.is_named_by(name) or self.is_named_in(item, name)
+                for name, item in value.items()
+            )
+        if isinstance(value, list | tuple):
+            return any(self.is_named_in(item, field) for item in value)
+        if value is None or isinstance(value, bool):
+            return False
+        text = (
+            value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+        )
+        return self.is_named_by(text) or (
+            field in ID_FIELDS and folded(text) in self.ids
+        )
 
-    def without(self, value: Any) -> Any:
+    def without(self, value: Any, field: str = "") -> Any:
         """A JSON value with `null` in place of all that names the person."""
-        if isinstance(value, dict):
+        if isinstance(value, Mapping):
             return {
-                key: self.without(item)
-                for key, item in value.items()
-                if not self.is_named_by(key)
+                name: self.without(item, name)
+                for name, item in value.items()
+                if not self.is_named_by(name)
             }
         if isinstance(value, list):
-            return [self.without(item) for item in value]
-        return None if self.is_named_in(value) else value
+            return [self.without(item, field) for item in value]
+        return None if self.is_named_in(value, field) else value
 
     def cut_from(self, text: str) -> str:
         """A text with `[erased]` in place of each long spelling."""
@@ -155,19 +182,10 @@ def folded(text: str) -> str:
     return text.strip().casefold()
 
 
-def texts_of(value: object) -> Iterator[str]:
-    """Every text and number in a JSON value, and every name of a field, as text."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield str(key)
-            yield from texts_of(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from texts_of(item)
-    elif isinstance(value, bytes):
-        yield value.decode(errors="replace")
-    elif value is not None and not isinstance(value, bool):
-        yield str(value)
+def is_telling(spelling: str) -> bool:
+    """Whether a text names one person wherever it stands."""
+    shortest = SHORTEST_NUMBER if spelling.isdecimal() else SHORTEST
+    return len(spelling) >= shortest
 
 
 def find_landed(landing: Path, person: Person) -> tuple[dict[str, int], dict[str, str]]:
