@@ -29,7 +29,7 @@ from orchestration.why import NEWEST, find_profile
 KEYS = (
     *("message_id", "send_id", "enrollment_id", "decision_id", "candidate_id"),
     *("session_id", "touchpoint_id", "conversion_id", "path_id", "order_id"),
-    *("misstep_id", "phase_change_id", "thread_id"),
+    *("misstep_id", "phase_change_id", "thread_id", "refund_id"),
 )
 ID = re.compile(rf"[\w-]{{{SHORTEST},}}")
 MESSAGES = {"message_id": pl.String}
@@ -225,11 +225,10 @@ def make_plan(settings: Settings, person: str) -> Plan:
         spellings |= written_ids(connection, keys["message_id"], spellings)
         names = fetch_frame(connection, NAMES, who)["name"].drop_nulls().to_list()
         mentioned_in = find_mentions(connection, spellings, keys["message_id"])
-        orders = kept_orders(
-            token,
-            fetch_frame(connection, ORDERS, who).to_dicts(),
-            fetch_frame(connection, REFUNDS, who).to_dicts(),
-        )
+        orders = fetch_frame(connection, ORDERS, who).to_dicts()
+        refunds = fetch_frame(connection, REFUNDS, who).to_dicts()
+    for name, rows in (("order_id", orders), ("refund_id", refunds)):
+        keys[name] = sorted({*keys[name], *(row[name] for row in rows)})
     if settings.ledger.exists():
         with opened_copy(settings.ledger) as ledger:
             sends = ledger.sends_of(set(profile_ids), set(identifiers))
@@ -243,7 +242,7 @@ def make_plan(settings: Settings, person: str) -> Plan:
         names=names,
         mentioned_in=mentioned_in,
         keys=keys,
-        orders=orders,
+        orders=kept_orders(token, orders, refunds),
     )
 
 

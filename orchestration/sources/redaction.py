@@ -9,7 +9,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -323,13 +323,3 @@ def is_table(path: Path) -> bool:
     """Whether a file is a Parquet file, by its first bytes."""
     with path.open("rb") as stream:
         return stream.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
-
-
-def named_in(paths: Collection[Path], person: Person) -> list[Path]:
-    """Those of some files that name the person, as far as plain bytes show it."""
-    return [
-        path
-        for path in paths
-        if person.parts.search(path.read_bytes().decode("utf-8", "replace"))
-        or person.is_named_by(path.name)
-    ]
