@@ -111,8 +111,9 @@ def finish_erasure(settings: Settings) -> dict[str, str]:
     remember(settings, plan)
     forget_in_landing(settings, plan)
     forget_in_outbox(settings, plan)
-    # a backtest that broke off
-    shutil.rmtree(settings.rehearsal, ignore_errors=True)
+    # what the next run writes anew, and a backtest that broke off
+    for folder in (settings.people, settings.marts, settings.rehearsal):
+        shutil.rmtree(folder, ignore_errors=True)
     if settings.ledger.exists():
         with Ledger(settings.ledger) as ledger:
             ledger.forget(plan.keys["send_id"], plan.person.is_named_by)
