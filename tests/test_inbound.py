@@ -858,9 +858,9 @@ def test_a_batch_may_be_zipped_and_says_for_all_when_it_was_sent(
         ("/v1/track", b"[" * 100_000, basic(), 400),
         ("/v1/batch", b'{"batch": [1]}', basic(), 400),
         ("/v1/batch", b'{"batch": {}}', basic(), 400),
-        ("/v1/batch", gzip.compress(b'{"batch": []}')[:-9], basic(), 400),
+        ("/v1/batch", gzip.compress(b'{"batch": []}', mtime=0)[:-9], basic(), 400),
         ("/v1/batch", b" " * (LARGEST_BODY + 1), basic(), 413),
-        ("/v1/batch", gzip.compress(b" " * (LARGEST_BODY + 1)), basic(), 413),
+        ("/v1/batch", gzip.compress(b" " * (LARGEST_BODY + 1), mtime=0), basic(), 413),
         ("/webhooks/unknown", b"{}", {}, 404),
     ],
 )
