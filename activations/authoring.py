@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,9 +69,9 @@ FAR = re.compile(r"(?:https://|mailto:|tel:|\{\{|\{%)", re.IGNORECASE)
 
 
 def read_usable(
-    folder: Path, renderer: Renderer, vocabulary: Vocabulary
+    folder: Path, renderer: Renderer, vocabulary: Vocabulary, *, today: date
 ) -> tuple[list[Journey], list[Problem]]:
-    """The journeys that can be used, and what keeps the others from it.
+    """The journeys that can be used on a day, and what keeps the others from it.
 
     Raises:
         AuthoredError: if there is no journey file at all.
@@ -82,7 +82,7 @@ def read_usable(
         *(
             problem
             for journey in journeys
-            for problem in content_problems(journey, renderer)
+            for problem in content_problems(journey, renderer, today)
         ),
     ]
     set_aside = {problem.name for problem in spoilt}
@@ -113,13 +113,29 @@ def compiled_problems(
         )
 
 
-def content_problems(journey: Journey, renderer: Renderer) -> list[Problem]:
+def content_problems(
+    journey: Journey, renderer: Renderer, today: date
+) -> list[Problem]:
     """What is wrong with the content that a journey may need, in any phase."""
     problems: dict[Problem, None] = {}
     for content_id, channel in sorted(needed_contents([journey])):
         send = a_send(journey, content_id, channel)
         try:
             mistakes = list(written_mistakes(renderer, send))
+            template = renderer.template(journey.journey, content_id, channel)
+            if template.valid_until and template.valid_until[0] < today:
+                day, line = template.valid_until
+                problem = Problem(
+                    journey.journey,
+                    template.name,
+                    line,
+                    "valid_until",
+                    f"what it says was true until {day}; write what is true now, and "
+                    "until when",
+                    "expired-content",
+                    f"Ada is told on {today} what held until {day}",
+                )
+                problems[problem] = None
         except ContentError as error:
             mistakes = [error]
         # what is wrong as it is written would only be found once more

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from functools import cached_property, wraps
@@ -114,12 +114,21 @@ class Text:
         return self.first_line + self.written.count("\n", 0, index)
 
 
+# What a content file says of itself, and no message shows.
+OWNER, VALID_UNTIL = "owner", "valid_until"
+DATES = ("reviewed_on", VALID_UNTIL)
+
+
 @dataclass(frozen=True)
 class Template:
-    """One content file: its fields and its body."""
+    """One content file: its fields and its body, and the last day on which it is true.
+
+    `valid_until` comes with the line on which it stands.
+    """
 
     name: str
     fields: Mapping[str, Text]
+    valid_until: tuple[date, int] | None = None
 
 
 class Renderer:
@@ -215,11 +224,17 @@ class Renderer:
         lines = {key.value: key.start_mark.line + 2 for key, _ in root.value}
         expected = CHANNELS[channel].fields
         for field in fields:
-            if field not in expected:
-                reason = f"there is no such field; {nearest(field, expected)}"
-                raise ContentError(
-                    name, reason, line=lines.get(field), field=str(field)
-                )
+            line, value = lines.get(field), fields[field]
+            if field in DATES and type(value) is not date:
+                reason = "expected a day, as 2026-12-31"
+                raise ContentError(name, reason, line=line, field=field)
+            if field == OWNER and not (isinstance(value, str) and value.strip()):
+                reason = "expected who answers for it, as lifecycle@shop.example"
+                raise ContentError(name, reason, line=line, field=field)
+            if field not in (*expected, *DATES, OWNER):
+                words = [*expected, *DATES, OWNER]
+                reason = f"there is no such field; {nearest(field, words)}"
+                raise ContentError(name, reason, line=line, field=str(field))
         written = {key.value: value for key, value in root.value}
         for field in expected:
             line = lines.get(field)
@@ -248,6 +263,11 @@ class Renderer:
                 },
                 "body": self._parse(body, name, "body", escaping),
             },
+            valid_until=(
+                (fields[VALID_UNTIL], lines[VALID_UNTIL])
+                if VALID_UNTIL in fields
+                else None
+            ),
         )
 
     def _read(self, name: str) -> str:

@@ -451,7 +451,7 @@ class Rehearsals:
         (own / file_name).write_bytes(text)
         problems = [
             problem
-            for problem in read_authored(home).journey_problems
+            for problem in read_authored(home, since).journey_problems
             if problem.name == self.journey
         ]
         if problems:

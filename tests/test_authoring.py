@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Callable
+from datetime import date
 from functools import partial
 from pathlib import Path
 
@@ -35,6 +36,7 @@ JOURNEY = {
 }
 EMAIL = "---\nsubject: Hello\npreheader: You came by\nlink: /new\n---\n{body}\n"
 PUSH = "---\ntitle: Hello\nlink: /new\n---\n{body}\n"
+TODAY = date(2026, 7, 2)
 Find = Callable[..., list[Problem]]
 
 
@@ -66,7 +68,7 @@ def proofread(authored: Path) -> tuple[list[str], list[Problem]]:
         content=authored / "content",
     )
     journeys, problems = read_usable(
-        authored / "journeys", renderer, known_words(Settings())
+        authored / "journeys", renderer, known_words(Settings()), today=TODAY
     )
     return [journey.journey for journey in journeys], problems
 
@@ -87,6 +89,37 @@ def find(authored: Path) -> Find:
         return problems
 
     return find_problems
+
+
+@pytest.mark.parametrize(
+    ("said", "line", "reason"),
+    [
+        ("owner: ada@shop.example\nvalid_until: 2026-07-02", None, None),
+        (
+            "reviewed_on: 2026-06-01\nvalid_until: 2026-07-01",
+            6,
+            "true until 2026-07-01",
+        ),
+        ("valid_until: soon", 5, "expected a day"),
+        ("valid_until: 2026-07-01 10:00:00", 5, "expected a day"),
+        ("owner: 7", 5, "expected who answers for it"),
+        ("ownr: ada", 5, "did you mean owner?"),
+    ],
+)
+def test_content_may_say_who_answers_for_it_and_how_long_it_is_true(
+    find: Find, said: str, line: int | None, reason: str | None
+) -> None:
+    problems = find(
+        f"---\nsubject: Hello\npreheader: There\nlink: /new\n{said}\n---\n"
+        "<mj-text>Hello.</mj-text>\n"
+    )
+    if reason is None:
+        assert problems == []
+        return
+    (problem,) = problems
+    assert problem.line == line
+    assert reason in problem.reason
+    assert (problem.code == "expired-content") == ("until" in reason)
 
 
 def test_shipped_journeys_and_content_have_no_mistake(home: TestHome) -> None:

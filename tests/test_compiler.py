@@ -1,6 +1,7 @@
 """Journeys that can never do what they say, or must not, are refused with a witness."""
 
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -490,7 +491,9 @@ def test_the_schema_for_editors_refuses_what_check_refuses(changes: Any) -> None
 
 def test_the_examples_for_authors_can_be_put_to_use_as_they_are() -> None:
     renderer = Renderer(shop_url="https://shop.example", links=LINKS, currency="USD")
-    journeys, problems = read_usable(JOURNEYS / "examples", renderer, WORDS)
+    journeys, problems = read_usable(
+        JOURNEYS / "examples", renderer, WORDS, today=date(2026, 7, 1)
+    )
     assert problems == []
     assert {journey.journey for journey in journeys} == {
         *("browse_abandonment", "replenishment", "price_drop", "back_in_stock"),

@@ -253,7 +253,7 @@ def land(
         if not home.is_aside:
             purged = purge(home.settings, connection, as_of)
             context.log.info(f"{purged}")
-        authored = read_authored(home.settings)
+        authored = read_authored(home.settings, as_of)
         bring_authored(connection, authored)
         for kind, problems in (
             ("audience", authored.audience_problems),

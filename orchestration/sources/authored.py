@@ -5,6 +5,7 @@ They are replaced by every run, so that models read tables and never a file.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import polars as pl
 import yaml
@@ -17,7 +18,7 @@ from activations.conditions import TraitType, Vocabulary
 from activations.reading import Problem
 from activations.render import Renderer
 from orchestration.links import links_to_show
-from orchestration.settings import PROJECT, Settings
+from orchestration.settings import PROJECT, Settings, wall_clock
 from orchestration.warehouse import Connection, replace_table
 
 PROFILES = PROJECT / "models" / "profiles" / "_profiles__profiles.yml"
@@ -55,8 +56,8 @@ class Authored:
         }
 
 
-def read_authored(settings: Settings) -> Authored:
-    """What authors keep for a home.
+def read_authored(settings: Settings, as_of: datetime | None = None) -> Authored:
+    """What authors keep for a home, as of a moment, by default the clock's.
 
     Raises:
         AuthoredError: if there is no journey file at all.
@@ -73,7 +74,9 @@ def read_authored(settings: Settings) -> Authored:
     words = known_words(settings)
     audiences, audience_problems = read_audiences(settings.audiences, words)
     words = replace(words, audiences=audiences.keys())
-    journeys, problems = read_usable(settings.journeys, renderer, words)
+    journeys, problems = read_usable(
+        settings.journeys, renderer, words, today=(as_of or wall_clock()).date()
+    )
     waiting = list(
         unapproved(
             journeys,
