@@ -12,8 +12,7 @@ import dagster as dg
 import polars as pl
 
 from activations.channels import CHANNELS, Destination
-from activations.channels.file import FileDestination
-from activations.channels.smtp import SmtpDestination, SmtpServer
+from activations.channels.file import FileOptions
 from activations.delivery import activate, assert_balanced
 from activations.ledger import Ledger
 from activations.reconcile import MAY_HAVE_BEEN_SENT
@@ -21,9 +20,9 @@ from activations.render import Renderer
 from orchestration.charts import bar_chart, markdown_table
 from orchestration.columns import documented
 from orchestration.resources import Home
-from orchestration.settings import Settings
+from orchestration.settings import Settings, wall_clock
 from orchestration.sources.guard import Guard
-from orchestration.sources.run_inputs import destinations_in_use
+from orchestration.sources.run_inputs import destinations_in_use, surroundings
 from orchestration.warehouse import Connection, fetch_frame, replace_table
 
 OWNERS = ["lifecycle@example.com"]
@@ -204,13 +203,13 @@ COLUMNS = {
     "step": ("varchar", "Its step."),
     "channel": ("varchar", "The channel."),
     "profile_id": ("varchar", "The profile when it was decided."),
-    "destination": ("varchar", "The tool that took it: `file` or `smtp`."),
+    "destination": ("varchar", "The tool that took it, such as `smtp` or `file`."),
     "content_id": ("varchar", "What it said: see `activations/content`."),
     "message_class": ("varchar", "`marketing` or `transactional`."),
     "state": (
         "varchar",
         "`pending`, `inflight`, `sent`, `suppressed`, `dead` (cannot be sent) or "
-        "`unknown` (in flight when a run died; never sent again).",
+        "`unknown` (may have been taken; never sent again).",
     ),
     "reason": ("varchar", "Why it is not sent; null where it is."),
     "as_of": ("timestamp", "The run that decided it, UTC."),
@@ -226,19 +225,10 @@ def destinations(
     channel: str, settings: Settings
 ) -> tuple[Destination | None, tuple[Destination, ...]]:
     """Where a channel's messages go, and who may still hold some of earlier runs."""
-    files = FileDestination(settings.outbox, email_from=settings.email_from)
-    name = destinations_in_use(settings).get(channel)
-    if name != "smtp" or settings.smtp_host is None:
-        return (files, ()) if name == "file" else (None, (files,))
-    password = settings.smtp_password
-    server = SmtpServer(
-        host=settings.smtp_host,
-        port=settings.smtp_port,
-        user=settings.smtp_user,
-        password=password.get_secret_value() if password else None,
-        starttls=settings.smtp_starttls,
-    )
-    return SmtpDestination(server, email_from=settings.email_from), (files,)
+    around = surroundings(settings)
+    files = FileOptions().open(around)
+    options = destinations_in_use(settings).get(channel)
+    return options.open(around) if options else None, (files,)
 
 
 def reasons_of(send_list: pl.DataFrame, verdict: str) -> dict[str, str]:
@@ -360,6 +350,7 @@ def channel_asset(channel: str) -> dg.AssetsDefinition:
                         ),
                         guard=guard,
                         as_of=run["as_of"],
+                        clock=wall_clock,
                     )
             else:
                 context.log.info("A dry run, or one of the past: nothing is activated.")
