@@ -10,9 +10,12 @@ from typing import get_args
 import yaml
 from pydantic import ValidationError
 
+from activations.channels.braze import BrazeEmailOptions, BrazeOptions
+from activations.channels.customerio import CustomerIoOptions
 from activations.channels.fcm import FcmOptions
 from activations.channels.file import FileOptions
 from activations.channels.klaviyo import KlaviyoOptions
+from activations.channels.onesignal import OneSignalOptions
 from activations.channels.options import CredentialError, Options, Surroundings
 from activations.channels.sendgrid import SendGridOptions
 from activations.channels.smtp import SmtpOptions
@@ -33,6 +36,10 @@ KINDS: Mapping[str, type[Options]] = {
         SendGridOptions,
         KlaviyoOptions,
         FcmOptions,
+        BrazeOptions,
+        BrazeEmailOptions,
+        CustomerIoOptions,
+        OneSignalOptions,
     )
 }
 NAMES = (*KINDS, "none")

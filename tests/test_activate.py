@@ -21,7 +21,7 @@ from activations.destinations import (
 from activations.ledger import COPY_SCHEMA, Ledger
 from orchestration.assets import activate
 from orchestration.assets.activate import COLUMNS
-from orchestration.sources import landing
+from orchestration.sources import landing, run_inputs
 from orchestration.warehouse import Warehouse, replace_table
 from tests.conftest import HomeAt, TestHome
 from tests.test_guard import Street
@@ -491,6 +491,27 @@ def test_a_mistake_in_the_destinations_is_named_in_one_line(tmp_path, line, mend
         read_destinations(path)
     assert "\n" not in str(error.value)
     assert set(read_destinations()) <= set(CHANNELS)
+
+
+def test_a_live_run_looks_for_every_secret_before_it_decides(
+    world, tmp_path, monkeypatch
+):
+    path = tmp_path / "destinations.yml"
+    path.write_text("email: {destination: sendgrid, api_key: {env: SENDGRID_KEY}}\n")
+    monkeypatch.setattr(
+        run_inputs, "read_destinations", lambda: read_destinations(path)
+    )
+    settings = world.home.settings
+    assert run_inputs.destinations_in_use(settings)["email"].destination == "file"
+    live = settings.model_copy(update={"live": True})
+    with pytest.raises(DestinationsError, match=r"email\.api_key: SENDGRID_KEY is not"):
+        run_inputs.destinations_in_use(live)
+    monkeypatch.setenv("SENDGRID_KEY", "SG.key")
+    (options,) = run_inputs.destinations_in_use(live).values()
+    destination = options.open(run_inputs.surroundings(live))
+    assert destination.name == "sendgrid"
+    assert "SG.key" not in repr(run_inputs.surroundings(live))
+    destination.close()
 
 
 def test_a_channel_that_no_line_names_goes_nowhere(tmp_path):

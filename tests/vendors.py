@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
+from uuid import UUID
 
 from openapi_core import OpenAPI
 from openapi_core.exceptions import OpenAPIError
@@ -446,3 +447,70 @@ class Fcm(Vendor):
             return 404, {}, {"error": error}
         self.written[need(message, "data", "send_id")] += 1
         return 200, {}, {"name": "projects/my-shop-1234/messages/1"}
+
+
+class Braze(Vendor):
+    """Events, recorded each time; transactional emails, sent once per id."""
+
+    def take(self, call: Call) -> Answer:
+        if call.headers.get("authorization") != "Bearer braze-key":
+            raise RefusedError("login", 401)
+        body = call.json
+        if call.path == "/users/track":
+            (event,) = need(body, "events")
+            for field in ("email", "name", "time", "properties"):
+                need(event, field)
+            self.written[event["properties"]["send_id"]] += 1
+            return 201, {}, {"message": "success", "events_processed": 1}
+        if not call.path.startswith("/transactional/v1/campaigns/"):
+            raise RefusedError("path", 404)
+        need(body, "trigger_properties")
+        for field in ("alias_name", "alias_label"):
+            need(body, "recipient", "user_alias", field)
+        self.written[need(body, "external_send_id")] = 1
+        return 201, {}, {"dispatch_id": "a-dispatch", "status": "queued"}
+
+
+class CustomerIo(Vendor):
+    """Events, recorded each time."""
+
+    def take(self, call: Call) -> Answer:
+        login = base64.b64encode(b"site-secret:track-secret").decode()
+        if call.headers.get("authorization") != f"Basic {login}":
+            raise RefusedError("login", 401)
+        if "%40" not in call.path:
+            raise RefusedError("nobody is named", 404)
+        for field in ("name", "timestamp"):
+            need(call.json, field)
+        for field in ("send_id", "channel", "content_id", "subject", "text", "html"):
+            need(call.json, "data", field)
+        self.written[call.json["data"]["send_id"]] += 1
+        return 200, {}, {}
+
+
+class OneSignal(Vendor):
+    """Messages, of which one of the same key is sent once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known: dict[str, str] = {}
+
+    def take(self, call: Call) -> Answer:
+        if call.headers.get("authorization") != "Key onesignal-key":
+            raise RefusedError("login", 401)
+        body = call.json
+        if call.path != "/notifications":
+            raise RefusedError("path", 404)
+        need(body, "app_id")
+        key = str(UUID(need(body, "idempotency_key")))
+        (subscription,) = need(body, "include_subscription_ids")
+        for field in ("headings", "contents"):
+            need(body, field, "en")
+        need(body, "url")
+        send_id = need(body, "data", "send_id")
+        if subscription == "gone":
+            return 200, {}, {"id": "", "errors": ["not subscribed"]}
+        if key not in self.known:
+            self.known[key] = send_id
+            self.written[send_id] += 1
+        return 200, {}, {"id": f"message {key}"}

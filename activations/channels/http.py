@@ -18,6 +18,7 @@ from typing import Any, Literal
 import httpx2
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from activations.addresses import InvalidAddressError, mail_address
 from activations.channels import BLIND, DeliveryClass, DestinationDownError
 from activations.channels.mail import cannot_be_built
 from activations.ledger import Outcome, Send
@@ -184,7 +185,7 @@ class HttpDestination:
         raise NotImplementedError
 
     def refusal(self, send_id: str, response: httpx2.Response) -> Outcome | None:
-        """What a refusal means that has a meaning of its own here."""
+        """What an answer means that is a refusal here, or one of a special kind."""
         return None
 
     def look_up(self, send: Send) -> Literal["sent", "not_sent", "unknown"]:
@@ -236,9 +237,12 @@ class HttpDestination:
         # one message of which no request can be made keeps back no other
         except Exception as error:
             return cannot_be_built(message, error)
+        refused = self.refusal(send_id, response)
+        if refused is not None:
+            return refused
         if response.is_success:
             return Outcome(send_id, "sent", receipt=self.receipt(response))
-        return self.refusal(send_id, response) or self._refused(send_id, response)
+        return self._refused(send_id, response)
 
     def _refused(self, send_id: str, response: httpx2.Response) -> Outcome:
         status = response.status_code
@@ -263,6 +267,18 @@ def fitting(kind: type[Request], **values: Any) -> dict[str, Any]:
     except ValidationError as error:
         fields = {".".join(map(str, problem["loc"])) for problem in error.errors()}
         raise UnfitError(f"unfit: {', '.join(sorted(fields))}") from None
+
+
+def mail_address_of(message: Message) -> str:
+    """The email address of a message as it goes on the wire.
+
+    Raises:
+        UnfitError: if mail cannot be sent to it.
+    """
+    try:
+        return mail_address(message.address)
+    except InvalidAddressError:
+        raise UnfitError("invalid_address") from None
 
 
 def said(response: httpx2.Response) -> Mapping[str, Any]:

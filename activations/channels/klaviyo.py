@@ -11,19 +11,15 @@ from typing import Literal
 import httpx2
 from pydantic import Field
 
-from activations.addresses import (
-    PHONE_NUMBER,
-    InvalidAddressError,
-    mail_address,
-)
+from activations.addresses import PHONE_NUMBER
 from activations.channels import DeliveryClass
 from activations.channels.http import (
     Api,
     HttpDestination,
     Limits,
     Request,
-    UnfitError,
     fitting,
+    mail_address_of,
 )
 from activations.channels.options import Credential, Options, Surroundings, Url
 from activations.registry import CHANNELS, ChannelRule
@@ -172,12 +168,8 @@ class KlaviyoDestination(HttpDestination):
     def call(self, message: Message) -> httpx2.Response:
         """Have the event recorded."""
         identifier = IDENTIFIERS[CHANNELS[message.channel].address_type]
-        address = message.address
-        try:
-            if identifier == "email":
-                address = mail_address(address)
-        except InvalidAddressError:
-            raise UnfitError("invalid_address") from None
+        is_mail = identifier == "email"
+        address = mail_address_of(message) if is_mail else message.address
         body = fitting(
             EventRequest,
             data={

@@ -8,14 +8,14 @@ from typing import Literal
 import httpx2
 from pydantic import Field
 
-from activations.addresses import InvalidAddressError, mail_address, sender_address
+from activations.addresses import sender_address
 from activations.channels.http import (
     Api,
     HttpDestination,
     Limits,
     Request,
-    UnfitError,
     fitting,
+    mail_address_of,
     said,
 )
 from activations.channels.options import Credential, Options, Surroundings, Url
@@ -109,10 +109,7 @@ class SendGridDestination(HttpDestination):
 
     def call(self, message: Message) -> httpx2.Response:
         """Have it sent now."""
-        try:
-            address = mail_address(message.address)
-        except InvalidAddressError:
-            raise UnfitError("invalid_address") from None
+        address = mail_address_of(message)
         unsubscribe = message.fields.get("unsubscribe_link")
         # RFC 8058: one click, no page
         headers = {
