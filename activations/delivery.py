@@ -220,8 +220,9 @@ def repeat(
         messages = [Message.from_json(send.frozen) for send in sends if send.frozen]
         try:
             outcomes = destination.send(messages)
-        except DestinationDownError as error:
-            outcomes = [Outcome(send.send_id, "inflight", str(error)) for send in sends]
+        except DestinationDownError:
+            # unheard, and no more in doubt than before
+            return
         in_doubt = [
             outcome
             if outcome.state == "sent"

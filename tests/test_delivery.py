@@ -521,6 +521,16 @@ def test_a_message_in_doubt_waits_for_what_any_other_waits_for(ledger, options, 
     assert (ended, wire.words) == ({"email0001": state}, [])
 
 
+def test_a_destination_that_is_down_ends_no_doubt(ledger):
+    with pytest.raises(CrashError):
+        run(ledger, a_send_list(1), Keyed("crash after"))
+    for _ in range(4):
+        down = Keyed(*["down"] * 4)
+        ended = run(ledger, a_send_list(1), down, as_of=TUESDAY)
+        assert (ended, down.words) == ({"email0001": "inflight"}, [])
+    assert run(ledger, a_send_list(1), Keyed(), as_of=TUESDAY)["email0001"] == "sent"
+
+
 def test_a_message_in_doubt_that_is_not_wanted_any_more_is_not_repeated(ledger):
     with pytest.raises(CrashError):
         run(ledger, a_send_list(1), Keyed("crash after"))

@@ -7,6 +7,7 @@ import copy
 import json
 import logging
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -475,6 +476,19 @@ def test_a_device_without_the_app_is_a_bounce_and_a_token_is_fetched_once(
     assert outcome.reason == "bounced: fcm_404_UNREGISTERED"
     opened.destination.send([opened.case.message()])
     assert [call.path for call in opened.vendor.calls].count("/token") == 1
+
+
+def test_every_limit_says_where_and_when_it_was_read() -> None:
+    found = [
+        value
+        for kind in KINDS.values()
+        for value in vars(sys.modules[kind.__module__]).values()
+        if isinstance(value, Limits)
+    ]
+    assert len(found) >= 9
+    for limits in found:
+        assert limits.source
+        assert datetime.fromisoformat(limits.read_on)
 
 
 def test_an_address_that_onesignal_does_not_know_is_a_bounce(tmp_path: Path) -> None:

@@ -26,9 +26,9 @@ from activations.ledger import BOUNCED, Outcome
 from activations.registry import CHANNELS, ChannelRule
 from activations.render import Message
 
-# 6,000 messages a second and app.
+# Far below what is allowed; Retry-After says when it is too much.
 LIMITS = Limits(
-    calls_per_second=1000,
+    calls_per_second=100,
     calls_at_once=8,
     source="https://documentation.onesignal.com/reference/rate-limits",
     read_on="2026-11-27",

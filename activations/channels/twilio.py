@@ -26,6 +26,7 @@ from activations.ledger import BOUNCED, Outcome, Send
 from activations.registry import ChannelRule
 from activations.render import Message
 
+# Calls at once are limited, not calls a second: one at a time is always taken.
 LIMITS = Limits(
     calls_per_second=50,
     source="https://www.twilio.com/docs/api/errors/20429",
