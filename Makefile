@@ -6,7 +6,7 @@ UV := $(BIN)/uv
 # older DuckDBs, which have to open the published copy
 READERS := 1.2.2 1.4.4 1.5.0
 
-.PHONY: demo run ui real test check crash fuzz bench bench-attribution bench-identity evaluate \
+.PHONY: demo run ui real test check crash torture fuzz bench bench-attribution bench-identity evaluate \
 	evaluate-matching table-map countries fmt lint types lock readers sdk-clients
 
 demo: $(VENV)/run.stamp
@@ -30,6 +30,10 @@ check: lint types test
 # thirty runs killed at random moments: an hour
 crash: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.crash
+
+# a thousand deliveries killed at every call: ten minutes
+torture: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.torture
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.bench

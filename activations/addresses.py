@@ -21,6 +21,9 @@ SENDER = re.compile(
     r'\s*(?:"?(?P<name>[^"<>\r\n]*?)"?\s*<(?P<address>[^<>]*)>|(?P<bare>[^<>"]*?))\s*'
 )
 
+# E.164: a plus, the country code, at most fifteen digits in all.
+PHONE_NUMBER = r"^\+[1-9][0-9]{6,14}$"
+
 
 class InvalidAddressError(ValueError):
     """Mail cannot be sent to this address."""

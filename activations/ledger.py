@@ -126,6 +126,14 @@ MIGRATIONS = (
         made_at text not null
     ) strict;
     """,
+    """
+    alter table sends add column frozen text check (
+        frozen is null or state = 'inflight'
+    );
+    alter table sends add column tried_at text check (
+        (tried_at is null) = (frozen is null)
+    );
+    """,
 )
 CLAIMS = "claims.ndjson"
 BOUNCED = "bounced"
@@ -250,14 +258,20 @@ class Send:
     attempts: int
     identifier_type: str | None = None
     identifier: str | None = None
+    frozen: str | None = field(default=None, repr=False)
+    tried_at: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one claimed row; `pending` means that it may be tried again."""
+    """What became of one claimed row.
+
+    `pending` was certainly not taken and may be tried again; `inflight` may have been
+    taken, and its destination's delivery class says what follows.
+    """
 
     send_id: str
-    state: Literal["pending", "sent", "dead", "unknown"]
+    state: Literal["pending", "inflight", "sent", "dead", "unknown"]
     reason: str | None = None
     receipt: str | None = None
     delivery_latency: float | None = None
@@ -480,8 +494,41 @@ class Ledger:
             self._claims.append(count, [dict(row) for row in rows])
         return [to_send(row) for row in rows]
 
+    def freeze(self, messages: Mapping[str, str], *, at: datetime) -> None:
+        """Keep what claimed rows are about to be sent with, until they are settled.
+
+        `at` is the clock's time of the attempt: since then a destination may have it.
+
+        Raises:
+            LedgerError: if a row is not in flight.
+        """
+        moment = to_text(at)
+        with self._transaction() as connection:
+            for send_id, message in messages.items():
+                cursor = connection.execute(
+                    "update sends set frozen = ?, tried_at = ? "
+                    "where send_id = ? and state = 'inflight'",
+                    (message, moment, send_id),
+                )
+                if cursor.rowcount != 1:
+                    raise LedgerError(f"send {send_id} is not in flight")
+
+    def repeat(self, send_ids: Iterable[str]) -> list[Send]:
+        """Count another attempt of rows in flight, each with what it was frozen as."""
+        with self._transaction() as connection:
+            rows = [
+                row
+                for send_id in send_ids
+                for row in connection.execute(
+                    "update sends set attempts = attempts + 1 where send_id = ? "
+                    "and state = 'inflight' and frozen is not null returning *",
+                    (send_id,),
+                ).fetchall()
+            ]
+        return [to_send(row) for row in rows]
+
     def complete(self, outcomes: Iterable[Outcome], *, as_of: datetime) -> None:
-        """Settle claimed rows, or put them back to be tried again.
+        """Settle claimed rows, put them back to be tried again, or leave them in doubt.
 
         Raises:
             LedgerError: if a row is not in flight.
@@ -500,7 +547,9 @@ class Ledger:
                         delivery_latency = ?,
                         settled_at = ?,
                         sent_at = ?,
-                        payload = case when ? then null else payload end
+                        payload = case when ? then null else payload end,
+                        frozen = case when ? then frozen end,
+                        tried_at = case when ? then tried_at end
                     where send_id = ? and state = 'inflight'
                     """,
                     (
@@ -511,6 +560,8 @@ class Ledger:
                         moment if is_settled else None,
                         moment if outcome.state == "sent" else None,
                         is_settled,
+                        outcome.state == "inflight",
+                        outcome.state == "inflight",
                         outcome.send_id,
                     ),
                 )
@@ -756,8 +807,8 @@ class Ledger:
                 )
                 connection.execute(
                     "update sends set state = :state, reason = :reason, "
-                    "settled_at = :settled_at, sent_at = :sent_at, payload = null "
-                    "where send_id = :send_id and ("
+                    "settled_at = :settled_at, sent_at = :sent_at, payload = null, "
+                    "frozen = null, tried_at = null where send_id = :send_id and ("
                     "state = 'inflight' and :state in ('sent', 'dead', 'unknown') "
                     "or state = 'pending' and :state in ('suppressed', 'dead'))",
                     row,
@@ -797,12 +848,13 @@ class Ledger:
                 "delete from sends where send_id = ?",
                 [(send_id,) for send_id in send_ids],
             )
-            for column in ("identifier", "address", "payload"):
+            for column in ("identifier", "address", "payload", "frozen"):
                 rows = connection.execute(
                     f"select send_id, {column} from sends where {column} is not null"
                 ).fetchall()
+                also = ", tried_at = null" if column == "frozen" else ""
                 connection.executemany(
-                    f"update sends set {column} = null where send_id = ?",
+                    f"update sends set {column} = null{also} where send_id = ?",
                     [(row["send_id"],) for row in rows if names(row[column])],
                 )
             rows = connection.execute(
@@ -827,7 +879,8 @@ class Ledger:
             )
             connection.execute(
                 "update sends set state = 'unknown', reason = ?, "
-                "settled_at = enqueued_at, payload = null where state = 'inflight'",
+                "settled_at = enqueued_at, payload = null, frozen = null, "
+                "tried_at = null where state = 'inflight'",
                 (reason,),
             )
             count = max(self._claim_count(), self._claims.mark)
@@ -860,7 +913,10 @@ class Ledger:
         since = {
             "state": "'pending'",
             **dict.fromkeys(
-                ("reason", "receipt", "settled_at", "sent_at", "delivery_latency"),
+                (
+                    *("reason", "receipt", "settled_at", "sent_at"),
+                    *("delivery_latency", "frozen", "tried_at"),
+                ),
                 "null",
             ),
         }
@@ -973,5 +1029,6 @@ def to_text(moment: datetime) -> str:
 def to_send(row: sqlite3.Row) -> Send:
     """A ledger row as what delivery needs of it."""
     values = {name: row[name] for name in Send.__dataclass_fields__}
-    values["as_of"] = datetime.fromisoformat(values["as_of"])
+    for name in ("as_of", "tried_at"):
+        values[name] = values[name] and datetime.fromisoformat(values[name])
     return Send(**values)

@@ -561,6 +561,7 @@ def check(
     from activations.destinations import DestinationsError, read_destinations
     from activations.reading import AuthoredError
     from orchestration.sources.authored import read_authored
+    from orchestration.sources.run_inputs import destinations_in_use
 
     if schema:
         kinds = {kind.field: kind for kind in (JOURNEYS, AUDIENCES)}
@@ -569,8 +570,10 @@ def check(
         typer.echo(json.dumps(kinds[schema].schema(), indent=2))
         return
     try:
-        authored = read_authored(Settings())
+        settings = Settings()
+        authored = read_authored(settings)
         read_destinations()
+        destinations_in_use(settings)
     except (ApprovalError, AuthoredError, DestinationsError) as error:
         fail(error)
     problems = [*authored.audience_problems, *authored.journey_problems]

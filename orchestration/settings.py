@@ -18,6 +18,7 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
+from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 from pydantic import (
     Field,
@@ -633,6 +634,12 @@ class Settings(BaseSettings):
         """`as_of` floored to the retraining grid of `retrain_days` since 1970."""
         grid = timedelta(days=self.retrain_days)
         return EPOCH + (as_of - EPOCH) // grid * grid
+
+
+def environment() -> dict[str, str]:
+    """All variables, of the process and of `.env`: where secrets are named to be."""
+    written = dotenv_values(ENV_FILE) if ENV_FILE.is_file() else {}
+    return {name: value or "" for name, value in {**written, **os.environ}.items()}
 
 
 def is_host(text: str) -> bool:

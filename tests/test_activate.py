@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from activations.channels import CHANNELS
+from activations.channels.smtp import SmtpOptions
 from activations.delivery import ImbalanceError
 from activations.destinations import (
     DESTINATIONS,
@@ -20,7 +21,7 @@ from activations.destinations import (
 from activations.ledger import COPY_SCHEMA, Ledger
 from orchestration.assets import activate
 from orchestration.assets.activate import COLUMNS
-from orchestration.sources import landing
+from orchestration.sources import landing, run_inputs
 from orchestration.warehouse import Warehouse, replace_table
 from tests.conftest import HomeAt, TestHome
 from tests.test_guard import Street
@@ -476,8 +477,8 @@ def test_nothing_real_is_contacted_unless_live_is_said(world):
     ("line", "mend"),
     [
         ("sms: smtp", "sms: smtp takes email alone"),
-        ("sms: carrier_pigeon", "sms: carrier_pigeon is none of smtp, file, none"),
-        ("sms: [file]", "sms: ['file'] is none of smtp, file, none"),
+        ("sms: carrier_pigeon", "sms: carrier_pigeon is none of smtp, file, webhook"),
+        ("sms: [file]", "sms: ['file'] is none of smtp, file, webhook"),
         ("sms: none\nsms: file", "sms: is there twice"),
         ("sms: none\nfax: file", "fax: there is no such channel; it is one of email"),
         ("sms: {", "cannot be read"),
@@ -489,14 +490,34 @@ def test_a_mistake_in_the_destinations_is_named_in_one_line(tmp_path, line, mend
     with pytest.raises(DestinationsError, match=re.escape(mend)) as error:
         read_destinations(path)
     assert "\n" not in str(error.value)
-    assert set(read_destinations()) == set(CHANNELS)
+    assert set(read_destinations()) <= set(CHANNELS)
+
+
+def test_a_live_run_looks_for_every_secret_before_it_decides(
+    world, tmp_path, monkeypatch
+):
+    path = tmp_path / "destinations.yml"
+    path.write_text("email: {destination: sendgrid, api_key: {env: SENDGRID_KEY}}\n")
+    monkeypatch.setattr(
+        run_inputs, "read_destinations", lambda: read_destinations(path)
+    )
+    settings = world.home.settings
+    assert run_inputs.destinations_in_use(settings)["email"].destination == "file"
+    live = settings.model_copy(update={"live": True})
+    with pytest.raises(DestinationsError, match=r"email\.api_key: SENDGRID_KEY is not"):
+        run_inputs.destinations_in_use(live)
+    monkeypatch.setenv("SENDGRID_KEY", "SG.key")
+    (options,) = run_inputs.destinations_in_use(live).values()
+    destination = options.open(run_inputs.surroundings(live))
+    assert destination.name == "sendgrid"
+    assert "SG.key" not in repr(run_inputs.surroundings(live))
+    destination.close()
 
 
 def test_a_channel_that_no_line_names_goes_nowhere(tmp_path):
     path = tmp_path / "destinations.yml"
     path.write_text("email: smtp\n")
-    nowhere = dict.fromkeys(CHANNELS, "none")
-    assert read_destinations(path) == nowhere | {"email": "smtp"}
+    assert read_destinations(path) == {"email": SmtpOptions()}
 
 
 def test_every_asset_says_what_a_row_is_and_what_its_columns_mean():

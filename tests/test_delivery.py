@@ -34,7 +34,7 @@ from activations.addresses import (
     sender_address,
     wire_address,
 )
-from activations.channels import DestinationDownError
+from activations.channels import BLIND, DeliveryClass, DestinationDownError
 from activations.channels.file import FileDestination
 from activations.channels.mail import as_mail
 from activations.channels.smtp import SmtpDestination, SmtpServer
@@ -100,6 +100,8 @@ class Wire:
     `fates` says, send by send, what happens; then everything is taken.
     """
 
+    delivery_class = BLIND
+
     def __init__(
         self, name: str = "smtp", batch_size: int = 1, fates: Sequence[str] = ()
     ) -> None:
@@ -129,7 +131,7 @@ class Wire:
             raise CrashError
         return Outcome(message.send_id, "sent")
 
-    def reconcile(self, send: Send) -> str:
+    def look_up(self, send: Send) -> str:
         return "unknown"
 
     def close(self) -> None:
@@ -167,6 +169,7 @@ def run(
             "renderer": RENDERER,
             "policy": NO_PAUSE,
             "guard": lambda send_ids: {},
+            "clock": lambda: as_of,
             **options,
         },
     )
@@ -468,6 +471,95 @@ def test_files_remember_what_a_run_that_died_had_written(ledger, outbox):
     run(ledger, moot, destination, as_of=TUESDAY)
     assert states(ledger) == {"email0001": "sent", "email0002": "suppressed"}
     assert len(files(outbox)) == 1
+
+
+class Keyed(Wire):
+    """A destination that takes each message once, for two days."""
+
+    delivery_class = DeliveryClass("key", within=timedelta(days=2))
+
+    def __init__(self, *fates: str) -> None:
+        super().__init__("keyed", batch_size=2, fates=fates)
+        self.words: list[str] = []
+
+    def send_one(self, message: Message) -> Outcome:
+        self.words.append(message.fields["subject"])
+        fate = self.fates[0] if self.fates else ""
+        if fate == "in doubt":
+            self.fates.pop(0)
+            return Outcome(message.send_id, "inflight", "keyed_500")
+        return super().send_one(message)
+
+
+def test_a_message_in_doubt_is_repeated_word_for_word(ledger):
+    with pytest.raises(CrashError):
+        run(ledger, a_send_list(1), before := Keyed("crash after"))
+    news = a_send_list(1, payload=json.dumps({"first_name": "Somebody else"}))
+    assert run(ledger, news, after := Keyed(), as_of=TUESDAY) == {"email0001": "sent"}
+    assert after.words == before.words
+    assert ledger.copy()["attempts"].to_list() == [2]
+
+
+def test_a_message_in_doubt_is_repeated_within_the_run(ledger):
+    wire = Keyed("in doubt", "in doubt")
+    ended = run(ledger, a_send_list(1, 2, 3), wire)
+    assert set(ended.values()) == {"sent"}
+    assert len(wire.words) == 5
+
+
+def test_no_refusal_of_a_repeat_says_that_the_first_was_refused(ledger):
+    ended = run(ledger, a_send_list(1), Keyed("in doubt", "never"))
+    assert ended == {"email0001": "unknown"}
+    ended = run(ledger, a_send_list(2), Keyed("in doubt", "later", "later"))
+    assert ended["email0002"] == "inflight"
+
+
+@pytest.mark.parametrize(
+    ("options", "state"),
+    [
+        ({"held": {"email0001": "quiet_hours"}}, "inflight"),
+        ({"guard": lambda send_ids: dict.fromkeys(send_ids, "order")}, "inflight"),
+        ({"as_of": WEDNESDAY + timedelta(hours=1)}, "unknown"),
+    ],
+)
+def test_a_message_in_doubt_waits_for_what_any_other_waits_for(ledger, options, state):
+    with pytest.raises(CrashError):
+        run(ledger, a_send_list(1), Keyed("crash after"))
+    wire = Keyed()
+    ended = run(ledger, a_send_list(1), wire, **{"as_of": TUESDAY, **options})
+    assert (ended, wire.words) == ({"email0001": state}, [])
+
+
+def test_a_destination_that_is_down_ends_no_doubt(ledger):
+    with pytest.raises(CrashError):
+        run(ledger, a_send_list(1), Keyed("crash after"))
+    for _ in range(4):
+        down = Keyed(*["down"] * 4)
+        ended = run(ledger, a_send_list(1), down, as_of=TUESDAY)
+        assert (ended, down.words) == ({"email0001": "inflight"}, [])
+    assert run(ledger, a_send_list(1), Keyed(), as_of=TUESDAY)["email0001"] == "sent"
+
+
+def test_a_message_in_doubt_that_is_not_wanted_any_more_is_not_repeated(ledger):
+    with pytest.raises(CrashError):
+        run(ledger, a_send_list(1), Keyed("crash after"))
+    moot = a_send_list(1, is_due=False, is_wanted=False)
+    assert run(ledger, moot, Keyed(), as_of=TUESDAY) == {"email0001": "unknown"}
+
+
+def test_what_was_claimed_and_never_tried_is_simply_sent(ledger):
+    ledger.enqueue(a_send_list(1).to_dicts(), destination="keyed", as_of=MONDAY)
+    ledger.claim(["email0001"], destination="keyed")
+    wire = Keyed()
+    assert run(ledger, a_send_list(1), wire, as_of=TUESDAY) == {"email0001": "sent"}
+    assert len(wire.words) == 1
+
+
+def test_a_settled_send_keeps_no_message(ledger, tmp_path):
+    run(ledger, a_send_list(1, 2, 3), Keyed("in doubt", "in doubt", "never"))
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as connection:
+        kept = connection.execute("select frozen, tried_at from sends").fetchall()
+    assert set(kept) == {(None, None)}
 
 
 FATES = st.lists(

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from activations.channels import BLIND
 from activations.delivery import Guard as AnyGuard
 from activations.delivery import RetryPolicy, deliver
 from activations.ledger import Ledger, Outcome, Send
@@ -244,6 +245,7 @@ class Wire:
     """A destination beside which files go on landing."""
 
     name = "wire"
+    delivery_class = BLIND
 
     def __init__(self, random: Random, happen: Callable[[], None]) -> None:
         self.batch_size = random.choice([4, 10, 20])
@@ -255,7 +257,7 @@ class Wire:
         self.happen()
         return [Outcome(message.send_id, "sent") for message in messages]
 
-    def reconcile(self, send: Send) -> str:
+    def look_up(self, send: Send) -> str:
         return "unknown"
 
     def close(self) -> None:
@@ -335,6 +337,7 @@ def buy_while_sending(
             Renderer(shop_url="https://shop.example", links=LINKS, currency="USD"),
             guard=guard,
             as_of=AS_OF,
+            clock=lambda: AS_OF,
             policy=RetryPolicy(pause_seconds=0),
         )
         states = dict(ledger.copy().select("send_id", "state").iter_rows())

@@ -20,11 +20,13 @@ import pytest
 from orchestration.settings import PROJECT
 from orchestration.warehouse import Warehouse, fetch_frame
 from tests.conftest import Event, MakeOnce, TestHome
+from tests.vendors import Answer, Call, Vendor, serving
 
 FOLDER = PROJECT / "docs" / "how-to"
 # The most files that a page may touch.
 DOORS = {
     "add-a-channel": 3,
+    "add-a-destination": 3,
     "add-a-journey": 2,
     "add-a-rule": 4,
     "add-a-trait": 3,
@@ -218,6 +220,50 @@ def test_an_added_channel_is_used_and_its_events_are_understood(followed: Path) 
     assert "whatsapp" in scored["channel"]
     policies = read(followed, "select policy from attribution.policy_values")
     assert "always_whatsapp" in policies["policy"]
+
+
+ASK_GATEWAY = """
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from activations.channels.options import Surroundings
+from activations.destinations import read_destinations
+from activations.render import Message
+
+moment = datetime(2026, 5, 4, 12)
+secrets = {"GATEWAY_TOKEN": "t"}
+around = Surroundings(Path("."), "hi@shop.example", None, secrets, lambda: moment)
+options = read_destinations()["sms"].model_copy(update={"url": sys.argv[1]})
+message = Message("s1", "sms", "+4915112345678", "hello", moment, {"body": "Hello"})
+for _ in range(2):
+    print(*options.open(around).send([message]))
+"""
+
+
+class Gateway(Vendor):
+    """The gateway of the page."""
+
+    def take(self, call: Call) -> Answer:
+        self.written[call.headers["idempotency-key"]] = 1
+        return 200, {}, {"id": call.json["to"][-3:]}
+
+
+def test_an_added_destination_is_read_and_takes_a_message(followed: Path) -> None:
+    gateway = Gateway()
+    with serving(gateway) as url:
+        said = subprocess.run(
+            [sys.executable, "-c", ASK_GATEWAY, url],
+            cwd=followed / "project",
+            env={**os.environ, "PYTHONPATH": str(followed / "project")},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert said.stdout.count("state='sent'") == 2
+    assert "receipt='678'" in said.stdout
+    assert gateway.written == {"s1": 1}
+    assert gateway.calls[0].headers["authorization"] == "Bearer t"
 
 
 def test_an_added_rule_holds_whom_it_is_about(followed: Path) -> None:

@@ -179,7 +179,7 @@ def test_a_half_written_message_goes_when_its_send_is_recalled(home: TestHome) -
     part = part_of(files._path("email", as_of, "ada"))
     part.parent.mkdir(parents=True)
     part.write_text("half")
-    assert files.reconcile(send) == "not_sent"
+    assert files.look_up(send) == "not_sent"
     assert not part.exists()
     assert a_send("ada", as_of)["send_id"] == send.send_id
 

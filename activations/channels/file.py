@@ -13,15 +13,37 @@ from pathlib import Path
 from typing import Literal
 
 from activations.addresses import InvalidAddressError, sender_address
+from activations.channels import DeliveryClass
 from activations.channels.mail import as_mail, cannot_be_built
+from activations.channels.options import Options, Surroundings
 from activations.ledger import Outcome, Send
+from activations.registry import ChannelRule
 from activations.render import Message
+
+
+class FileOptions(Options):
+    """`file`: the home's outbox, for whoever delivers from there."""
+
+    takes = "any channel"
+
+    destination: Literal["file"] = "file"
+
+    @classmethod
+    def is_for(cls, rule: ChannelRule) -> bool:
+        """Any message can be a file."""
+        return True
+
+    def open(self, surroundings: Surroundings) -> "FileDestination":
+        """The outbox of the home."""
+        return FileDestination(surroundings.outbox, email_from=surroundings.email_from)
 
 
 class FileDestination:
     """An outbox folder: `.eml` for email, `.json` for every other channel."""
 
     name = "file"
+    # what a run that died has written stands there at once, for as long as it is kept
+    delivery_class = DeliveryClass("look_up")
     batch_size = 500
 
     def __init__(self, outbox: Path, *, email_from: str) -> None:
@@ -58,7 +80,7 @@ class FileDestination:
             flush_to_disk(folder)
         return outcomes
 
-    def reconcile(self, send: Send) -> Literal["sent", "not_sent", "unknown"]:
+    def look_up(self, send: Send) -> Literal["sent", "not_sent", "unknown"]:
         """Sent exactly when its file stands there: files appear whole."""
         path = self._path(send.channel, send.as_of, send.send_id)
         part_of(path).unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
+from activations.channels import SET
 from activations.ledger import Outcome, Send
 from activations.render import Message
 
@@ -10,6 +11,7 @@ from activations.render import Message
 class RehearsalDestination:
     """Says of each message that it was sent; `name` is that of the real destination."""
 
+    delivery_class = SET
     batch_size = 500
 
     def __init__(self, name: str) -> None:
@@ -19,7 +21,7 @@ class RehearsalDestination:
         """Take all of them."""
         return [Outcome(message.send_id, "sent") for message in messages]
 
-    def reconcile(self, send: Send) -> Literal["sent", "not_sent", "unknown"]:
+    def look_up(self, send: Send) -> Literal["sent", "not_sent", "unknown"]:
         """Nothing was ever sent."""
         return "not_sent"
 

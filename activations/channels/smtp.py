@@ -14,9 +14,11 @@ from email.message import EmailMessage
 from typing import Literal
 
 from activations.addresses import InvalidAddressError, sender_address
-from activations.channels import DestinationDownError
+from activations.channels import BLIND, DestinationDownError
 from activations.channels.mail import as_mail, cannot_be_built
+from activations.channels.options import CredentialError, Options, Surroundings
 from activations.ledger import BOUNCED, Outcome, Send
+from activations.registry import ChannelRule
 from activations.render import Message
 
 OK = 250
@@ -53,10 +55,31 @@ class SmtpServer:
         return f"SmtpServer({self.host}:{self.port})"
 
 
+class SmtpOptions(Options):
+    """`smtp`: the mail server that the settings name."""
+
+    takes = "email"
+
+    destination: Literal["smtp"] = "smtp"
+
+    @classmethod
+    def is_for(cls, rule: ChannelRule) -> bool:
+        """Email alone."""
+        return rule.message_form == "email"
+
+    def open(self, surroundings: Surroundings) -> "SmtpDestination":
+        """The server of the settings."""
+        if surroundings.smtp is None:
+            raise CredentialError("REKINDLE_SMTP_HOST is not set")
+        return SmtpDestination(surroundings.smtp, email_from=surroundings.email_from)
+
+
 class SmtpDestination:
     """An SMTP server that sends for real."""
 
     name = "smtp"
+    # a server does not tell what it took from a process that died
+    delivery_class = BLIND
     batch_size = 1
 
     def __init__(self, server: SmtpServer, *, email_from: str) -> None:
@@ -68,8 +91,8 @@ class SmtpDestination:
         """Hand over each message on one open session."""
         return [self._send_one(message) for message in messages]
 
-    def reconcile(self, send: Send) -> Literal["sent", "not_sent", "unknown"]:
-        """A server does not tell what it took from a process that died."""
+    def look_up(self, send: Send) -> Literal["unknown"]:
+        """Nothing that a server could be asked."""
         return "unknown"
 
     def close(self) -> None:

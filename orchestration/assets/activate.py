@@ -5,6 +5,7 @@ became of it. Only the newest run activates.
 """
 
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,8 @@ import dagster as dg
 import polars as pl
 
 from activations.channels import CHANNELS, Destination
-from activations.channels.file import FileDestination
+from activations.channels.file import FileOptions
 from activations.channels.rehearsal import RehearsalDestination
-from activations.channels.smtp import SmtpDestination, SmtpServer
 from activations.delivery import activate, assert_balanced
 from activations.ledger import Ledger
 from activations.reconcile import MAY_HAVE_BEEN_SENT
@@ -25,9 +25,9 @@ from orchestration.columns import documented
 from orchestration.labels import Labels
 from orchestration.links import links_of
 from orchestration.resources import Home
-from orchestration.settings import Settings
+from orchestration.settings import Settings, wall_clock
 from orchestration.sources.guard import Guard
-from orchestration.sources.run_inputs import destinations_in_use
+from orchestration.sources.run_inputs import destinations_in_use, surroundings
 from orchestration.stopping import heeding_stops
 from orchestration.warehouse import Connection, fetch_frame, replace_table
 
@@ -209,13 +209,13 @@ COLUMNS = {
     "step": ("varchar", "Its step."),
     "channel": ("varchar", "The channel."),
     "profile_id": ("varchar", "The profile when it was decided."),
-    "destination": ("varchar", "The tool that took it: `file` or `smtp`."),
+    "destination": ("varchar", "The tool that took it, such as `smtp` or `file`."),
     "content_id": ("varchar", "What it said: see `activations/content`."),
     "message_class": ("varchar", "`marketing` or `transactional`."),
     "state": (
         "varchar",
         "`pending`, `inflight`, `sent`, `suppressed`, `dead` (cannot be sent) or "
-        "`unknown` (in flight when a run died; never sent again).",
+        "`unknown` (may have been taken; never sent again).",
     ),
     "reason": ("varchar", "Why it is not sent; null where it is."),
     "as_of": ("timestamp", "The run that decided it, UTC."),
@@ -234,21 +234,14 @@ def destinations(
 
     Files go into the home's outbox, or another one.
     """
-    name = destinations_in_use(settings).get(channel)
+    options = destinations_in_use(settings).get(channel)
     if settings.rehearsal_marker.exists():
-        return (RehearsalDestination(name) if name else None), ()
-    files = FileDestination(outbox or settings.outbox, email_from=settings.email_from)
-    if name != "smtp" or settings.smtp_host is None:
-        return (files, ()) if name == "file" else (None, (files,))
-    password = settings.smtp_password
-    server = SmtpServer(
-        host=settings.smtp_host,
-        port=settings.smtp_port,
-        user=settings.smtp_user,
-        password=password.get_secret_value() if password else None,
-        starttls=settings.smtp_starttls,
-    )
-    return SmtpDestination(server, email_from=settings.email_from), (files,)
+        return (RehearsalDestination(options.destination) if options else None), ()
+    around = surroundings(settings)
+    if outbox:
+        around = replace(around, outbox=outbox)
+    files = FileOptions().open(around)
+    return options.open(around) if options else None, (files,)
 
 
 def reasons_of(send_list: pl.DataFrame, verdict: str) -> dict[str, str]:
@@ -382,6 +375,7 @@ def channel_asset(channel: str) -> dg.AssetsDefinition:
                         ),
                         guard=heeding_stops(settings, channel, guard),
                         as_of=run["as_of"],
+                        clock=wall_clock,
                     )
             else:
                 context.log.info("A dry run, or one of the past: nothing is activated.")

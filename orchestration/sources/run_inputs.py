@@ -12,11 +12,14 @@ from pathlib import Path
 import polars as pl
 
 from activations.channels import CHANNELS
-from activations.destinations import read_destinations
+from activations.channels.file import FileOptions
+from activations.channels.options import Options, Surroundings
+from activations.channels.smtp import SmtpServer
+from activations.destinations import read_destinations, require_secrets
 from activations.ledger import Ledger
 from activations.parts import nearest
 from orchestration.fingerprint import fingerprint
-from orchestration.settings import PROJECT, SEEDS, Settings, wall_clock
+from orchestration.settings import PROJECT, SEEDS, Settings, environment, wall_clock
 from orchestration.sources.landing import take_turn
 from orchestration.stopping import read_stopped
 from orchestration.warehouse import (
@@ -131,7 +134,10 @@ def begin_run(connection: Connection, as_of: datetime, settings: Settings) -> bo
         connection, "raw.current_run", pl.DataFrame([run], schema=CURRENT_RUN)
     )
     replace_table(connection, "raw.stopped_channels", read_stopped(settings))
-    routes = list(destinations_in_use(settings).items())
+    routes = [
+        (channel, options.destination)
+        for channel, options in destinations_in_use(settings).items()
+    ]
     replace_table(
         connection,
         "raw.destinations",
@@ -140,17 +146,42 @@ def begin_run(connection: Connection, as_of: datetime, settings: Settings) -> bo
     return is_newest
 
 
-def destinations_in_use(settings: Settings) -> dict[str, str]:
+def destinations_in_use(settings: Settings) -> dict[str, Options]:
     """The destination of each channel that has one; without `live` all write files.
 
     Raises:
-        DestinationsError: if the file that says so cannot be used.
+        DestinationsError: if the file that says so cannot be used, or a secret that it
+            names is not there.
     """
     if not settings.live:
-        return dict.fromkeys(CHANNELS, "file")
-    lacking = {"none"} if settings.smtp_host else {"none", "smtp"}
-    stated = read_destinations()
-    return {channel: name for channel, name in stated.items() if name not in lacking}
+        return dict.fromkeys(CHANNELS, FileOptions())
+    stated = {
+        channel: options
+        for channel, options in read_destinations().items()
+        if settings.smtp_host or options.destination != "smtp"
+    }
+    require_secrets(stated, surroundings(settings))
+    return stated
+
+
+def surroundings(settings: Settings) -> Surroundings:
+    """What destinations are opened with besides their options."""
+    password = settings.smtp_password
+    return Surroundings(
+        outbox=settings.outbox,
+        email_from=settings.email_from,
+        smtp=SmtpServer(
+            host=settings.smtp_host,
+            port=settings.smtp_port,
+            user=settings.smtp_user,
+            password=password.get_secret_value() if password else None,
+            starttls=settings.smtp_starttls,
+        )
+        if settings.smtp_host
+        else None,
+        environment=environment(),
+        clock=wall_clock,
+    )
 
 
 def listed_sends(connection: Connection) -> list[str]:
