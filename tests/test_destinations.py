@@ -158,9 +158,11 @@ CASES = [
             "account_sid": ACCOUNT,
             "auth_token": {"env": "TWILIO"},
             "sender": "+4915100000000",
+            "status_callback": "https://x.example/status",
         },
         {"TWILIO": "twilio-secret"},
         address=PHONE,
+        optional=frozenset({"StatusCallback"}),
     ),
     Case(
         SendGrid,
@@ -440,6 +442,9 @@ def test_twilio_finds_a_text_on_whatever_page_of_the_list(opened: Opened) -> Non
     vendor, destination = opened.vendor, opened.destination
     assert destination.look_up(in_doubt(opened.case)) == "not_sent"
     destination.send([opened.case.message()])
+    send_id = opened.case.message().send_id
+    reported_to = vendor.calls[-1].form["StatusCallback"]
+    assert reported_to == f"https://x.example/status?send_id={send_id}"
     destination.send([opened.case.message(number) for number in range(2, 6)])
     vendor.page_size = 2
     assert destination.look_up(in_doubt(opened.case)) == "sent"

@@ -67,8 +67,8 @@ class TwilioOptions(Options):
     )
     status_callback: Url | None = Field(
         default=None,
-        description="where Twilio reports what became of a text",
-        examples=["https://x.example/twilio"],
+        description="where Twilio reports what became of a text: `rekindle inbound`",
+        examples=["https://news.shop.example/webhooks/twilio/status"],
     )
     url: Url = Field(
         default="https://api.twilio.com",
@@ -133,9 +133,16 @@ class TwilioDestination(HttpDestination):
             Body=message.fields["body"],
             From=options.sender,
             MessagingServiceSid=options.messaging_service_sid,
-            StatusCallback=options.status_callback,
+            StatusCallback=self._reported_to(message),
         )
         return self._api.call("POST", self._path, data=form)
+
+    def _reported_to(self, message: Message) -> str | None:
+        """Where Twilio says what became of it, by our name for it."""
+        address = self._options.status_callback
+        if address is None:
+            return None
+        return f"{address}{'&' if '?' in address else '?'}send_id={message.send_id}"
 
     def receipt(self, response: httpx2.Response) -> str | None:
         """The message's SID."""
