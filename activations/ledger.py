@@ -208,6 +208,7 @@ ROWS_BEFORE_SCHEMA: Schema = {
     "as_of": TIMESTAMP,
     "waits_since": TIMESTAMP,
     "sent_at": TIMESTAMP,
+    "is_in_doubt": pl.Boolean,
 }
 TEST_SCHEMA: Schema = {
     "send_id": pl.String,
@@ -709,6 +710,7 @@ class Ledger:
                 as_of,
                 coalesce(retried_at, as_of) as waits_since,
                 case when settled_at < :as_of then sent_at end as sent_at,
+                tried_at is not null as is_in_doubt,
                 enqueued_at
             from sends
             order by send_id

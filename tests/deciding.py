@@ -85,7 +85,8 @@ PARENTS = {
         send_id varchar, enrollment_id varchar, journey varchar, step varchar,
         channel varchar, profile_id varchar, identifier_type varchar,
         identifier varchar, content_id varchar, message_class varchar, address varchar,
-        state varchar, as_of timestamp, waits_since timestamp, sent_at timestamp
+        state varchar, as_of timestamp, waits_since timestamp, sent_at timestamp,
+        is_in_doubt boolean
     """,
     "identity.identity_map": """
         identifier_type varchar, identifier varchar, profile_id varchar

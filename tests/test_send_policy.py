@@ -548,6 +548,23 @@ def test_who_completed_a_journey_is_sent_no_step_that_is_added_later(
     assert town.enrollment("ann")["state"] == "completed"
 
 
+def test_what_may_have_gone_out_counts_and_does_not_hold_itself(town: Town) -> None:
+    found(town, "word", ["push"])
+    found(town, "tale", ["email"])
+    town.lab.change("delete from seeds.frequency_caps")
+    town.lab.change("insert into seeds.frequency_caps values (null, null, 24, 1)")
+    town.move_in("ann")
+    town.want("ann", "word", NOON - HOUR)
+    town.lab.build(NOON)
+    town.lab.send(NOON, state="pending")
+    town.lab.change("update staging.stg_sends set is_in_doubt = true")
+    town.want("ann", "tale", NOON)
+    town.lab.build(NOON + HOUR)
+    assert town.verdicts("ann")["step_1", "email"] == ("held", "frequency_cap")
+    waiting = town.lab.read("select verdict, reason from decisions.deliverable_sends")
+    assert waiting.rows() == [("send", "due")]
+
+
 def test_a_journey_is_not_completed_by_what_still_waits(town: Town) -> None:
     found(town, "word", ["push", "email"])
     town.move_in("ann")

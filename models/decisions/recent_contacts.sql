@@ -1,6 +1,6 @@
 -- One row per message that reached out to a profile and frequency cap that counts it
 -- still: our own sends and those of other tools. What waits to be delivered has reached
--- nobody yet, and is judged before it does.
+-- nobody yet, and is judged before it does; what may have gone out counts.
 with
 
 run as (
@@ -12,7 +12,7 @@ run as (
 sends as (
 
     select * from {{ ref('stg_sends') }}
-    where state in ('inflight', 'sent', 'unknown')
+    where state in ('inflight', 'sent', 'unknown') or is_in_doubt
 
 ),
 

@@ -26,7 +26,8 @@ name_fields as (
         reason,
         as_of,
         waits_since,
-        sent_at
+        sent_at,
+        is_in_doubt
     from sends
 
 )

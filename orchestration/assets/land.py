@@ -110,6 +110,7 @@ SENDS = {
     "reason": ("varchar", "Why it was not sent."),
     "as_of": ("timestamp", "The run that decided it."),
     "waits_since": ("timestamp", "That run, or the last before it was tried again."),
+    "is_in_doubt": ("boolean", "Whether it may have gone out although it waits."),
     "sent_at": ("timestamp", "The run that sent it."),
 }
 AUDIENCES = {

@@ -32,6 +32,8 @@ find_reached_caps as (
             = coalesce(contacts.cap_class, possible_sends.message_class)
             and possible_sends.channel
             = coalesce(contacts.cap_channel, possible_sends.channel)
+            -- one in doubt does not keep itself from being settled
+            and possible_sends.send_id <> contacts.contact_id
     group by
         possible_sends.send_id,
         contacts.cap_channel,
