@@ -213,7 +213,7 @@ AUDIENCES = """
     where mistake is not null
     order by audience
 """
-# Of values, only names that tools give are told: others may be of a person.
+# Of values, only names that tools give are shown: others may be of a person.
 UNKNOWN = """
     select
         count(*) as values,

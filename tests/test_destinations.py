@@ -270,7 +270,7 @@ def test_a_vendor_takes_what_is_sent_and_refuses_it_with_any_field_away(
 ) -> None:
     vendor = opened.vendor
     if not vendor.is_described():
-        pytest.skip("the vendor's published description is not on this machine")
+        pytest.skip("needs REKINDLE_TEST_SPECS, a folder of vendors' descriptions")
     (outcome,) = opened.destination.send([opened.case.message()])
     assert (outcome.state, vendor.refused) == ("sent", [])
     call = vendor.calls[-1]

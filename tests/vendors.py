@@ -7,6 +7,7 @@ counts whom it would have written to.
 
 import base64
 import json
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +27,7 @@ from openapi_core.exceptions import OpenAPIError
 from openapi_core.testing import MockRequest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-SPECS = Path("/work/shared/specs")
+SPECS = Path(os.environ.get("REKINDLE_TEST_SPECS", "descriptions"))
 SECRET = "whsec_" + base64.b64encode(b"a secret of the tests only, 32 b").decode()
 ACCOUNT = "AC0123456789abcdef0123456789abcdef"
 Answer = tuple[int, Mapping[str, str], Any]

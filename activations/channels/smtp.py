@@ -78,7 +78,7 @@ class SmtpDestination:
     """An SMTP server that sends for real."""
 
     name = "smtp"
-    # a server does not tell what it took from a process that died
+    # a server does not say what it took from a process that died
     delivery_class = BLIND
     batch_size = 1
 

@@ -380,7 +380,7 @@ def weeks_chart(contents: list[Row]) -> Chart | None:
         [
             {
                 "mark": {"type": "line", "strokeWidth": 2},
-                # a scale of its own: beside that of the points, it would be told twice
+                # a scale of its own: beside that of the points, it would be drawn twice
                 "encoding": {
                     "x": week,
                     "y": share,

@@ -78,7 +78,7 @@ TABLES = """
 
 NO_ARRIVALS = f"create or replace temp table arrivals ({ARRIVALS})"
 
-# What is told of erased people again, word for word or of the time before: line 0, as
+# What is said of erased people again, word for word or of the time before: line 0, as
 # a reader of many lines at once knows no number, and nothing of it is kept.
 REFUSE_ERASED = f"""
     update arrivals

@@ -1,7 +1,7 @@
 """The pages behind a link of a message: to unsubscribe, and to choose what comes.
 
 A page changes nothing until its button is pressed: mail gateways follow links, too. It
-shows what may be chosen, not what was: a message that was passed on tells nobody more
+shows what may be chosen, not what was: a message that was passed on shows nobody more
 than it already does. Whoever follows a link has the address that it was sent to, and so
 may say no to everything, and yes there.
 """
