@@ -160,7 +160,7 @@ TROUBLES: dict[str, tuple[str | Callable[[Connection], None], str, str]] = {
     ),
     "dead sends": (
         "update activations.sends set state = 'dead', reason = 'gave_up'",
-        "286 could not be sent",
+        "could not be sent",
         "rekindle retry",
     ),
 }

@@ -206,6 +206,62 @@ def test_rfm_equals_a_separate_computation(known: TestHome) -> None:
     ]
 
 
+def taken_carts(home: TestHome) -> dict[str, str | None]:
+    """Each message about a cart or a checkout, and the first order that took it."""
+    products: dict[str, list[Row]] = defaultdict(list)
+    for message_id, *product in home.read("""
+        select message_id, product_id, lower(product_name)
+        from staging.stg_cart_events
+        where product_id is not null or product_name is not null
+        union all
+        select message_id, product_id, lower(product_name)
+        from staging.stg_product_lines
+        where product_id is not null or product_name is not null
+    """).iter_rows():
+        products[message_id].append(tuple(product))
+    carts = home.read("""
+        select profile_id, message_id, occurred_at,
+            coalesce(carts.cart_id, checkouts.cart_id) as cart_id
+        from profiles.session_events
+        left join staging.stg_cart_events as carts using (message_id)
+        left join staging.stg_checkout_events as checkouts using (message_id)
+        where kind in ('cart', 'checkout')
+    """).to_dicts()
+    orders = home.read("""
+        select profile_id, message_id, ordered_at, cart_id, store_id
+        from staging.stg_orders
+        inner join identity.profile_events using (message_id)
+        order by ordered_at, message_id
+    """).to_dicts()
+    of_profile: dict[str, list[Event]] = defaultdict(list)
+    for cart in carts:
+        of_profile[cart["profile_id"]].append(cart)
+    taken: dict[str, str | None] = {cart["message_id"]: None for cart in carts}
+    for order in orders:
+        lines = products[order["message_id"]]
+        before = [
+            cart
+            for cart in of_profile[order["profile_id"]]
+            if cart["occurred_at"] <= order["ordered_at"]
+        ]
+        listed = {item for cart in before for item in products[cart["message_id"]]}
+        is_online = order["store_id"] is None
+        shares = any(
+            (one and one == other)
+            or (name and name == other_name)
+            or (is_online and not (name and other_name))
+            for one, name in lines
+            for other, other_name in listed
+        )
+        for cart in before:
+            ids = cart["cart_id"], order["cart_id"]
+            is_unknown = not lines or not products[cart["message_id"]]
+            takes = shares or (ids[0] == ids[1] if all(ids) else is_unknown)
+            if takes and taken[cart["message_id"]] is None:
+                taken[cart["message_id"]] = order["message_id"]
+    return taken
+
+
 def listed_products(home: TestHome) -> pl.DataFrame:
     """What carts and checkouts list first that nobody had said to be added."""
     lines = home.read("""
@@ -218,19 +274,17 @@ def listed_products(home: TestHome) -> pl.DataFrame:
     listed = lines.partition_by("message_id", as_dict=True)
     moves = home.read("""
         select profile_events.profile_id, profile_events.message_id,
-            orders.message_id is not null as is_order, carts.product_id as added
+            carts.product_id as added
         from identity.profile_events
-        left join staging.stg_orders as orders using (message_id)
         left join (
             from staging.stg_cart_events where action = 'added'
         ) as carts using (message_id)
         order by profile_events.occurred_at, profile_events.message_id
     """)
-    cart_numbers: dict[str, int] = defaultdict(int)
+    taken = taken_carts(home)
     added, first = set(), {}
-    for profile_id, message_id, is_order, product_id in moves.iter_rows():
-        cart_numbers[profile_id] += is_order
-        cart = (profile_id, cart_numbers[profile_id])
+    for profile_id, message_id, product_id in moves.iter_rows():
+        cart = (profile_id, taken.get(message_id))
         if product_id:
             added.add((*cart, product_id))
         for line in listed.get((message_id,), lines.clear()).iter_rows(named=True):
@@ -445,6 +499,7 @@ def expected_active_intents(home: TestHome) -> Iterator[Row]:
         row["intent"]: timedelta(hours=row["max_age_hours"], seconds=1)
         for row in seed("intent_rules").iter_rows(named=True)
     }
+    taken = taken_carts(home)
     orders = defaultdict(dict)
     for profile_id, message_id, status in home.read("""
         select profile_id, message_id, status
@@ -457,16 +512,17 @@ def expected_active_intents(home: TestHome) -> Iterator[Row]:
         placed = [event for event in events if event["message_id"] in mine]
         ends_at = max((event["at"] for event in placed), default=datetime.min)
         since = [e for e in events if e["at"] > ends_at and e["kind"] != "order"]
+        open_carts = [e for e in events if not taken.get(e["message_id"], True)]
         signs: dict[str, list[Event]] = defaultdict(list)
         for event in since:
-            kind = "browsing"
-            if event["kind"] == "checkout":
-                kind = "checkout_abandoned"
-            elif event["action"] == "price_checked":
-                kind = "price_checking"
-            signs[kind] = [newest([*signs[kind], event])]
+            if event["kind"] != "checkout":
+                is_check = event["action"] == "price_checked"
+                kind = "price_checking" if is_check else "browsing"
+                signs[kind] = [newest([*signs[kind], event])]
+        if checkouts := [e for e in open_carts if e["kind"] == "checkout"]:
+            signs["checkout_abandoned"] = [newest(checkouts)]
         signs["considering"] = considered(since, now)
-        if items := left_in_cart(since):
+        if items := left_in_cart(open_carts):
             signs["cart_abandoned"] = [newest(items)]
         stands = [e for e in placed if mine[e["message_id"]] != "cancelled"]
         if stands:

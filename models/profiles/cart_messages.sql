@@ -147,7 +147,13 @@ find_orders as (
             and list_messages.occurred_at <= orders.ordered_at
             and (
                 orders.shares_product
-                or coalesce(list_messages.cart_id = orders.cart_id, orders.may_hold_all)
+                or coalesce(
+                    list_messages.cart_id = orders.cart_id,
+                    orders.may_hold_all
+                    or list_messages.message_id not in (
+                        select list_products.message_id from list_products
+                    )
+                )
             )
     group by list_messages.message_id
 
