@@ -1,5 +1,6 @@
 """A preview is what a run would send; a message to ourselves is no send."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from email import message_from_bytes, policy
@@ -27,9 +28,9 @@ from orchestration.sources.authored import read_authored
 from tests.conftest import TestHome
 from tests.test_erase import FIRST, copy_of, words
 from tests.test_erase import lived as lived  # noqa: PLC0414, the fixture
-
-LINK = re.compile(r"/unsubscribe/\S+")
 from tests.test_erase import number as number  # noqa: PLC0414, the fixture
+
+LINK = re.compile(r"/(?:unsubscribe|preferences)/\S+")
 
 
 class Frames(HTMLParser):
@@ -81,7 +82,7 @@ def test_a_person_sees_what_the_run_sent_them(lived: TestHome, number: int) -> N
     assert each.message is not None
     text = sent.get_body(("plain",)).get_content()  # type: ignore[union-attr]
     as_sent = text.replace(path.stem, "trial").split()
-    # of a link to unsubscribe nobody can use what is shown
+    # the links that are shown nobody can use
     shown = each.message.fields["text"].split()
     assert [LINK.sub("", word) for word in shown] == [
         LINK.sub("", word) for word in as_sent

@@ -220,7 +220,7 @@ def taken_carts(home: TestHome) -> dict[str, str | None]:
     """).iter_rows():
         products[message_id].append(tuple(product))
     carts = home.read("""
-        select profile_id, message_id, occurred_at,
+        select profile_id, message_id, session_events.occurred_at,
             coalesce(carts.cart_id, checkouts.cart_id) as cart_id
         from profiles.session_events
         left join staging.stg_cart_events as carts using (message_id)

@@ -1,5 +1,5 @@
--- One row per profile and product that lies in its cart: added, not taken out, and in no
--- cart that was ordered since.
+-- One row per profile and product that lies in its cart: added, not taken out, and in
+-- no cart that was ordered since.
 with
 
 product_interactions as (
