@@ -133,7 +133,7 @@ def content_problems(
                     f"what it says was true until {day}; write what is true now, and "
                     "until when",
                     "expired-content",
-                    f"Ada is told on {today} what held until {day}",
+                    f"Ada reads on {today} what held until {day}",
                 )
                 problems[problem] = None
         except ContentError as error:

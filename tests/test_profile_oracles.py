@@ -247,15 +247,13 @@ def taken_carts(home: TestHome) -> dict[str, str | None]:
         listed = {item for cart in before for item in products[cart["message_id"]]}
         is_online = order["store_id"] is None
         shares = any(
-            (one and one == other)
-            or (name and name == other_name)
-            or (is_online and not (name and other_name))
+            (one and one == other) or (name and name == other_name)
             for one, name in lines
             for other, other_name in listed
         )
         for cart in before:
             ids = cart["cart_id"], order["cart_id"]
-            is_unknown = not lines or not products[cart["message_id"]]
+            is_unknown = is_online or not lines or not products[cart["message_id"]]
             takes = shares or (ids[0] == ids[1] if all(ids) else is_unknown)
             if takes and taken[cart["message_id"]] is None:
                 taken[cart["message_id"]] = order["message_id"]

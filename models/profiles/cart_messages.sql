@@ -96,8 +96,7 @@ assign_orders as (
 
 ),
 
--- a store may know a product by its name alone, and a web shop by other ids than its
--- cart does
+-- a store may know a product by its name alone
 share_products as (
 
     select distinct assign_orders.message_id
@@ -110,24 +109,19 @@ share_products as (
             and (
                 list_products.product_id = cart_products.product_id
                 or list_products.product_name = cart_products.product_name
-                or (
-                    assign_orders.source = 'online'
-                    and (
-                        list_products.product_name is null
-                        or cart_products.product_name is null
-                    )
-                )
             )
 
 ),
 
+-- an order online may be of any cart: in doubt nobody is reminded of what they bought
 describe_orders as (
 
     select
         *,
         message_id in (select share_products.message_id from share_products)
             as shares_product,
-        message_id not in (select list_products.message_id from list_products)
+        source = 'online'
+        or message_id not in (select list_products.message_id from list_products)
             as may_hold_all
     from assign_orders
 

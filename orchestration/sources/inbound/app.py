@@ -355,7 +355,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def server(settings: Settings, *, proxies: str) -> uvicorn.Server:
-    """A server that answers until it is told to exit, and then whom it has begun with.
+    """A server that answers until it is asked to exit, and then whom it began with.
 
     `proxies` are the addresses whose X-Forwarded-For is believed, comma between.
     """

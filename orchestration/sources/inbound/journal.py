@@ -1,4 +1,4 @@
-"""Lines that are on disk before anybody is told so.
+"""Lines that are on disk before they are acknowledged.
 
 Whoever writes while the disk is busy shares the next write: a disk that takes a hundred
 writes a second takes thousands of requests. A file grows for an hour at most, line by
@@ -31,7 +31,7 @@ Line = Mapping[str, Any]
 
 
 class JournalError(Exception):
-    """Lines could not be written, and nobody may be told that they were."""
+    """Lines could not be written, and must not be acknowledged."""
 
 
 class Journal:
